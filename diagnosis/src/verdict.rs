@@ -1,0 +1,83 @@
+//! What a diagnosis says.
+
+/// Why a container died.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Diagnosis {
+    /// The cause.
+    pub cause: Cause,
+    /// Never [`Confidence::High`] for [`Cause::Unknown`].
+    pub confidence: Confidence,
+    /// One sentence for the person on call.
+    pub summary: String,
+    /// The thing itself, ready to paste.
+    pub object: String,
+    /// What to change.
+    pub remedy: String,
+    /// The evidence it rests on, best first.
+    pub evidence: Vec<EvidenceRef>,
+    /// Causes that were considered and lost, one line each.
+    pub also_seen: Vec<String>,
+}
+
+/// How far the evidence carries the cause.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum Confidence {
+    /// Little speaks for it.
+    #[default]
+    Low,
+    /// It fits; another explanation is possible.
+    Medium,
+    /// The evidence shows that this call, kill or limit ended the process.
+    High,
+}
+
+/// One piece of evidence, by the field of [`crate::Evidence`] it stands in and its index there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EvidenceRef {
+    /// `exit`.
+    Exit,
+    /// `oom[n]`.
+    Oom(usize),
+    /// `failures[n]`.
+    Failure(usize),
+    /// `signals[n]`.
+    Signal(usize),
+    /// `child_exits[n]`.
+    ChildExit(usize),
+    /// `execs[n]`.
+    Exec(usize),
+}
+
+/// The causes, as `lastwords.v1.Cause` lists them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[expect(missing_docs, reason = "the names say it; docs/causes.md tells how each is known")]
+pub enum Cause {
+    #[default]
+    Unknown,
+    OutOfMemory,
+    PermissionDenied,
+    ReadOnlyFilesystem,
+    FileNotFound,
+    ExecFailed,
+    PortInUse,
+    FileLocked,
+    ConnectionFailed,
+    DnsFailed,
+    IdentityUnavailable,
+    ProbeFailed,
+    InvalidArguments,
+    InvalidConfiguration,
+    InvalidEnvironment,
+    ProgramError,
+    DiskFull,
+    ResourceLimit,
+    SeccompDenied,
+    Killed,
+    Completed,
+    ImagePullFailed,
+    ContainerConfigError,
+    ContainerCreateError,
+    Evicted,
+    Preempted,
+    NodeShutdown,
+}
