@@ -7,6 +7,7 @@ pub mod v1 {
     tonic::include_proto!("lastwords.v1");
 }
 
+pub mod convert;
 mod json;
 
 pub use json::{JsonError, to_json};
