@@ -2,7 +2,13 @@
 //! the types of `diagnosis`. The only place where both kinds of type meet.
 
 /// The generated messages, clients and servers of `lastwords.v1`.
-#[allow(missing_docs, clippy::all, unreachable_pub, reason = "generated; documented in the .proto files")]
+#[allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::all,
+    clippy::allow_attributes_without_reason,
+    reason = "generated; documented in the .proto files"
+)]
 pub mod v1 {
     tonic::include_proto!("lastwords.v1");
 }
