@@ -1,0 +1,74 @@
+//! Every capacity of the kernel side, each with its reason and with what happens when it is full.
+
+/// Containers with a recorder at the same time, sandboxes included. The kubelet's default is 110 pods a node; 512 leaves room for
+/// two containers and a sandbox in each, and costs 512 × 16 KiB = 8 MiB. When all are in use a new container gets life-cycle
+/// records only, its crash says `recorder_missing`, and [`crate::record::Counter::RecordersExhausted`] counts it.
+pub const RECORDERS: u32 = 512;
+
+/// Control groups known to belong to a container: the containers' own and groups nested in them (systemd, kind). Full: a nested
+/// group's failures are not recorded and [`crate::record::Counter::GroupsExhausted`] counts it.
+pub const GROUPS: u32 = 4096;
+
+/// Bytes of the ring buffer for life-cycle records. 500 containers that start and die at once send about 4 records of at most
+/// 1.7 KiB each; the reader drains it within milliseconds. Full: the record is dropped and
+/// [`crate::record::Counter::RingFull`] counts it.
+pub const RING_BYTES: u32 = 4 << 20;
+
+/// Bytes of a path that are kept, the terminating zero included. Longer ones are cut and flagged.
+pub const PATH_BYTES: usize = 256;
+
+/// Bytes of a control group's path that are kept. The deepest seen (kind in docker with the systemd driver) has 290.
+pub const CGROUP_PATH_BYTES: usize = 512;
+
+/// Bytes of arguments that are kept at an exec.
+pub const ARGUMENT_BYTES: usize = 512;
+
+/// Directories of a working directory's path that are kept; deeper ones make it unresolved.
+pub const CWD_PARTS: usize = 12;
+
+/// Bytes of each of them; longer names make it unresolved.
+pub const CWD_PART_BYTES: usize = 48;
+
+/// Failures kept that say much whenever they come (EACCES, EPERM, EROFS, EADDRINUSE, ENOSPC …). A power of two, as all of these.
+pub const TELLING_FAILURES: usize = 8;
+
+/// Failures kept of paths that do not exist: loaders and locales make tens of them, so they have slots of their own.
+pub const MISSING_FAILURES: usize = 16;
+
+/// Failures kept of sockets: a retry loop repeats the same one.
+pub const NETWORK_FAILURES: usize = 8;
+
+/// Failures kept of calls that only look (stat, access, readlink).
+pub const LOOKING_FAILURES: usize = 8;
+
+/// All of them. Older entries of the same class are overwritten by newer ones, and counted.
+pub const FAILURES: usize = TELLING_FAILURES + MISSING_FAILURES + NETWORK_FAILURES + LOOKING_FAILURES;
+
+/// Signals kept that were sent to the main process by kill(2) and the like.
+pub const MAIN_SIGNALS: usize = 8;
+
+/// Faults kept of the main process: a JVM handles thousands of SIGSEGV, the last ones tell.
+pub const MAIN_FAULTS: usize = 4;
+
+/// Signals kept that were sent to other processes of the container.
+pub const OTHER_SIGNALS: usize = 4;
+
+/// All of them.
+pub const SIGNALS: usize = MAIN_SIGNALS + MAIN_FAULTS + OTHER_SIGNALS;
+
+/// Abnormal ends of other processes of the container that are kept.
+pub const CHILD_EXITS: usize = 8;
+
+/// Levels of the memory control group's hierarchy that are walked at an OOM kill: container, pod, QoS class, kubepods, and two
+/// more for nested set-ups.
+pub const MEMORY_LEVELS: usize = 6;
+
+/// Bytes of a control group's name that are kept at each of these levels (`cri-containerd-<64>.scope` has 85).
+pub const GROUP_NAME_BYTES: usize = 96;
+
+/// Refused calls (EACCES, EPERM, EROFS) of one container that are told at once, so that the file's owner and mode can be looked up
+/// while the container's root still exists. Later ones are only recorded.
+pub const NOTICES: u64 = 8;
+
+/// System call numbers with a rule; the highest in use on x86-64 and arm64 are below 480.
+pub const SYSCALLS: u32 = 512;

@@ -1,0 +1,95 @@
+//! The one list of kernel fields that are read. The agent resolves each from the running kernel's BTF at start-up and freezes it
+//! into the program before the verifier sees it, so no offset is ever compiled in.
+
+/// An optional field that this kernel does not have.
+pub const ABSENT: u32 = u32::MAX;
+
+/// Calls `$define! { NAME: required "struct.member.member"; … }` with the whole list. `a|b` names a member that was renamed;
+/// `optional` ones are [`ABSENT`] where the kernel has none.
+#[macro_export]
+macro_rules! for_each_kernel_field {
+    ($define:ident) => {
+        $define! {
+            TASK_PID: required "task_struct.pid";
+            TASK_TGID: required "task_struct.tgid";
+            TASK_COMM: required "task_struct.comm";
+            TASK_MM: required "task_struct.mm";
+            TASK_FS: required "task_struct.fs";
+            TASK_CRED: required "task_struct.cred";
+            TASK_SIGNAL: required "task_struct.signal";
+            TASK_NSPROXY: required "task_struct.nsproxy";
+            TASK_CGROUPS: required "task_struct.cgroups";
+            TASK_EXIT_CODE: required "task_struct.exit_code";
+            TASK_GROUP_LEADER: required "task_struct.group_leader";
+            TASK_REAL_PARENT: required "task_struct.real_parent";
+            TASK_THREAD_PID: required "task_struct.thread_pid";
+            NSPROXY_MNT_NS: required "nsproxy.mnt_ns";
+            PID_LEVEL: required "pid.level";
+            PID_NUMBERS: required "pid.numbers";
+            CRED_UID: required "cred.uid";
+            CRED_GID: required "cred.gid";
+            SIGNAL_LIVE: required "signal_struct.live";
+            SIGNAL_FLAGS: required "signal_struct.flags";
+            SIGNAL_GROUP_EXIT_CODE: required "signal_struct.group_exit_code";
+            SIGNAL_OOM_SCORE_ADJ: required "signal_struct.oom_score_adj";
+            CSS_SET_DFL_CGRP: required "css_set.dfl_cgrp";
+            CSS_SET_SUBSYS: required "css_set.subsys";
+            CGROUP_KN: required "cgroup.kn";
+            CGROUP_ROOT: required "cgroup.root";
+            CGROUP_ROOT_HIERARCHY_ID: required "cgroup_root.hierarchy_id";
+            CSS_CGROUP: required "cgroup_subsys_state.cgroup";
+            CSS_PARENT: required "cgroup_subsys_state.parent";
+            KERNFS_NODE_ID: required "kernfs_node.id";
+            KERNFS_NODE_NAME: required "kernfs_node.name";
+            KERNFS_NODE_PARENT: required "kernfs_node.__parent|parent";
+            MEM_CGROUP_USAGE: required "mem_cgroup.memory.usage";
+            MEM_CGROUP_MAX: required "mem_cgroup.memory.max";
+            MEM_CGROUP_EVENTS_LOCAL: required "mem_cgroup.memory_events_local";
+            MEM_CGROUP_OOM_GROUP: required "mem_cgroup.oom_group";
+            MM_TOTAL_VM: required "mm_struct.total_vm";
+            MM_PGTABLES: required "mm_struct.pgtables_bytes";
+            MM_RSS_STAT: required "mm_struct.rss_stat";
+            MM_ARG_START: required "mm_struct.arg_start";
+            MM_ARG_END: required "mm_struct.arg_end";
+            BPRM_FILENAME: required "linux_binprm.filename";
+            FS_ROOT_MNT: required "fs_struct.root.mnt";
+            FS_ROOT_DENTRY: required "fs_struct.root.dentry";
+            FS_PWD_MNT: required "fs_struct.pwd.mnt";
+            FS_PWD_DENTRY: required "fs_struct.pwd.dentry";
+            DENTRY_PARENT: required "dentry.d_parent";
+            DENTRY_NAME: required "dentry.d_name.name";
+            MOUNT_MNT: required "mount.mnt";
+            MOUNT_PARENT: required "mount.mnt_parent";
+            MOUNT_MOUNTPOINT: required "mount.mnt_mountpoint";
+            VFSMOUNT_ROOT: required "vfsmount.mnt_root";
+            SIGINFO_CODE: required "kernel_siginfo.si_code";
+            SIGINFO_ADDRESS: required "kernel_siginfo._sifields._sigfault._addr";
+        }
+    };
+}
+
+macro_rules! define {
+    ($($name:ident: $need:ident $path:literal;)*) => {
+        /// Name (as the program's global is called), need and path of every field.
+        pub const FIELDS: &[(&str, Need, &str)] = &[$((stringify!($name), need!($need), $path)),*];
+    };
+}
+macro_rules! need {
+    (required) => {
+        Need::Required
+    };
+    (optional) => {
+        Need::Optional
+    };
+}
+
+/// What it means that a kernel lacks a field.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Need {
+    /// No program is loaded: this kernel is not supported, and the agent says which field is missing.
+    Required,
+    /// The program goes without.
+    Optional,
+}
+
+for_each_kernel_field!(define);

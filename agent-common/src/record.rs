@@ -1,0 +1,356 @@
+//! Every record that crosses from the kernel side to the agent.
+//!
+//! Integers and byte arrays only, `#[repr(C)]`, no implicit padding (so that no kernel memory leaks through it), sizes asserted
+//! on both sides. Times are `bpf_ktime_get_ns`: nanoseconds of CLOCK_MONOTONIC. Process ids are the initial PID namespace's.
+
+use crate::limits::{
+    ARGUMENT_BYTES, CGROUP_PATH_BYTES, CHILD_EXITS, CWD_PART_BYTES, CWD_PARTS, FAILURES, GROUP_NAME_BYTES, MEMORY_LEVELS,
+    PATH_BYTES, SIGNALS,
+};
+
+/// `task_struct.comm`.
+pub type Comm = [u8; 16];
+
+/// Which record stands in the ring buffer, [`Header::kind`].
+pub mod kind {
+    /// [`super::CgroupMade`].
+    pub const CGROUP_MADE: u32 = 1;
+    /// [`super::CgroupGone`].
+    pub const CGROUP_GONE: u32 = 2;
+    /// [`super::Executed`].
+    pub const EXECUTED: u32 = 3;
+    /// [`super::Exited`].
+    pub const EXITED: u32 = 4;
+    /// [`super::OomVictim`].
+    pub const OOM_VICTIM: u32 = 5;
+    /// [`super::Refused`].
+    pub const REFUSED: u32 = 6;
+}
+
+/// First field of every record in the ring buffer.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Header {
+    /// See [`kind`].
+    pub kind: u32,
+    /// Slot of the container's recorder, [`NO_RECORDER`] when it has none.
+    pub recorder: u32,
+    /// When.
+    pub time: u64,
+    /// The cgroup v2 id of the container's own group (of the outermost one when groups are nested).
+    pub cgroup_id: u64,
+}
+
+/// [`Header::recorder`] of a container without one.
+pub const NO_RECORDER: u32 = u32::MAX;
+
+/// A control group was made whose name has 64 hexadecimal digits: a container, or its sandbox.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct CgroupMade {
+    /// The header.
+    pub header: Header,
+    /// Path below the root of the hierarchy, zero-terminated; cut when it fills the array.
+    pub path: [u8; CGROUP_PATH_BYTES],
+}
+
+/// That group is being removed.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct CgroupGone {
+    /// The header.
+    pub header: Header,
+}
+
+/// A working directory, innermost name first, each zero-terminated. The walk ends at the process's root.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct WorkingDirectory {
+    /// How many of `parts` are in use.
+    pub count: u32,
+    /// 1 when the root was reached and every name fitted.
+    pub complete: u32,
+    /// The names.
+    pub parts: [[u8; CWD_PART_BYTES]; CWD_PARTS],
+}
+
+/// The container's main process executed a program.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct Executed {
+    /// The header.
+    pub header: Header,
+    /// Process.
+    pub tgid: u32,
+    /// Real user id, initial user namespace.
+    pub uid: u32,
+    /// Real group id.
+    pub gid: u32,
+    /// 1 when it is PID 1 of a PID namespace other than the initial one.
+    pub namespace_init: u32,
+    /// 1 for the container's first program.
+    pub first: u32,
+    /// Bytes of arguments there were; more than ARGUMENT_BYTES: cut.
+    pub argument_bytes: u32,
+    /// Name after the exec.
+    pub comm: Comm,
+    /// The file as asked for, zero-terminated.
+    pub filename: [u8; PATH_BYTES],
+    /// The arguments, each zero-terminated.
+    pub arguments: [u8; ARGUMENT_BYTES],
+    /// Where.
+    pub cwd: WorkingDirectory,
+}
+
+/// The last thread of the container's main process ended.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct Exited {
+    /// The header.
+    pub header: Header,
+    /// Process.
+    pub tgid: u32,
+    /// The thread that began the end: the first that left after the group was told to exit; the last one when that was not seen.
+    pub first_tid: u32,
+    /// As wait(2) gives it: signal in bits 0 to 6, core dump in bit 7, exit code in bits 8 to 15.
+    pub status: u32,
+    /// Real user id.
+    pub uid: u32,
+    /// Real group id.
+    pub gid: u32,
+    /// Zero.
+    pub padding: u32,
+    /// Name of the thread group's leader.
+    pub comm: Comm,
+    /// Where.
+    pub cwd: WorkingDirectory,
+}
+
+/// One level of the memory hierarchy at an OOM kill, innermost first.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct MemoryLevel {
+    /// `memory.usage` in pages.
+    pub usage_pages: u64,
+    /// `memory.max` in pages; huge when there is no limit.
+    pub limit_pages: u64,
+    /// `memory_events_local[MEMCG_OOM]`: how often this level itself was out of memory.
+    pub oom_events: u64,
+    /// 1 when `memory.oom.group` is set there.
+    pub oom_group: u64,
+    /// Directory name, zero-terminated.
+    pub name: [u8; GROUP_NAME_BYTES],
+}
+
+/// The kernel chose a process of the container for an OOM kill.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct OomVictim {
+    /// The header.
+    pub header: Header,
+    /// The victim.
+    pub tgid: u32,
+    /// The process whose allocation failed.
+    pub allocating_tgid: u32,
+    /// 1 when the victim is the container's main process.
+    pub is_main: u32,
+    /// `oom_score_adj` of the victim.
+    pub oom_score_adj: i32,
+    /// The victim's name.
+    pub comm: Comm,
+    /// The allocating thread's name.
+    pub allocating_comm: Comm,
+    /// `mm->total_vm` in pages.
+    pub total_vm_pages: u64,
+    /// Anonymous pages.
+    pub anon_pages: u64,
+    /// File pages.
+    pub file_pages: u64,
+    /// Shared memory pages.
+    pub shmem_pages: u64,
+    /// Page tables in bytes.
+    pub page_tables_bytes: u64,
+    /// Wait status of the victim if it was on its way out already when it was marked, else 0.
+    pub already_exiting: u32,
+    /// How many of `levels` are in use.
+    pub level_count: u32,
+    /// From the victim's own group up.
+    pub levels: [MemoryLevel; MEMORY_LEVELS],
+}
+
+/// A call on a path was refused (EACCES, EPERM, EROFS): told at once so that the agent can look at the file while it is there.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct Refused {
+    /// The header.
+    pub header: Header,
+    /// The caller.
+    pub tgid: u32,
+    /// Bytes of `path` in use.
+    pub length: u32,
+    /// The descriptor a relative path starts from, AT_FDCWD for the working directory.
+    pub directory: i64,
+    /// The path as passed.
+    pub path: [u8; PATH_BYTES],
+}
+
+/// One failed system call in a recorder. An entry counts only when `begin` equals `end` and is not 0: two processors that wrote it
+/// at once leave them different.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct FailureEntry {
+    /// Time and thread folded into one number.
+    pub begin: u64,
+    /// When.
+    pub time: u64,
+    /// Process.
+    pub tgid: u32,
+    /// Thread.
+    pub tid: u32,
+    /// Real user id.
+    pub uid: u32,
+    /// Real group id.
+    pub gid: u32,
+    /// System call number of the node's architecture.
+    pub syscall: u32,
+    /// Error number, positive.
+    pub errno: u32,
+    /// Arguments 0 to 2.
+    pub arguments: [u64; 3],
+    /// Name of the calling thread.
+    pub comm: Comm,
+    /// Bytes of `data` in use; a path's terminating zero included.
+    pub length: u32,
+    /// What `data` holds, see [`crate::rules::object`].
+    pub object: u32,
+    /// A path or a `struct sockaddr`, as passed.
+    pub data: [u8; PATH_BYTES],
+    /// As `begin`, written last.
+    pub end: u64,
+}
+
+/// One signal in a recorder; `begin` and `end` as in [`FailureEntry`].
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct SignalEntry {
+    /// Time and thread folded into one number.
+    pub begin: u64,
+    /// When.
+    pub time: u64,
+    /// Its number.
+    pub signal: u32,
+    /// si_code.
+    pub code: i32,
+    /// `trace_signal_generate`'s result: 0 delivered, 1 ignored, 2 already pending, 3 and 4 lost.
+    pub result: u32,
+    /// The process that was running: the sender, unless the kernel is.
+    pub sender_tgid: u32,
+    /// The sender's cgroup v2 id.
+    pub sender_cgroup: u64,
+    /// The sender's name.
+    pub sender_comm: Comm,
+    /// Its parent's name.
+    pub sender_parent_comm: Comm,
+    /// The target process.
+    pub target_tgid: u32,
+    /// The target thread.
+    pub target_tid: u32,
+    /// The target's name.
+    pub target_comm: Comm,
+    /// `si_addr` of a fault.
+    pub address: u64,
+    /// As `begin`, written last.
+    pub end: u64,
+}
+
+/// One abnormal end of another process in a recorder; `begin` and `end` as in [`FailureEntry`].
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct ChildExitEntry {
+    /// Time and thread folded into one number.
+    pub begin: u64,
+    /// When.
+    pub time: u64,
+    /// Process.
+    pub tgid: u32,
+    /// As [`Exited::status`].
+    pub status: u32,
+    /// Name.
+    pub comm: Comm,
+    /// As `begin`, written last.
+    pub end: u64,
+}
+
+/// The flight recorder of one container: an element of the map `RECORDERS`, which the agent reads once, after the death. The heads
+/// count every entry ever written; the slot of entry `n` is `n` modulo the class's size.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct Recorder {
+    /// The container's cgroup v2 id.
+    pub cgroup_id: u64,
+    /// Failures written, by class.
+    pub failure_heads: [u64; 4],
+    /// Signals written: to the main process, its faults, to others.
+    pub signal_heads: [u64; 3],
+    /// Abnormal ends written.
+    pub child_exit_head: u64,
+    /// Refusals told at once.
+    pub notices: u64,
+    /// By class in the order of [`crate::rules::class`].
+    pub failures: [FailureEntry; FAILURES],
+    /// To the main process, its faults, to others.
+    pub signals: [SignalEntry; SIGNALS],
+    /// Abnormal ends.
+    pub child_exits: [ChildExitEntry; CHILD_EXITS],
+}
+
+/// What a control group belongs to, the value of the map `GROUPS`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Group {
+    /// The container's own group.
+    pub container: u64,
+    /// Slot of its recorder, [`NO_RECORDER`] when it has none.
+    pub recorder: u32,
+    /// In the container's own group: the main process, 0 before it executed its first program.
+    pub main_tgid: u32,
+    /// In the container's own group: see [`Exited::first_tid`]; 0 before.
+    pub first_tid: u32,
+    /// Zero.
+    pub padding: u32,
+}
+
+/// Counters of the kernel side, an index into the per-CPU map `COUNTERS`.
+#[repr(u32)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Counter {
+    /// Life-cycle records dropped because the ring buffer was full.
+    RingFull = 0,
+    /// Containers that got no recorder.
+    RecordersExhausted = 1,
+    /// Control groups that could not be remembered.
+    GroupsExhausted = 2,
+    /// Failures recorded.
+    FailuresRecorded = 3,
+    /// Strings that could not be read from the program's memory.
+    UnreadableStrings = 4,
+}
+
+/// How many [`Counter`]s there are.
+pub const COUNTERS: u32 = 5;
+
+const _: () = {
+    assert!(size_of::<Header>() == 24);
+    assert!(size_of::<CgroupMade>() == 24 + 512);
+    assert!(size_of::<WorkingDirectory>() == 8 + 12 * 48);
+    assert!(size_of::<Executed>() == 24 + 24 + 16 + 256 + 512 + 584);
+    assert!(size_of::<Exited>() == 24 + 24 + 16 + 584);
+    assert!(size_of::<MemoryLevel>() == 128);
+    assert!(size_of::<OomVictim>() == 24 + 16 + 32 + 40 + 8 + 6 * 128);
+    assert!(size_of::<Refused>() == 24 + 16 + 256);
+    assert!(size_of::<FailureEntry>() == 16 + 24 + 24 + 16 + 8 + 256 + 8);
+    assert!(size_of::<SignalEntry>() == 16 + 16 + 8 + 32 + 8 + 16 + 16);
+    assert!(size_of::<ChildExitEntry>() == 16 + 8 + 16 + 8);
+    assert!(size_of::<Recorder>() == 8 + 32 + 24 + 16 + 40 * 352 + 16 * 112 + 8 * 48);
+    assert!(size_of::<Group>() == 24);
+};

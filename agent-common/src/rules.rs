@@ -1,0 +1,54 @@
+//! What the kernel side does with a failed system call, by its number. The agent fills the table for its architecture at start-up;
+//! the program has no system call number in it.
+
+/// How a call's arguments name its object.
+pub mod object {
+    /// None that is kept, only the raw arguments.
+    pub const NONE: u8 = 0;
+    /// A path in argument 0.
+    pub const PATH_0: u8 = 1;
+    /// A directory descriptor in argument 0 and a path in argument 1.
+    pub const PATH_1: u8 = 2;
+    /// A path in argument 2 (symlinkat's link, mount's none).
+    pub const PATH_2: u8 = 3;
+    /// A socket in argument 0, an address in argument 1, its length in argument 2.
+    pub const SOCKET_ADDRESS: u8 = 4;
+    /// A socket in argument 0, an address in argument 4, its length in argument 5.
+    pub const SOCKET_ADDRESS_4: u8 = 5;
+}
+
+/// Which slots of the recorder a failure goes to.
+pub mod class {
+    /// Says much whenever it comes.
+    pub const TELLING: u8 = 0;
+    /// A path that does not exist.
+    pub const MISSING: u8 = 1;
+    /// A socket.
+    pub const NETWORK: u8 = 2;
+    /// A call that only looks.
+    pub const LOOKING: u8 = 3;
+}
+
+/// One row of the table. An errno `n` is recorded when its bit is set in `errors`; in the class [`class::TELLING`] when it is set
+/// in `telling` too, else in `class`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SyscallRule {
+    /// Errors 0 to 63 that are recorded.
+    pub errors_low: u64,
+    /// Errors 64 to 127.
+    pub errors_high: u64,
+    /// Errors 0 to 63 that are telling. (All above 63 keep `class`, but EADDRINUSE, which the low word's bit 0 stands for.)
+    pub telling: u64,
+    /// See [`object`].
+    pub object: u8,
+    /// See [`class`].
+    pub class: u8,
+    /// Zero.
+    pub padding: [u8; 6],
+}
+
+/// EADDRINUSE, the only telling error above 63. Bit 0 of [`SyscallRule::telling`] stands for it, as no error is 0.
+pub const EADDRINUSE: u32 = 98;
+
+const _: () = assert!(size_of::<SyscallRule>() == 32);

@@ -1,0 +1,158 @@
+//! Reading the kernel's memory at offsets that were resolved when the agent started.
+
+use aya_ebpf::{
+    Global,
+    helpers::{
+        bpf_probe_read_kernel,
+        generated::{bpf_probe_read_kernel_str, bpf_probe_read_user, bpf_probe_read_user_str},
+    },
+};
+use lastwords_agent_common::for_each_kernel_field;
+
+/// An address in the kernel; may be null or stale, reading through [`read`] is safe all the same.
+pub type Address = *const u8;
+
+/// The offsets, each a global that the agent freezes before the program is verified.
+pub mod offset {
+    use super::{Global, for_each_kernel_field};
+
+    macro_rules! define {
+        ($($name:ident: $need:ident $path:literal;)*) => {
+            $(
+                #[doc = $path]
+                #[unsafe(no_mangle)]
+                pub static $name: Global<u32> = Global::new(0);
+            )*
+        };
+    }
+    for_each_kernel_field!(define);
+
+    /// Index of the memory controller in `css_set.subsys`.
+    #[unsafe(no_mangle)]
+    pub static MEMORY_CGRP_ID: Global<u32> = Global::new(0);
+    /// Index of MEMCG_OOM in `memory_events_local`.
+    #[unsafe(no_mangle)]
+    pub static MEMCG_OOM: Global<u32> = Global::new(0);
+    /// Bytes from one counter in `mm_struct.rss_stat` to the next (8 up to Linux 6.1, the size of a percpu_counter since 6.2).
+    #[unsafe(no_mangle)]
+    pub static RSS_STRIDE: Global<u32> = Global::new(0);
+    /// Offset of the number in each of them.
+    #[unsafe(no_mangle)]
+    pub static RSS_COUNT: Global<u32> = Global::new(0);
+    /// Where `pt_regs` holds the system call's number at its exit (`orig_ax` on x86-64).
+    #[unsafe(no_mangle)]
+    pub static REGS_NUMBER: Global<u32> = Global::new(0);
+    /// Where it holds argument 0.
+    #[unsafe(no_mangle)]
+    pub static REGS_0: Global<u32> = Global::new(0);
+    /// Argument 1.
+    #[unsafe(no_mangle)]
+    pub static REGS_1: Global<u32> = Global::new(0);
+    /// Argument 2.
+    #[unsafe(no_mangle)]
+    pub static REGS_2: Global<u32> = Global::new(0);
+    /// Argument 4.
+    #[unsafe(no_mangle)]
+    pub static REGS_4: Global<u32> = Global::new(0);
+    /// Argument 5.
+    #[unsafe(no_mangle)]
+    pub static REGS_5: Global<u32> = Global::new(0);
+}
+
+/// Argument `n` of the hook.
+#[inline(always)]
+pub fn argument(arguments: *const u64, n: usize) -> u64 {
+    // SAFETY: the verifier knows how many arguments the hook has and refuses the program when `n` is beyond them.
+    unsafe { arguments.add(n).read_volatile() }
+}
+
+/// Argument `n` of the hook as an address.
+#[inline(always)]
+pub fn pointer(arguments: *const u64, n: usize) -> Address {
+    argument(arguments, n) as Address
+}
+
+/// The value at `base + offset`, zero when it cannot be read.
+#[inline(always)]
+pub fn read<T: Default>(base: Address, offset: &Global<u32>) -> T {
+    // SAFETY: the helper checks the address itself.
+    unsafe { bpf_probe_read_kernel(base.wrapping_add(offset.load() as usize).cast::<T>()) }.unwrap_or_default()
+}
+
+/// The pointer at `base + offset`, null when it cannot be read.
+#[inline(always)]
+pub fn follow(base: Address, offset: &Global<u32>) -> Address {
+    read::<u64>(base, offset) as Address
+}
+
+/// Copies a zero-terminated kernel string to `destination`; gives its bytes with the terminating zero, 0 when it cannot be read.
+#[inline(always)]
+pub fn read_string<const N: usize>(destination: *mut [u8; N], source: Address) -> u32 {
+    // SAFETY: `destination` has N bytes; the helper checks the source.
+    let length = unsafe { bpf_probe_read_kernel_str(destination.cast(), N as u32, source.cast()) };
+    if length > 0 {
+        return length as u32;
+    }
+    // SAFETY: as above; the helper may have failed without writing.
+    unsafe { destination.cast::<u8>().write(0) };
+    0
+}
+
+/// As [`read_string`], from the memory of the current program.
+#[inline(always)]
+pub fn read_user_string<const N: usize>(destination: *mut [u8; N], source: u64) -> u32 {
+    // SAFETY: `destination` has N bytes; the helper checks the source.
+    let length = unsafe { bpf_probe_read_user_str(destination.cast(), N as u32, source as *const _) };
+    if length > 0 {
+        return length as u32;
+    }
+    // SAFETY: as above.
+    unsafe { destination.cast::<u8>().write(0) };
+    0
+}
+
+/// Copies `length` bytes, at most `MASK` (all ones, below the size of `destination`), from the memory of the current program; gives
+/// the bytes copied.
+#[inline(always)]
+pub fn read_user_bytes<const N: usize, const MASK: u64>(destination: *mut [u8; N], source: u64, length: u64) -> u32 {
+    const { assert!(MASK < N as u64) };
+    // LLVM proves the mask away after `min`; the verifier needs to see it.
+    let length = core::hint::black_box(if length > MASK { MASK } else { length }) & MASK;
+    if length == 0 {
+        return 0;
+    }
+    // SAFETY: `length` is at most MASK, which is below N.
+    let result = unsafe { bpf_probe_read_user(destination.cast(), length as u32, source as *const _) };
+    if result == 0 { length as u32 } else { 0 }
+}
+
+/// `task->comm` to `destination`.
+#[inline(always)]
+pub fn read_comm(destination: *mut [u8; 16], task: Address) {
+    // SAFETY: the helper checks the address; an array of bytes has no invalid value.
+    let comm = unsafe { bpf_probe_read_kernel(task.wrapping_add(offset::TASK_COMM.load() as usize).cast::<[u8; 16]>()) };
+    // SAFETY: `destination` is 16 bytes of a record or recorder.
+    unsafe { destination.write(comm.unwrap_or([0; 16])) };
+}
+
+/// The cgroup v2 directory of a task.
+#[inline(always)]
+pub fn cgroup_node(task: Address) -> Address {
+    let css_set = follow(task, &offset::TASK_CGROUPS);
+    let cgroup = follow(css_set, &offset::CSS_SET_DFL_CGRP);
+    follow(cgroup, &offset::CGROUP_KN)
+}
+
+/// The current task.
+#[inline(always)]
+pub fn current_task() -> Address {
+    // SAFETY: always allowed in tracing programs.
+    (unsafe { aya_ebpf::helpers::generated::bpf_get_current_task() }) as Address
+}
+
+/// Nanoseconds of CLOCK_MONOTONIC.
+#[inline(always)]
+pub fn now() -> u64 {
+    // SAFETY: always allowed in tracing programs.
+    unsafe { aya_ebpf::helpers::generated::bpf_ktime_get_ns() }
+}

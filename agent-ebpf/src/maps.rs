@@ -1,0 +1,45 @@
+//! The maps, each with its capacity from `limits`.
+
+use aya_ebpf::{
+    macros::map,
+    maps::{Array, HashMap, PerCpuArray, Queue, RingBuf},
+};
+use lastwords_agent_common::{
+    limits::{GROUPS as GROUP_COUNT, RECORDERS as RECORDER_COUNT, RING_BYTES, SYSCALLS as SYSCALL_COUNT},
+    record::{COUNTERS as COUNTER_COUNT, Counter, Group, Recorder},
+    rules::SyscallRule,
+};
+
+/// cgroup v2 id → container, for every group in or below a container.
+#[map]
+pub static GROUPS: HashMap<u64, Group> = HashMap::with_max_entries(GROUP_COUNT, 0);
+
+/// The flight recorders, by slot.
+#[map]
+pub static RECORDERS: Array<Recorder> = Array::with_max_entries(RECORDER_COUNT, 0);
+
+/// Slots that are free and zeroed. The agent fills it and gives slots back once it has read them, so a recorder can never be
+/// taken over while it is being read.
+#[map]
+pub static FREE_RECORDERS: Queue<u32> = Queue::with_max_entries(RECORDER_COUNT, 0);
+
+/// Life-cycle records.
+#[map]
+pub static RECORDS: RingBuf = RingBuf::with_byte_size(RING_BYTES, 0);
+
+/// What to do with a failed call, by number.
+#[map]
+pub static SYSCALLS: Array<SyscallRule> = Array::with_max_entries(SYSCALL_COUNT, 0);
+
+/// What was lost and how much was seen, see [`Counter`].
+#[map]
+pub static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTER_COUNT, 0);
+
+/// Counts one.
+#[inline(always)]
+pub fn count(counter: Counter) {
+    if let Some(value) = COUNTERS.get_ptr_mut(counter as u32) {
+        // SAFETY: this CPU's own element; a tracepoint that interrupts this one can at worst make one count go missing.
+        unsafe { *value += 1 };
+    }
+}

@@ -1,0 +1,86 @@
+//! A process ends: `sched:sched_process_exit`.
+//!
+//! Why this: it fires for every thread while the task is still whole enough to tell its group's exit code, name and working
+//! directory. The end that counts is the last thread's (`signal->live` has reached 0). The code is the group's where the group
+//! was told to exit, else the leader's own (Linux before 5.16 sets no group code for a plain exit).
+//! Two last threads may both see `live` at 0: the agent takes the second record of one process as a repeat.
+//! Only argument 0 is touched: kernels before 6.18 have no other, and a raw tracepoint that reads beyond its arguments is refused.
+//! Cost: a look-up for each thread of the node that ends.
+
+use lastwords_agent_common::record::{Exited, kind};
+
+use crate::{
+    container::Container,
+    emit::emit_for,
+    hook,
+    kernel::{Address, follow, now, offset, pointer, read, read_comm},
+    recorder::{child_exit_slot, mark},
+    working_directory,
+};
+
+/// `signal->flags`: the whole group was told to exit (include/linux/sched/signal.h).
+const SIGNAL_GROUP_EXIT: u32 = 4;
+
+hook!("sched_process_exit", sched_process_exit, sched_process_exit_raw, |arguments| {
+    let Some(container) = Container::of_current() else {
+        return;
+    };
+    let task = pointer(arguments, 0);
+    let signal = follow(task, &offset::TASK_SIGNAL);
+    let tgid: u32 = read(task, &offset::TASK_TGID);
+    let told_to_exit = read::<u32>(signal, &offset::SIGNAL_FLAGS) & SIGNAL_GROUP_EXIT != 0;
+    let is_main = container.main_tgid() == tgid;
+    let tid: u32 = read(task, &offset::TASK_PID);
+    if is_main && told_to_exit && container.first_tid() == 0 {
+        container.set_first_tid(tid);
+    }
+    if read::<u32>(signal, &offset::SIGNAL_LIVE) != 0 {
+        return;
+    }
+    let leader = follow(task, &offset::TASK_GROUP_LEADER);
+    let status: u32 = if told_to_exit {
+        read(signal, &offset::SIGNAL_GROUP_EXIT_CODE)
+    } else {
+        read(leader, &offset::TASK_EXIT_CODE)
+    };
+    if is_main {
+        emit_for::<Exited>(kind::EXITED, container, |record| fill(record, task, leader, container, status, tgid, tid));
+    } else if status != 0 {
+        record_child(container, leader, status, tgid);
+    }
+});
+
+#[inline(always)]
+fn fill(record: *mut Exited, task: Address, leader: Address, container: Container, status: u32, tgid: u32, tid: u32) {
+    let credentials = follow(task, &offset::TASK_CRED);
+    let first = container.first_tid();
+    // SAFETY: fields of a reserved record.
+    unsafe {
+        (*record).tgid = tgid;
+        (*record).first_tid = if first == 0 { tid } else { first };
+        (*record).status = status;
+        (*record).uid = read(credentials, &offset::CRED_UID);
+        (*record).gid = read(credentials, &offset::CRED_GID);
+        (*record).padding = 0;
+        read_comm(&raw mut (*record).comm, leader);
+        working_directory::write(task, &raw mut (*record).cwd);
+    }
+}
+
+#[inline(always)]
+fn record_child(container: Container, leader: Address, status: u32, tgid: u32) {
+    let Some(recorder) = container.recorder() else {
+        return;
+    };
+    let time = now();
+    let slot = child_exit_slot(recorder);
+    // SAFETY: a slot of the container's recorder.
+    unsafe {
+        (*slot).begin = mark(time, tgid);
+        (*slot).time = time;
+        (*slot).tgid = tgid;
+        (*slot).status = status;
+        read_comm(&raw mut (*slot).comm, leader);
+        (*slot).end = mark(time, tgid);
+    }
+}

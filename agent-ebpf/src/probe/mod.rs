@@ -1,0 +1,8 @@
+//! The hooks, one a file.
+
+mod cgroup;
+mod exec;
+mod exit;
+mod oom;
+mod signal;
+mod syscall;

@@ -1,0 +1,91 @@
+//! Who sends a signal that may end a process: `signal:signal_generate`.
+//!
+//! Why this: the sender is the current task only here; si_pid is 0 or another number across PID namespaces. The container is the
+//! target's, never the sender's. Arguments (sig, kernel_siginfo, task, group, result) are the same on every kernel since 4.x.
+//! Cost: every signal of the node pays a comparison, those that may kill a look-up (about 400 instructions).
+
+use lastwords_agent_common::record::SignalEntry;
+
+use crate::{
+    container::Container,
+    hook,
+    kernel::{Address, argument, cgroup_node, current_task, follow, now, offset, pointer, read, read_comm},
+    recorder::{SignalClass, mark, signal_slot},
+};
+
+/// Signals whose default is to be ignored, to stop or to go on: CHLD, CONT, STOP, TSTP, TTIN, TTOU, URG, WINCH (the same
+/// numbers on x86-64 and arm64). Go sends URG to itself all the time.
+const HARMLESS: u64 = 1 << 17 | 1 << 18 | 1 << 19 | 1 << 20 | 1 << 21 | 1 << 22 | 1 << 23 | 1 << 28;
+/// ILL, TRAP, BUS, FPE, SEGV, SYS: raised by the kernel for what the process itself did.
+const FAULTS: u64 = 1 << 4 | 1 << 5 | 1 << 7 | 1 << 8 | 1 << 11 | 1 << 31;
+/// First of the real-time signals, which language runtimes use among themselves.
+const REAL_TIME: u64 = 32;
+/// SEND_SIG_PRIV, a siginfo pointer that is none: the kernel itself (include/linux/sched/signal.h).
+const SEND_SIG_PRIV: u64 = 1;
+/// si_code of what the kernel sends.
+const SI_KERNEL: i32 = 0x80;
+
+hook!("signal_generate", signal_generate, signal_generate_raw, |arguments| {
+    let signal = argument(arguments, 0) & 0xffff_ffff;
+    if signal == 0 || signal >= REAL_TIME || HARMLESS & (1 << signal) != 0 {
+        return;
+    }
+    let task = pointer(arguments, 2);
+    let Some(container) = Container::of_task(task) else {
+        return;
+    };
+    let Some(recorder) = container.recorder() else {
+        return;
+    };
+    let information = argument(arguments, 1);
+    let (code, address) = match information {
+        0 => (0, 0),
+        SEND_SIG_PRIV => (SI_KERNEL, 0),
+        information => code_and_address(information as Address, signal),
+    };
+    let tgid: u32 = read(task, &offset::TASK_TGID);
+    let class = if container.main_tgid() != tgid {
+        SignalClass::ToOther
+    } else if code > 0 && FAULTS & (1 << signal) != 0 {
+        SignalClass::MainFault
+    } else {
+        SignalClass::ToMain
+    };
+    let time = now();
+    let tid: u32 = read(task, &offset::TASK_PID);
+    let result = argument(arguments, 4) as u32;
+    let slot = signal_slot(recorder, class);
+    // SAFETY: a slot of the container's recorder.
+    unsafe {
+        (*slot).begin = mark(time, tid);
+        (*slot).time = time;
+        (*slot).signal = signal as u32;
+        (*slot).code = code;
+        (*slot).result = result;
+        (*slot).address = address;
+        (*slot).target_tgid = tgid;
+        (*slot).target_tid = tid;
+        read_comm(&raw mut (*slot).target_comm, task);
+        write_sender(slot);
+        (*slot).end = mark(time, tid);
+    }
+});
+
+#[inline(always)]
+fn code_and_address(information: Address, signal: u64) -> (i32, u64) {
+    let code: i32 = read(information, &offset::SIGINFO_CODE);
+    let is_fault = code > 0 && FAULTS & (1 << signal) != 0;
+    (code, if is_fault { read(information, &offset::SIGINFO_ADDRESS) } else { 0 })
+}
+
+#[inline(always)]
+fn write_sender(slot: *mut SignalEntry) {
+    let sender = current_task();
+    // SAFETY: as in the hook.
+    unsafe {
+        (*slot).sender_tgid = read(sender, &offset::TASK_TGID);
+        (*slot).sender_cgroup = read(cgroup_node(sender), &offset::KERNFS_NODE_ID);
+        read_comm(&raw mut (*slot).sender_comm, sender);
+        read_comm(&raw mut (*slot).sender_parent_comm, follow(sender, &offset::TASK_REAL_PARENT));
+    }
+}

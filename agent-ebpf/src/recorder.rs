@@ -1,0 +1,100 @@
+//! The flight recorder: rings of entries in a map element. No helper gives an exclusive slot on the oldest kernels in use, so two
+//! processors may write one slot at once; `begin` and `end` then differ and the agent counts the entry as torn.
+
+use core::intrinsics::{AtomicOrdering, atomic_xadd};
+
+use lastwords_agent_common::{
+    limits::{
+        CHILD_EXITS, LOOKING_FAILURES, MAIN_FAULTS, MAIN_SIGNALS, MISSING_FAILURES, NETWORK_FAILURES, OTHER_SIGNALS,
+        TELLING_FAILURES,
+    },
+    record::{ChildExitEntry, FailureEntry, Recorder, SignalEntry},
+    rules::class,
+};
+
+/// Which signals share slots.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum SignalClass {
+    /// Sent to the main process.
+    ToMain = 0,
+    /// A fault of the main process.
+    MainFault = 1,
+    /// Sent to another process of the container.
+    ToOther = 2,
+}
+
+/// Takes the next number of a ring. An exact count even when two processors race: only the slot may be shared.
+#[inline(always)]
+fn next(head: *mut u64) -> u64 {
+    // SAFETY: an aligned field of a map element. Two operations instead of one, because an atomic add that returns the old
+    // value needs Linux 5.12.
+    unsafe {
+        let before = head.read_volatile();
+        atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(head, 1);
+        before
+    }
+}
+
+/// The slot for the next failure of a class.
+#[inline(always)]
+pub fn failure_slot(recorder: *mut Recorder, failure_class: u8) -> *mut FailureEntry {
+    const TELLING: usize = 0;
+    const MISSING: usize = TELLING + TELLING_FAILURES;
+    const NETWORK: usize = MISSING + MISSING_FAILURES;
+    const LOOKING: usize = NETWORK + NETWORK_FAILURES;
+    // SAFETY: each index is below the class's size (a power of two) and offset by the sizes before it.
+    unsafe {
+        let heads = (&raw mut (*recorder).failure_heads).cast::<u64>();
+        let entries = (&raw mut (*recorder).failures).cast::<FailureEntry>();
+        match failure_class {
+            class::TELLING => entries.add(TELLING + (next(heads) as usize & (TELLING_FAILURES - 1))),
+            class::MISSING => entries.add(MISSING + (next(heads.add(1)) as usize & (MISSING_FAILURES - 1))),
+            class::NETWORK => entries.add(NETWORK + (next(heads.add(2)) as usize & (NETWORK_FAILURES - 1))),
+            _ => entries.add(LOOKING + (next(heads.add(3)) as usize & (LOOKING_FAILURES - 1))),
+        }
+    }
+}
+
+/// The slot for the next signal of a class.
+#[inline(always)]
+pub fn signal_slot(recorder: *mut Recorder, signal_class: SignalClass) -> *mut SignalEntry {
+    const FAULTS: usize = MAIN_SIGNALS;
+    const OTHERS: usize = FAULTS + MAIN_FAULTS;
+    // SAFETY: as in `failure_slot`.
+    unsafe {
+        let heads = (&raw mut (*recorder).signal_heads).cast::<u64>();
+        let entries = (&raw mut (*recorder).signals).cast::<SignalEntry>();
+        match signal_class {
+            SignalClass::ToMain => entries.add(next(heads) as usize & (MAIN_SIGNALS - 1)),
+            SignalClass::MainFault => entries.add(FAULTS + (next(heads.add(1)) as usize & (MAIN_FAULTS - 1))),
+            SignalClass::ToOther => entries.add(OTHERS + (next(heads.add(2)) as usize & (OTHER_SIGNALS - 1))),
+        }
+    }
+}
+
+/// The slot for the next abnormal end of a process other than the main one.
+#[inline(always)]
+pub fn child_exit_slot(recorder: *mut Recorder) -> *mut ChildExitEntry {
+    // SAFETY: as in `failure_slot`.
+    unsafe {
+        let head = &raw mut (*recorder).child_exit_head;
+        (&raw mut (*recorder).child_exits).cast::<ChildExitEntry>().add(next(head) as usize & (CHILD_EXITS - 1))
+    }
+}
+
+/// What `begin` and `end` of an entry are set to: never 0, and different for two processors at the same time.
+#[inline(always)]
+pub fn mark(time: u64, tid: u32) -> u64 {
+    (time ^ (u64::from(tid) << 40)) | 1
+}
+
+const _: () = assert!(
+    TELLING_FAILURES.is_power_of_two()
+        && MISSING_FAILURES.is_power_of_two()
+        && NETWORK_FAILURES.is_power_of_two()
+        && LOOKING_FAILURES.is_power_of_two()
+        && MAIN_SIGNALS.is_power_of_two()
+        && MAIN_FAULTS.is_power_of_two()
+        && OTHER_SIGNALS.is_power_of_two()
+        && CHILD_EXITS.is_power_of_two()
+);
