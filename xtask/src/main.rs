@@ -1,1 +1,58 @@
-fn main() {}
+//! `cargo xtask`: the one door for people who work on Lastwords.
+//!
+//! Each verb has a file of its own. Progress goes to stderr; what a verb is asked for (a table, `-o json`) goes to stdout.
+
+mod apt;
+mod build;
+mod ebpf;
+mod kernels;
+mod process;
+mod setup;
+mod table;
+mod test;
+mod tidy;
+mod vm;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Set up, build and test Lastwords.
+#[derive(Parser)]
+#[command(name = "cargo xtask", version)]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Install what a build and the tests need; what is there already is left alone.
+    Setup(setup::Setup),
+    /// Compile the eBPF object and the release programs into target/release.
+    Build(build::Build),
+    /// Check the laws of the code: who may depend on whom, where unsafe may stand, how long a file may be.
+    Tidy(tidy::Tidy),
+    /// Run everything that has to pass: format, lints, laws, unit tests, live tests, the kernels in QEMU.
+    Test(test::Test),
+    /// Boot Debian's kernels in QEMU (no KVM needed) and run a suite of deaths in each.
+    Vm(vm::Vm),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().verb {
+        Verb::Setup(setup) => setup.run(),
+        Verb::Build(build) => build.run(),
+        Verb::Tidy(tidy) => tidy.run(),
+        Verb::Test(test) => test.run(),
+        Verb::Vm(vm) => vm.run(),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

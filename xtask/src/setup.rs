@@ -1,0 +1,174 @@
+//! `cargo xtask setup`: from a fresh Debian 12 with Rust to everything a build and the tests need.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use clap::{Args, ValueEnum};
+
+use crate::apt::{self, OtherSuite};
+use crate::ebpf::{self, Installed, Toolchain};
+use crate::{kernels, process, workspace};
+
+/// What compiles the programs: Debian's Rust with its eBPF target, the LLVM that bpf-linker is built against, and a C compiler
+/// for the crates that bring C along (SQLite, ring). g++ brings the C++ library that LLVM links.
+const BUILD_PACKAGES: &[&str] = &[
+    "rustc-web",
+    "libstd-rust-web-dev-bpf",
+    "llvm-22-dev",
+    "libpolly-22-dev",
+    "libzstd-dev",
+    "zlib1g-dev",
+    "libxml2-dev",
+    "gcc",
+    "g++",
+    "libc6-dev",
+];
+
+/// What the tests use: emulated machines, containers, and programs that die in them.
+const TEST_PACKAGES: &[&str] =
+    &["qemu-system-x86", "runc", "busybox-static", "xz-utils", "jq", "iproute2", "procps", "python3-minimal"];
+
+/// The version of Debian that all of this was tried on.
+const DEBIAN: &str = "12";
+
+/// Install what a build and the tests need; what is there already is left alone.
+#[derive(Args)]
+pub(crate) struct Setup {
+    /// Only what the build needs, or only what the tests need.
+    #[arg(long, value_enum)]
+    only: Option<Part>,
+}
+
+/// A part of the set-up.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Part {
+    /// Compilers and libraries.
+    Build,
+    /// QEMU, runc, kernels, kubectl, rustfmt and clippy.
+    Test,
+}
+
+impl Setup {
+    /// Both parts, without a choice.
+    pub(crate) fn everything() -> Self {
+        Self { only: None }
+    }
+
+    /// Only the part that a build needs.
+    pub(crate) fn for_build() -> Self {
+        Self { only: Some(Part::Build) }
+    }
+
+    /// Goes through the steps in order; each says in one line what it did.
+    pub(crate) fn run(self) -> Result<()> {
+        let started = Instant::now();
+        let build = self.only != Some(Part::Test);
+        let test = self.only != Some(Part::Build);
+
+        let on_debian = apt::debian_version().as_deref() == Some(DEBIAN);
+        if on_debian {
+            let wanted =
+                [if build { BUILD_PACKAGES } else { &[] }, if test { TEST_PACKAGES } else { &[] }].concat();
+            step("Debian packages", || packages(&wanted))?;
+        } else {
+            eprintln!(
+                "setup: this is no Debian {DEBIAN}; taking rustup's nightly for eBPF (a way that nobody has run yet)"
+            );
+            if build {
+                step("compiler for eBPF", ebpf::install_nightly)?;
+            }
+        }
+        if build {
+            step("bpf-linker", || Toolchain::detect()?.install_linker())?;
+        }
+        if test {
+            step("rustfmt and clippy", rust_components)?;
+            if on_debian {
+                step("kubectl", kubectl)?;
+            }
+            for series in kernels::SERIES.iter().filter(|series| series.everyday) {
+                step(&format!("kernel {}", series.name), || kernel(series))?;
+            }
+        }
+        eprintln!("setup: done in {:.1} s", started.elapsed().as_secs_f32());
+        Ok(())
+    }
+}
+
+fn step(what: &str, action: impl FnOnce() -> Result<Installed>) -> Result<()> {
+    let started = Instant::now();
+    match action().with_context(|| format!("setup stopped at {what}"))? {
+        Installed::Already(which) => eprintln!("  {what}: already there ({which})"),
+        Installed::Now(which) => {
+            eprintln!("  {what}: installed {which} in {:.1} s", started.elapsed().as_secs_f32());
+        }
+    }
+    Ok(())
+}
+
+fn packages(wanted: &[&str]) -> Result<Installed> {
+    let missing = apt::missing(wanted)?;
+    if missing.is_empty() {
+        return Ok(Installed::Already(format!("{} packages", wanted.len())));
+    }
+    eprintln!("    installing with apt-get: {}", missing.join(" "));
+    apt::install(&missing)?;
+    Ok(Installed::Now(missing.join(" ")))
+}
+
+/// rustfmt and clippy belong to the toolchain that runs cargo.
+fn rust_components() -> Result<Installed> {
+    let missing: Vec<&str> = [("rustfmt", "fmt"), ("clippy", "clippy")]
+        .into_iter()
+        .filter(|(_, verb)| process::answer(Command::new("cargo").args([verb, "--version"])).is_none())
+        .map(|(component, _)| component)
+        .collect();
+    if missing.is_empty() {
+        return Ok(Installed::Already("both".to_owned()));
+    }
+    let names = missing.join(" ");
+    let mut rustup = Command::new("rustup");
+    rustup.args(["component", "add"]).args(&missing);
+    process::quiet("fetching them with rustup", &mut rustup).with_context(|| {
+        format!("this toolchain has no {names}: run `rustup component add {names}`, or install them the way you installed Rust")
+    })?;
+    Ok(Installed::Now(names))
+}
+
+/// kubectl is no package of Debian 12, and unstable's runs there when it is only unpacked.
+fn kubectl() -> Result<Installed> {
+    let program = workspace::cached_programs()?.join("kubectl");
+    let version_file = workspace::cache()?.join("tools/kubectl.version");
+    if program.exists() {
+        let version = fs::read_to_string(&version_file).unwrap_or_default();
+        return Ok(Installed::Already(version.trim().to_owned()));
+    }
+    let cache = workspace::cache()?;
+    let unstable = OtherSuite::open("unstable", &cache.join("apt"))?;
+    let version = unstable.look_up("kubectl")?.version;
+    let unpacked = cache.join("tools/.unpacking-kubectl");
+    unstable.unpack("kubectl", &version, &unpacked)?;
+    fs::create_dir_all(workspace::cached_programs()?)
+        .context("cannot make the folder for tools in the cache")?;
+    fs::write(&version_file, &version).with_context(|| format!("cannot write {}", version_file.display()))?;
+    keep(&unpacked.join("usr/bin/kubectl"), &program)?;
+    fs::remove_dir_all(&unpacked).with_context(|| format!("cannot remove {}", unpacked.display()))?;
+    if process::answer(Command::new(&program).args(["version", "--client"])).is_none() {
+        bail!("kubectl {version} from Debian unstable does not run on this machine");
+    }
+    Ok(Installed::Now(version))
+}
+
+fn kernel(series: &'static kernels::Series) -> Result<Installed> {
+    if let Some(kernel) = kernels::cached(series)? {
+        return Ok(Installed::Already(kernel.version));
+    }
+    Ok(Installed::Now(kernels::fetch(series)?.version))
+}
+
+fn keep(from: &Path, to: &Path) -> Result<()> {
+    fs::rename(from, to).with_context(|| format!("cannot move {} to {}", from.display(), to.display()))
+}
