@@ -1,0 +1,329 @@
+//! Stand-in for the Kubernetes API server: objects in memory behind real HTTP.
+//!
+//! Served as a 1.36 server does: lists with pages, watches with bookmarks and initial events, 410 Gone once the
+//! bounded history has moved on, field and label selectors, tables for kubectl, discovery in both forms, and the
+//! writes that a kubelet and an event recorder need. Not served: authentication, admission, OpenAPI, protobuf,
+//! server-side apply, garbage collection. Plain HTTP, meant for loopback.
+
+mod discovery;
+mod event_shape;
+pub mod failure;
+pub mod faults;
+mod pod;
+mod read;
+pub mod replay;
+mod resource;
+mod selector;
+mod serve;
+pub mod store;
+mod table;
+mod watch;
+mod write;
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::http::{HeaderMap, Method, Uri, header};
+use axum::response::{IntoResponse, Response};
+use axum::{Json, routing};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use failure::Failure;
+use faults::{Fault, Faults, Line};
+use read::Form;
+use resource::Target;
+use store::Store;
+use watch::Watches;
+
+pub(crate) use write::random;
+
+/// Query parameters; none that matters here is given twice.
+type Query = HashMap<String, String>;
+
+/// How the server behaves.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Where to listen; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// How many changes are remembered before an older version is 410 Gone.
+    pub window: usize,
+    /// Time between two bookmarks of a watch that allows them.
+    pub bookmark_interval: Duration,
+    /// Whether pods without a node are bound to the first node that fits.
+    pub schedule: bool,
+    /// Where the stand-in kubelet writes the pods' logs, so that `kubectl logs` has an answer.
+    pub pod_logs_directory: Option<PathBuf>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            window: store::DEFAULT_WINDOW,
+            // A real server sends one about once a minute.
+            bookmark_interval: Duration::from_secs(60),
+            schedule: true,
+            pod_logs_directory: None,
+        }
+    }
+}
+
+/// A running stand-in API server. It ends when this is dropped.
+#[derive(Debug)]
+pub struct ApiServer {
+    address: SocketAddr,
+    store: Arc<Store>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+struct Server {
+    store: Arc<Store>,
+    watches: Watches,
+    faults: Faults,
+    pod_logs_directory: Option<PathBuf>,
+}
+
+impl ApiServer {
+    /// Listens and serves in the background, with the namespaces every cluster has.
+    ///
+    /// # Errors
+    /// When the address cannot be listened on.
+    pub async fn start(options: Options) -> anyhow::Result<ApiServer> {
+        let listener = TcpListener::bind(options.listen)
+            .await
+            .with_context(|| format!("the stand-in API server cannot listen on {}", options.listen))?;
+        let address = listener.local_addr().context("the listening socket has no address")?;
+        let store = Arc::new(Store::new(options.window));
+        for namespace in ["default", "kube-system", "kube-public", "kube-node-lease"] {
+            replay::add_namespace(&store, namespace);
+        }
+        let (line, control) = mpsc::unbounded_channel();
+        let server = Arc::new(Server {
+            store: store.clone(),
+            watches: Watches {
+                bookmark_interval: options.bookmark_interval,
+                end: tokio::sync::watch::Sender::new(0),
+            },
+            faults: Faults::new(line),
+            pod_logs_directory: options.pod_logs_directory,
+        });
+        let mut tasks = vec![tokio::spawn(serve::accept(listener, address, router(server), control))];
+        if options.schedule {
+            tasks.push(tokio::spawn(pod::schedule(store.clone())));
+        }
+        Ok(ApiServer { address, store, tasks })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// `http://127.0.0.1:PORT`.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// The objects themselves, for a test to look at or to feed.
+    pub fn store(&self) -> &Arc<Store> {
+        &self.store
+    }
+
+    /// Writes a kubeconfig that leads here.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn write_kubeconfig(&self, file: &Path) -> anyhow::Result<()> {
+        let url = self.url();
+        let text = format!(
+            "apiVersion: v1\nkind: Config\ncurrent-context: stand-in\nclusters:\n- name: stand-in\n  cluster:\n    server: {url}\ncontexts:\n- name: stand-in\n  context:\n    cluster: stand-in\n    user: stand-in\n    namespace: default\nusers:\n- name: stand-in\n  user: {{}}\n"
+        );
+        std::fs::write(file, text)
+            .with_context(|| format!("the kubeconfig {} cannot be written", file.display()))
+    }
+}
+
+impl Drop for ApiServer {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
+}
+
+fn router(server: Arc<Server>) -> Router {
+    let ok = || async { "ok" };
+    Router::new()
+        .route("/healthz", routing::get(ok))
+        .route("/livez", routing::get(ok))
+        .route("/readyz", routing::get(ok))
+        .route("/version", routing::get(|| async { Json(discovery::version()) }))
+        .route("/api", routing::get(|headers: HeaderMap| async move { roots(&headers, true) }))
+        .route("/apis", routing::get(|headers: HeaderMap| async move { roots(&headers, false) }))
+        .route("/stand-in/faults", routing::post(fault))
+        .fallback(objects)
+        .with_state(server)
+}
+
+/// `/api` and `/apis`: aggregated when the client can read it.
+fn roots(headers: &HeaderMap, core: bool) -> Response {
+    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if accept.contains("as=APIGroupDiscoveryList") && accept.contains("v=v2") {
+        let body = discovery::aggregated(core).to_string();
+        return ([(header::CONTENT_TYPE, discovery::AGGREGATED)], body).into_response();
+    }
+    Json(if core { discovery::legacy_versions() } else { discovery::legacy_groups() }).into_response()
+}
+
+async fn fault(State(server): State<Arc<Server>>, Json(fault): Json<Fault>) -> Json<Value> {
+    match fault {
+        Fault::Compact => server.store.compact(),
+        Fault::EndWatches => server.watches.end.send_modify(|count| *count += 1),
+        Fault::DropConnections => server.faults.line(Line::Drop),
+        Fault::Refuse { seconds } => {
+            server.faults.line(Line::Refuse(Duration::try_from_secs_f64(seconds).unwrap_or_default()));
+        }
+        waiting => server.faults.wait(waiting),
+    }
+    Json(json!({"done": true}))
+}
+
+async fn objects(
+    State(server): State<Arc<Server>>,
+    method: Method,
+    uri: Uri,
+    axum::extract::Query(query): axum::extract::Query<Query>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, Failure> {
+    let path = uri.path().trim_end_matches('/');
+    if method == Method::GET
+        && let Some(found) = legacy_discovery(path)
+    {
+        return Ok(Json(found).into_response());
+    }
+    let target = Target::parse(path).ok_or_else(Failure::no_such_path)?;
+    let watching = target.watch_prefix || flag(&query, "watch");
+    let plural = target.resource.plural;
+    if let Some(code) = server.faults.failing(plural, target.verb(&method, watching)) {
+        let code =
+            axum::http::StatusCode::from_u16(code).unwrap_or(axum::http::StatusCode::INTERNAL_SERVER_ERROR);
+        return Ok((code, format!("a fault was asked for: {code}\n")).into_response());
+    }
+    if !matches!(target.subresource.as_str(), "" | "status") {
+        return pod_log(&server, &target, &query);
+    }
+    let resource = target.resource;
+    let reply = |object: Value| Json(read::shaped(resource, &object));
+    match (method.as_str(), target.name.clone()) {
+        ("GET", name) => {
+            let form = Form::negotiate(&headers, &query)?;
+            match name {
+                Some(name) if !watching => read::get(&server.store, &target, &name, form),
+                None if !watching => read::list(&server.store, &target, &query, form),
+                _ => {
+                    let gone = match server.faults.watch_gone(plural) {
+                        Some(true) => return Err(Failure::expired(0, server.store.version())),
+                        told_inside => told_inside.is_some(),
+                    };
+                    watch::open(&server.store, &server.watches, target, &query, form, gone)
+                }
+            }
+        }
+        ("POST", None) => {
+            let created = write::create(&server.store, &target, parsed(&body)?)?;
+            Ok((axum::http::StatusCode::CREATED, reply(created)).into_response())
+        }
+        ("PUT", Some(name)) => {
+            Ok(reply(write::replace(&server.store, &target, &name, parsed(&body)?)?).into_response())
+        }
+        ("PATCH", Some(name)) => {
+            let kind =
+                headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+            Ok(reply(write::patch(&server.store, &target, &name, kind, parsed(&body)?)?).into_response())
+        }
+        ("DELETE", Some(name)) => {
+            let mut options = if body.is_empty() { json!({}) } else { parsed(&body)? };
+            if let (Some(seconds), Some(fields)) =
+                (read::number(&query, "gracePeriodSeconds")?, options.as_object_mut())
+            {
+                fields.insert("gracePeriodSeconds".to_owned(), seconds.into());
+            }
+            Ok(reply(write::delete(&server.store, &target, &name, &options)?).into_response())
+        }
+        _ => Err(Failure::method_not_allowed()),
+    }
+}
+
+/// `/api/v1`, `/apis/GROUP` and `/apis/GROUP/v1` in the old form.
+fn legacy_discovery(path: &str) -> Option<Value> {
+    let parts: Vec<&str> = path.split('/').skip(1).collect();
+    match parts.as_slice() {
+        ["api", "v1"] => discovery::legacy_resources(""),
+        ["apis", group] => discovery::legacy_resources(group).map(|_| discovery::group(group)),
+        ["apis", group, "v1"] => discovery::legacy_resources(group),
+        _ => None,
+    }
+}
+
+/// `kubectl logs`: a real server asks the kubelet, this one reads the file that the stand-in kubelet wrote.
+fn pod_log(server: &Server, target: &Target, query: &Query) -> Result<Response, Failure> {
+    let (Some(name), "pods", "log") = (&target.name, target.resource.plural, target.subresource.as_str())
+    else {
+        return Err(Failure::no_such_path());
+    };
+    let namespace = target.namespace.clone().unwrap_or_default();
+    let pod = server
+        .store
+        .get("pods", &(namespace.clone(), name.clone()))
+        .ok_or_else(|| Failure::not_found(target.resource, name))?;
+    let directory = server.pod_logs_directory.as_ref().ok_or_else(Failure::no_such_path)?;
+    let container = match query.get("container") {
+        Some(container) => container.as_str(),
+        None => pod["spec"]["containers"][0]["name"].as_str().unwrap_or_default(),
+    };
+    let status = pod["status"]["containerStatuses"]
+        .as_array()
+        .and_then(|all| all.iter().find(|one| one["name"] == container));
+    let restarts = status.and_then(|status| status["restartCount"].as_u64()).unwrap_or(0);
+    let run = if flag(query, "previous") { restarts.checked_sub(1) } else { Some(restarts) };
+    let uid = pod["metadata"]["uid"].as_str().unwrap_or_default();
+    let lines = run
+        .map(|run| {
+            directory.join(format!("{namespace}_{name}_{uid}")).join(container).join(format!("{run}.log"))
+        })
+        .and_then(|file| std::fs::read_to_string(file).ok());
+    let Some(lines) = lines else {
+        let message = format!("previous terminated container {container:?} in pod {name:?} not found");
+        return Err(Failure::bad_request(message));
+    };
+    // "TIME STREAM TAG TEXT": only the text is what the container wrote.
+    let mut text = String::new();
+    for line in lines.lines() {
+        let mut parts = line.splitn(4, ' ').skip(2);
+        let (tag, part) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+        text.push_str(part);
+        if tag == "F" {
+            text.push('\n');
+        }
+    }
+    Ok(([(header::CONTENT_TYPE, "text/plain")], Body::from(text)).into_response())
+}
+
+fn parsed(body: &Bytes) -> Result<Value, Failure> {
+    serde_json::from_slice(body)
+        .map_err(|error| Failure::bad_request(format!("the body is no JSON: {error}")))
+}
+
+/// A boolean parameter, as Go reads it.
+fn flag(query: &Query, name: &str) -> bool {
+    query.get(name).is_some_and(|value| matches!(value.as_str(), "true" | "1" | "True" | "t"))
+}
