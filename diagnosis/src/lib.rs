@@ -2,32 +2,29 @@
 //!
 //! One pure function, [`diagnose`]: evidence (and the pod's state where there is one) in, a [`Diagnosis`] out. No clock, no
 //! input or output, nothing asynchronous; the same evidence always gives the same diagnosis.
+//!
+//! How it goes: [`case`] orders the evidence (who ended the process, which failed calls stand near that end, see [`calls`] and
+//! [`noise`]); [`rules`] holds one file a cause and the one list that says which of them wins; [`words`] and [`quantity`] make
+//! the sentences.
 
+mod calls;
+mod case;
 pub mod errno;
 pub mod evidence;
+mod noise;
 pub mod pod;
+mod quantity;
+mod rules;
 pub mod signals;
 pub mod verdict;
+mod words;
 
 pub use evidence::Evidence;
 pub use pod::PodContext;
+pub use quantity::{binary_quantity, parse_quantity};
 pub use verdict::{Cause, Confidence, Diagnosis, EvidenceRef};
 
 /// Why this container died, with the pod's state where it is known.
-pub fn diagnose(evidence: &Evidence, _pod: Option<&PodContext>) -> Diagnosis {
-    let ended_by_itself = evidence.exit.as_ref().is_some_and(|exit| exit.signal == 0 && exit.code == 0);
-    if ended_by_itself {
-        return Diagnosis {
-            cause: Cause::Completed,
-            confidence: Confidence::High,
-            summary: "the main process ended by itself with exit code 0".to_owned(),
-            object: "exit code 0".to_owned(),
-            evidence: vec![EvidenceRef::Exit],
-            ..Diagnosis::default()
-        };
-    }
-    Diagnosis {
-        summary: "what was recorded does not show why the container ended".to_owned(),
-        ..Diagnosis::default()
-    }
+pub fn diagnose(evidence: &Evidence, pod: Option<&PodContext>) -> Diagnosis {
+    rules::decide(&case::Case::new(evidence, pod))
 }

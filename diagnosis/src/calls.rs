@@ -1,0 +1,266 @@
+//! Which failed call ended the program, if one did.
+//!
+//! Calls that cannot have (noise, those whose path later opened, those long before the end) are left out; the others are ordered by
+//! [`Weight`], field by field, and the strongest is judged by [`Call::confidence`].
+
+use std::cmp::Ordering;
+
+use crate::case::Case;
+use crate::evidence::Failure;
+use crate::noise::{self, Standing};
+use crate::verdict::Confidence;
+use crate::words;
+
+/// A call that failed longer before the end than this (milliseconds) did not end the program: one-minute time-outs are the
+/// longest that programs commonly wait before they give up.
+const STALE_MS: f64 = 60_000.0;
+/// Up to here (milliseconds) a program may still print, flush and tidy up after the call that ended it, also on a slow node.
+const RECENT_MS: f64 = 10_000.0;
+/// Within this (milliseconds) an interpreter has printed its trace and shut down.
+const FRESH_MS: f64 = 1_000.0;
+/// Within this (milliseconds), and within a tenth of its life, a program did nothing but leave.
+const AT_ONCE_MS: f64 = 5.0;
+
+/// A failed call that may have ended the program.
+#[derive(Debug, Clone)]
+pub(crate) struct Call<'a> {
+    /// Its index in the evidence.
+    pub(crate) index: usize,
+    pub(crate) failure: &'a Failure,
+    pub(crate) weight: Weight,
+    pub(crate) standing: Standing,
+    /// Time from the call to the end of the process that made it, in milliseconds.
+    pub(crate) gap_ms: f64,
+    /// Nothing but leaving followed.
+    pub(crate) at_once: bool,
+    /// The command line or the log names its path or address.
+    pub(crate) named: bool,
+    /// Other calls speak against it: as good as this one, and about something else.
+    pub(crate) rivals: usize,
+}
+
+/// What makes one call more telling than another, most important first.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Weight {
+    /// Calls that only look, or that programs do without, come last.
+    decisive: bool,
+    freshness: Freshness,
+    /// Rare errors of the process itself beat files that are not there, of which there are many.
+    rare_and_own: bool,
+    pub(crate) caller: Caller,
+    rare: bool,
+    /// The last one wins.
+    gap_ms: f64,
+}
+
+/// Who made the call, seen from the end of the main process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Caller {
+    /// Any other process of the container.
+    Other,
+    /// A child that ended abnormally just before the main process.
+    ChildJustBefore,
+    /// Another thread of the main process.
+    SameProcess,
+    /// A child whose exit status the main process passed on.
+    PassedOn,
+    /// The thread that began the end.
+    DyingThread,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Freshness {
+    Old,
+    Recent,
+    Fresh,
+}
+
+impl Weight {
+    fn order(&self, other: &Self) -> Ordering {
+        (self.decisive.cmp(&other.decisive))
+            .then(self.freshness.cmp(&other.freshness))
+            .then(self.rare_and_own.cmp(&other.rare_and_own))
+            .then(self.caller.cmp(&other.caller))
+            .then(self.rare.cmp(&other.rare))
+            .then(other.gap_ms.total_cmp(&self.gap_ms))
+    }
+}
+
+impl Call<'_> {
+    /// True when the thread that ended the process, or a child whose end was passed on, made the call.
+    pub(crate) fn by_dying(&self) -> bool {
+        self.weight.caller >= Caller::PassedOn
+    }
+
+    /// True when it stands near enough to the end to be offered as its reason at all.
+    pub(crate) fn may_decide(&self) -> bool {
+        let fresh = self.weight.freshness == Freshness::Fresh;
+        let related = self.weight.caller >= Caller::ChildJustBefore;
+        match self.standing {
+            Standing::Noise => false,
+            Standing::Weak => self.by_dying() && fresh && (self.named || self.at_once),
+            Standing::Plain => related && self.weight.freshness >= Freshness::Recent,
+            Standing::Rare => related || fresh,
+        }
+    }
+
+    /// True for a call that fails rarely without reason and was made by a process that has to do with the end: while one such
+    /// stands unexplained, "nothing failed before" cannot be said.
+    pub(crate) fn leaves_doubt(&self) -> bool {
+        self.weight.decisive && self.weight.caller >= Caller::ChildJustBefore
+    }
+
+    /// How far this call carries the cause.
+    pub(crate) fn confidence(&self) -> Confidence {
+        let fresh = self.weight.freshness == Freshness::Fresh;
+        let own = self.weight.caller >= Caller::SameProcess;
+        let near = self.weight.caller >= Caller::ChildJustBefore;
+        match self.standing {
+            Standing::Weak if self.by_dying() => match (self.named, self.at_once && self.rivals == 0) {
+                (true, true) => Confidence::High,
+                (true, false) | (false, true) => Confidence::Medium,
+                (false, false) => Confidence::Low,
+            },
+            Standing::Plain if fresh && self.by_dying() => self.plain(),
+            Standing::Plain if fresh && own && self.named => Confidence::Medium,
+            Standing::Rare if fresh && (self.by_dying() || (own && self.named)) => Confidence::High,
+            Standing::Rare if fresh && near => Confidence::Medium,
+            Standing::Rare if self.by_dying() && self.weight.freshness == Freshness::Recent => {
+                Confidence::Medium
+            }
+            Standing::Noise | Standing::Weak | Standing::Plain | Standing::Rare => Confidence::Low,
+        }
+    }
+
+    /// A file that is not there may be one the program does without; it is shown to be the cause only when the command line or
+    /// the log names it, or when it was the one such file and nothing but leaving followed.
+    fn plain(&self) -> Confidence {
+        match (self.named, self.at_once, self.rivals) {
+            (true, ..) | (_, true, 0) => Confidence::High,
+            (_, false, 0) | (_, true, 1..=2) => Confidence::Medium,
+            _ => Confidence::Low,
+        }
+    }
+}
+
+fn thing(failure: &Failure) -> &str {
+    [&failure.path, &failure.address, &failure.name]
+        .into_iter()
+        .find(|text| !text.is_empty())
+        .map_or("", |text| text)
+}
+
+/// The calls that may have ended the program, strongest first.
+pub(crate) fn strongest_first<'a>(case: &Case<'a>) -> Vec<Call<'a>> {
+    let mut calls: Vec<Call<'a>> = case
+        .evidence
+        .failures
+        .iter()
+        .enumerate()
+        .filter(|(_, failure)| !failure.later_succeeded)
+        .filter_map(|(index, failure)| call(case, index, failure))
+        .collect();
+    calls.sort_by(|one, other| other.weight.order(&one.weight));
+    let rivals: Vec<usize> =
+        calls.iter().map(|call| calls.iter().filter(|other| rivals(call, other)).count()).collect();
+    for (call, rivals) in calls.iter_mut().zip(rivals) {
+        call.rivals = rivals;
+    }
+    calls
+}
+
+fn call<'a>(case: &Case<'a>, index: usize, failure: &'a Failure) -> Option<Call<'a>> {
+    let standing = noise::standing(failure);
+    let (caller, ended_before_ms) = caller(case, failure);
+    let gap_ms = (failure.last_before_death_ms - ended_before_ms).max(0.0);
+    if standing == Standing::Noise || gap_ms > STALE_MS {
+        return None;
+    }
+    let freshness = if gap_ms <= FRESH_MS {
+        Freshness::Fresh
+    } else if gap_ms <= RECENT_MS {
+        Freshness::Recent
+    } else {
+        Freshness::Old
+    };
+    let rare = standing == Standing::Rare;
+    let weight = Weight {
+        decisive: standing >= Standing::Plain,
+        freshness,
+        rare_and_own: rare && caller >= Caller::SameProcess,
+        caller,
+        rare,
+        gap_ms,
+    };
+    let at_once = gap_ms <= AT_ONCE_MS && case.life_ms().is_none_or(|life| gap_ms <= life / 10.0);
+    Some(Call { index, failure, weight, standing, gap_ms, at_once, named: named(case, failure), rivals: 0 })
+}
+
+/// Who made the call, and how long before the main process that one ended (milliseconds).
+fn caller(case: &Case<'_>, failure: &Failure) -> (Caller, f64) {
+    if failure.by_dying_thread {
+        return (Caller::DyingThread, 0.0);
+    }
+    // Before any program was executed there is no main process, only the one that tried to execute it.
+    if case.never_executed() && noise::executes(&failure.syscall) {
+        return (Caller::DyingThread, 0.0);
+    }
+    if failure.pid != 0 && failure.pid == case.main_pid() {
+        return (Caller::SameProcess, 0.0);
+    }
+    if let Some((_, child)) = case.passed_on()
+        && child.pid == failure.pid
+    {
+        return (Caller::PassedOn, child.before_death_ms);
+    }
+    match case.ended_just_before(failure.pid) {
+        Some(child) => (Caller::ChildJustBefore, child.before_death_ms),
+        None => (Caller::Other, 0.0),
+    }
+}
+
+/// True when `other` is about as telling as `call`, and about something else.
+fn rivals(call: &Call<'_>, other: &Call<'_>) -> bool {
+    call.index != other.index
+        && other.standing >= call.standing
+        && other.weight.caller >= call.weight.caller
+        && other.weight.freshness >= call.weight.freshness
+        && words::base_name(thing(call.failure)) != words::base_name(thing(other.failure))
+}
+
+/// True when the command line or one of the log's last lines names the call's path or address.
+fn named(case: &Case<'_>, failure: &Failure) -> bool {
+    let thing = thing(failure);
+    if thing.len() < 2 {
+        return false;
+    }
+    let process_args = case.evidence.process.iter().flat_map(|process| &process.args);
+    let exec_args = case.evidence.execs.iter().flat_map(|exec| &exec.args);
+    let in_arguments = process_args.chain(exec_args).any(|argument| argument_names(argument, failure));
+    let in_log = case
+        .evidence
+        .log_tail
+        .iter()
+        .flat_map(|tail| tail.lines.iter().rev().take(20))
+        .any(|line| line.contains(thing.trim_end_matches("/tcp").trim_end_matches("/udp")));
+    in_arguments || in_log
+}
+
+/// True when an argument (`/a/b`, `--config=/a/b`, `conf/b`, or a word of a shell's `-c` script) is the call's path, or the
+/// folder above it for a change of ownership.
+fn argument_names(argument: &str, failure: &Failure) -> bool {
+    argument
+        .split(|character: char| character.is_whitespace() || "=,;|&()<>\"'".contains(character))
+        .filter(|word| !word.is_empty() && !matches!(*word, "." | ".." | "/"))
+        .any(|word| {
+            let word = word.trim_start_matches("./");
+            let path = failure.path.as_str();
+            let relative = !word.starts_with('/') && !word.is_empty();
+            word == path
+                || (relative && path.strip_suffix(word).is_some_and(|folder| folder.ends_with('/')))
+                || (noise::changes_ownership(&failure.syscall)
+                    && path
+                        .strip_prefix(word.trim_end_matches('/'))
+                        .is_some_and(|rest| rest.starts_with('/')))
+        })
+}

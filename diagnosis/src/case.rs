@@ -1,0 +1,155 @@
+//! One death, in the order in which the rules ask about it.
+
+use crate::calls::{self, Call};
+use crate::evidence::{ChildExit, Evidence, Exit, Signal};
+use crate::pod::PodContext;
+use crate::signals;
+
+/// A child's death counts as part of the main process's when it came at most this long before it (milliseconds): a shell
+/// passes its child's status on within a few, a supervisor logs and tidies up first.
+const CHILD_TO_PARENT_MS: f64 = 1_000.0;
+
+/// An exit code of 128 + n is how shells and supervisors report a child's signal n.
+const SIGNAL_CODES_FROM: i32 = 128;
+
+/// One death.
+pub(crate) struct Case<'a> {
+    pub(crate) evidence: &'a Evidence,
+    pub(crate) pod: Option<&'a PodContext>,
+    /// Failed calls that may have ended it, strongest first.
+    pub(crate) calls: Vec<Call<'a>>,
+}
+
+impl<'a> Case<'a> {
+    pub(crate) fn new(evidence: &'a Evidence, pod: Option<&'a PodContext>) -> Self {
+        let mut case = Self { evidence, pod, calls: Vec::new() };
+        case.calls = calls::strongest_first(&case);
+        case
+    }
+
+    /// The exit, when the main process ended.
+    pub(crate) fn exit(&self) -> Option<&'a Exit> {
+        self.evidence.exit.as_ref()
+    }
+
+    /// The exit code, when the main process ended by itself.
+    pub(crate) fn exit_code(&self) -> Option<i32> {
+        self.exit().filter(|exit| exit.signal == 0).map(|exit| exit.code)
+    }
+
+    /// The signal that ended the main process.
+    pub(crate) fn fatal_signal(&self) -> Option<i32> {
+        self.exit().map(|exit| exit.signal).filter(|signal| *signal != 0)
+    }
+
+    /// The main process's id; 0 when there was none.
+    pub(crate) fn main_pid(&self) -> u32 {
+        self.evidence.process.as_ref().map_or(0, |process| process.pid)
+    }
+
+    /// The main process's name.
+    pub(crate) fn main_name(&self) -> String {
+        match self.evidence.process.as_ref().map(|process| process.comm.as_str()) {
+            None | Some("") => "the main process".to_owned(),
+            Some(comm) => crate::words::one_line(comm),
+        }
+    }
+
+    /// How long the container's program ran, in milliseconds; `None` when either end is not known.
+    pub(crate) fn life_ms(&self) -> Option<f64> {
+        let process = self.evidence.process.as_ref()?;
+        let known = process.started_at.0 != 0 && process.exited_at.0 >= process.started_at.0;
+        known.then(|| milliseconds(process.exited_at.0 - process.started_at.0))
+    }
+
+    /// Time from `moment` to the main process's end, in milliseconds; `None` when either is not known.
+    pub(crate) fn before_end_ms(&self, moment: crate::evidence::UnixNanos) -> Option<f64> {
+        let end = self.evidence.process.as_ref().map_or(0, |process| process.exited_at.0);
+        let end = if end == 0 { self.evidence.observed_at.0 } else { end };
+        (end != 0 && moment.0 != 0).then(|| milliseconds(end - moment.0))
+    }
+
+    /// The last child whose end the main process passed on as its own: same exit code, or 128 + its signal, just before.
+    pub(crate) fn passed_on(&self) -> Option<(usize, &'a ChildExit)> {
+        let code = self.exit_code().filter(|code| *code != 0)?;
+        self.just_before().rfind(|(_, child)| {
+            if child.signal == 0 { child.code == code } else { SIGNAL_CODES_FROM + child.signal == code }
+        })
+    }
+
+    /// True when this process ended abnormally just before the main one.
+    pub(crate) fn ended_just_before(&self, pid: u32) -> Option<&'a ChildExit> {
+        self.just_before().rfind(|(_, child)| child.pid == pid).map(|(_, child)| child)
+    }
+
+    fn just_before(&self) -> impl DoubleEndedIterator<Item = (usize, &'a ChildExit)> {
+        self.evidence
+            .child_exits
+            .iter()
+            .enumerate()
+            .filter(|(_, child)| child.pid != 0 && child.before_death_ms <= CHILD_TO_PARENT_MS)
+    }
+
+    /// The last signal of this number to the main process.
+    pub(crate) fn last_signal_to_main(&self, number: i32) -> Option<(usize, &'a Signal)> {
+        self.evidence.signals.iter().enumerate().rfind(|(_, signal)| {
+            signal.signal == number && (signal.to_main || signal.target_pid == self.main_pid())
+        })
+    }
+
+    /// The last signal of this number to this process.
+    pub(crate) fn last_signal_to(&self, pid: u32, number: i32) -> Option<(usize, &'a Signal)> {
+        self.evidence
+            .signals
+            .iter()
+            .enumerate()
+            .rfind(|(_, signal)| signal.signal == number && signal.target_pid == pid && pid != 0)
+    }
+
+    /// The signal to name for the main process's end. PID 1 ignores a SIGABRT that it raises itself, and `abort()` then ends it by a
+    /// deliberate fault: what was raised is what happened.
+    pub(crate) fn raised_signal(&self) -> Option<i32> {
+        const ABORT_TO_FAULT_MS: f64 = 1_000.0;
+        let fatal = self.fatal_signal()?;
+        let aborted = self.last_signal_to_main(signals::SIGABRT).is_some_and(|(_, signal)| {
+            signal.before_death_ms <= ABORT_TO_FAULT_MS
+                && signal.sender.as_ref().is_none_or(|by| by.pid == self.main_pid() || by.pid == 0)
+        });
+        let by_fault =
+            matches!(fatal, signals::SIGSEGV | signals::SIGILL | signals::SIGTRAP | signals::SIGBUS);
+        Some(if by_fault && aborted { signals::SIGABRT } else { fatal })
+    }
+
+    /// True when the container's command was never executed, as far as somebody watched.
+    pub(crate) fn never_executed(&self) -> bool {
+        self.evidence.execs.is_empty() && !self.evidence.losses.agent_started_later
+    }
+
+    /// Where the container stands in the pod, for remedies.
+    pub(crate) fn field(&self) -> &'a str {
+        self.pod
+            .map(|pod| pod.container.field_path.as_str())
+            .filter(|path| !path.is_empty())
+            .unwrap_or("spec.containers[0]")
+    }
+
+    /// Why the record of failed calls may lack the decisive one; `None` when it is complete.
+    pub(crate) fn incomplete(&self) -> Option<&'static str> {
+        let losses = &self.evidence.losses;
+        if losses.recorder_missing {
+            Some("this container had no flight recorder, so its failed calls are not known")
+        } else if losses.torn_entries > 0 {
+            Some("entries of the flight recorder were lost")
+        } else if losses.agent_started_later && self.evidence.process.is_none() {
+            Some("the container was already running when the agent started")
+        } else {
+            None
+        }
+    }
+}
+
+fn milliseconds(nanos: i64) -> f64 {
+    #[expect(clippy::cast_precision_loss, reason = "a difference of times, shown in milliseconds")]
+    let nanos = nanos as f64;
+    nanos / 1_000_000.0
+}

@@ -1,0 +1,339 @@
+//! Failed calls that healthy programs make by the hundred. A verdict that falls for one of them is worse than none.
+//!
+//! The tables are data: a look-up that turned out to be harmless gets a line here and a line in the test.
+
+use crate::evidence::Failure;
+use crate::{errno, words};
+
+/// How far a failed call, by its kind alone, can be what ended a program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Standing {
+    /// Every healthy program does this: never decides.
+    Noise,
+    /// Programs try this and go on without it: decides only when nothing better is there.
+    Weak,
+    /// Often fatal, often not: a file that is not there.
+    Plain,
+    /// Rare in healthy programs: permission, read-only, port in use, disk full, refused connection.
+    Rare,
+}
+
+/// Files and folders that C libraries, language runtimes and shells look for and do without.
+const OPTIONAL_PREFIXES: [&str; 54] = [
+    "/.dockerenv",
+    "/dev/log",
+    "/etc/alpine-release",
+    "/etc/bash.bashrc",
+    "/etc/crypto-policies",
+    "/etc/debian_version",
+    "/etc/debuginfod",
+    "/etc/gai.conf",
+    "/etc/gcrypt",
+    "/etc/gnutls",
+    "/etc/host.conf",
+    "/etc/inputrc",
+    "/etc/je_malloc.conf",
+    "/etc/ld-musl-",
+    "/etc/ld.so.",
+    "/etc/localtime",
+    "/etc/machine-id",
+    "/etc/malloc.conf",
+    "/etc/nsswitch.conf",
+    "/etc/os-release",
+    "/etc/perl/",
+    "/etc/pki/",
+    "/etc/profile",
+    "/etc/python",
+    "/etc/redhat-release",
+    "/etc/selinux/",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+    "/etc/ssl/openssl.cnf",
+    "/etc/sysconfig/",
+    "/etc/terminfo",
+    "/etc/timezone",
+    "/lib/terminfo",
+    "/proc/",
+    "/run/.containerenv",
+    "/run/nscd",
+    "/run/systemd/",
+    "/sys/",
+    "/usr/lib/debug",
+    "/usr/lib/locale",
+    "/usr/lib/ssl/",
+    "/usr/lib64/locale",
+    "/usr/local/share/locale",
+    "/usr/local/ssl/",
+    "/usr/share/ca-certificates",
+    "/usr/share/crypto-policies",
+    "/usr/share/locale",
+    "/usr/share/terminfo",
+    "/usr/share/zoneinfo",
+    "/var/db/nscd",
+    "/var/db/timezone",
+    "/var/lib/dbus/machine-id",
+    "/var/run/nscd",
+    "/usr/share/nodejs",
+];
+
+/// Folders within a path that mark a search through many places.
+const OPTIONAL_FOLDERS: [&str; 9] = [
+    "/LC_MESSAGES/",
+    "/__pycache__/",
+    "/dist-packages/",
+    "/gconv/",
+    "/glibc-hwcaps/",
+    "/node_modules/",
+    "/site-packages/",
+    "/site_perl/",
+    "/site_ruby/",
+];
+
+/// Endings of names that are looked for beside, or before, the file that counts.
+const OPTIONAL_ENDINGS: [&str; 14] = [
+    ".debug",
+    ".mo",
+    ".pmc",
+    ".pth",
+    ".pyc",
+    "._pth",
+    "/__pycache__",
+    "/dist-packages",
+    "/gconv-modules.cache",
+    "/node_modules",
+    "/package.json",
+    "/pybuilddir.txt",
+    "/pyvenv.cfg",
+    "/site-packages",
+];
+
+/// Calls that ask about a file instead of using it.
+const LOOKING: [&str; 16] = [
+    "access",
+    "faccessat",
+    "faccessat2",
+    "stat",
+    "lstat",
+    "fstatat",
+    "newfstatat",
+    "fstatat64",
+    "statx",
+    "statfs",
+    "readlink",
+    "readlinkat",
+    "getxattr",
+    "lgetxattr",
+    "listxattr",
+    "inotify_add_watch",
+];
+
+/// Calls that programs make for the better and do without.
+const BEST_EFFORT: [&str; 38] = [
+    "chown",
+    "fchown",
+    "lchown",
+    "fchownat",
+    "utime",
+    "utimes",
+    "utimensat",
+    "setxattr",
+    "lsetxattr",
+    "fsetxattr",
+    "setpriority",
+    "ioprio_set",
+    "sched_setaffinity",
+    "sched_setattr",
+    "sched_setparam",
+    "sched_setscheduler",
+    "setrlimit",
+    "prlimit64",
+    "mlock",
+    "mlock2",
+    "mlockall",
+    "madvise",
+    "mbind",
+    "set_mempolicy",
+    "get_mempolicy",
+    "move_pages",
+    "personality",
+    "prctl",
+    "perf_event_open",
+    "bpf",
+    "io_uring_setup",
+    "userfaultfd",
+    "keyctl",
+    "add_key",
+    "request_key",
+    "kill",
+    "process_vm_readv",
+    "kcmp",
+];
+
+/// True for a call that asks about a file instead of using it.
+pub(crate) fn only_looks(syscall: &str) -> bool {
+    LOOKING.contains(&syscall)
+}
+
+/// True for a call on a file's ownership, which `chown -R` in an entrypoint makes on everything below its argument.
+pub(crate) fn changes_ownership(syscall: &str) -> bool {
+    matches!(syscall, "chown" | "fchown" | "lchown" | "fchownat")
+}
+
+/// True for an attempt to start a program.
+pub(crate) fn executes(syscall: &str) -> bool {
+    matches!(syscall, "execve" | "execveat")
+}
+
+/// True when a shared library was looked for: a search goes through many folders, and only its end tells.
+pub(crate) fn is_library(path: &str) -> bool {
+    let name = words::base_name(path);
+    name.ends_with(".so") || name.contains(".so.")
+}
+
+/// What a failed call can be by its kind alone.
+pub(crate) fn standing(failure: &Failure) -> Standing {
+    let syscall = failure.syscall.as_str();
+    match failure.errno {
+        errno::ENOENT | errno::ENOTDIR | errno::ENAMETOOLONG | errno::ELOOP => absent(failure),
+        errno::EACCES | errno::EPERM | errno::EROFS => refused(failure),
+        errno::EADDRINUSE if matches!(syscall, "bind" | "listen") => Standing::Rare,
+        errno::ECONNREFUSED | errno::ETIMEDOUT | errno::EHOSTUNREACH | errno::ENETUNREACH => {
+            unconnected(failure)
+        }
+        errno::ENOSPC | errno::EDQUOT | errno::EMFILE | errno::ENFILE => Standing::Rare,
+        errno::EAGAIN if matches!(syscall, "clone" | "clone3" | "fork" | "vfork") => Standing::Rare,
+        errno::ENOMEM
+            if matches!(syscall, "clone" | "clone3" | "fork" | "vfork" | "brk" | "mmap" | "mremap") =>
+        {
+            Standing::Rare
+        }
+        errno::ENOEXEC | errno::ELIBBAD | errno::E2BIG | errno::ETXTBSY if executes(syscall) => {
+            Standing::Rare
+        }
+        _ => Standing::Noise,
+    }
+}
+
+/// ENOENT and its kin.
+fn absent(failure: &Failure) -> Standing {
+    let path = failure.path.as_str();
+    let syscall = failure.syscall.as_str();
+    if syscall == "connect" {
+        return if path.is_empty() || is_optional(path) { Standing::Noise } else { Standing::Rare };
+    }
+    if path.is_empty() || is_optional(path) {
+        return Standing::Noise;
+    }
+    if executes(syscall) {
+        return Standing::Plain;
+    }
+    // Temporary names are unlinked and looked up on purpose.
+    if is_library(path) || matches!(syscall, "unlink" | "unlinkat" | "rmdir") {
+        return Standing::Noise;
+    }
+    if only_looks(syscall) || is_private(path) { Standing::Weak } else { Standing::Plain }
+}
+
+/// EACCES, EPERM and EROFS.
+fn refused(failure: &Failure) -> Standing {
+    let path = failure.path.as_str();
+    let syscall = failure.syscall.as_str();
+    let kernel_file = path.starts_with("/proc/") || path.starts_with("/sys/");
+    if path.contains("/__pycache__") || path.ends_with(".pyc") || (syscall == "connect" && is_optional(path))
+    {
+        return Standing::Noise;
+    }
+    if failure.errno == errno::EROFS && path.starts_with("/proc/sys/") {
+        return Standing::Rare;
+    }
+    if kernel_file || only_looks(syscall) || BEST_EFFORT.contains(&syscall) || is_private(path) {
+        return Standing::Weak;
+    }
+    Standing::Rare
+}
+
+/// A connection that was not made.
+fn unconnected(failure: &Failure) -> Standing {
+    // getaddrinfo "connects" datagram sockets only to learn which addresses have a route.
+    let only_a_route = failure.address.ends_with("/udp")
+        && matches!(failure.errno, errno::ENETUNREACH | errno::EHOSTUNREACH);
+    let is_connection = failure.syscall == "connect" || !failure.address.is_empty();
+    if only_a_route || !is_connection || is_optional(&failure.path) {
+        Standing::Noise
+    } else {
+        Standing::Rare
+    }
+}
+
+fn is_optional(path: &str) -> bool {
+    OPTIONAL_PREFIXES.iter().any(|prefix| path.starts_with(prefix))
+        || OPTIONAL_FOLDERS.iter().any(|folder| path.contains(folder))
+        || OPTIONAL_ENDINGS.iter().any(|ending| path.ends_with(ending))
+        // Interpreters name code that is in no file `<string>`, `<stdin>`, `<frozen …>` and look for it when they print a trace.
+        || words::base_name(path).starts_with('<')
+        || (path.contains("/python3") && path.ends_with(".zip"))
+}
+
+/// A user's own settings and caches (`/root/.netrc`, `/home/a/.cache/x`): every tool looks, none needs them.
+fn is_private(path: &str) -> bool {
+    path.contains("/.")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds_of_failed_calls() {
+        for (syscall, number, object, expected) in [
+            ("access", errno::ENOENT, "/etc/ld.so.preload", Standing::Noise),
+            ("openat", errno::ENOENT, "/usr/share/locale/en/LC_MESSAGES/coreutils.mo", Standing::Noise),
+            (
+                "openat",
+                errno::ENOENT,
+                "/usr/lib/x86_64-linux-gnu/glibc-hwcaps/x86-64-v3/libc.so.6",
+                Standing::Noise,
+            ),
+            ("openat", errno::ENOENT, "/usr/local/lib/libssl.so.3", Standing::Noise),
+            ("openat", errno::ENOENT, "/usr/lib/python3.11/<string>", Standing::Noise),
+            ("stat", errno::ENOENT, "/usr/lib/python311.zip", Standing::Noise),
+            ("newfstatat", errno::ENOENT, "/usr/bin/pyvenv.cfg", Standing::Noise),
+            ("openat", errno::ENOENT, "/sys/fs/cgroup/memory.max", Standing::Noise),
+            ("connect", errno::ENOENT, "/var/run/nscd/socket", Standing::Noise),
+            ("connect", errno::ENOENT, "/var/run/docker.sock", Standing::Rare),
+            ("openat", errno::ENOENT, "/etc/app/app.yaml", Standing::Plain),
+            ("statx", errno::ENOENT, "/app/server.js", Standing::Weak),
+            ("openat", errno::ENOENT, "/root/.pgpass", Standing::Weak),
+            ("execve", errno::ENOENT, "/usr/local/bin/app", Standing::Plain),
+            ("openat", errno::EACCES, "/etc/shadow", Standing::Rare),
+            ("access", errno::EACCES, "/etc/shadow", Standing::Weak),
+            ("openat", errno::EACCES, "/proc/self/oom_score_adj", Standing::Weak),
+            ("fchownat", errno::EPERM, "/data/x", Standing::Weak),
+            ("clock_settime", errno::EPERM, "", Standing::Rare),
+            ("mkdir", errno::EROFS, "/app/__pycache__", Standing::Noise),
+            ("openat", errno::EROFS, "/proc/sys/net/core/somaxconn", Standing::Rare),
+            ("openat", errno::EROFS, "/var/cache/app.db", Standing::Rare),
+            ("clone", errno::EAGAIN, "", Standing::Rare),
+            ("read", errno::EAGAIN, "", Standing::Noise),
+            ("futex", errno::ETIMEDOUT, "", Standing::Noise),
+            ("connect", errno::EINPROGRESS, "", Standing::Noise),
+        ] {
+            let failure =
+                Failure { syscall: syscall.into(), errno: number, path: object.into(), ..Failure::default() };
+            assert_eq!(standing(&failure), expected, "{syscall} {number} {object}");
+        }
+    }
+
+    #[test]
+    fn a_route_look_up_is_no_failed_connection() {
+        let mut failure = Failure {
+            syscall: "connect".into(),
+            errno: errno::ENETUNREACH,
+            address: "[2001:db8::1]:443/udp".into(),
+            ..Failure::default()
+        };
+        assert_eq!(standing(&failure), Standing::Noise);
+        failure.address = "[2001:db8::1]:443/tcp".into();
+        assert_eq!(standing(&failure), Standing::Rare);
+    }
+}

@@ -1,0 +1,150 @@
+//! One file a cause, in the order of the usual list of reasons for a crash loop, and [`PRECEDENCE`]: which of them wins.
+//!
+//! To add a cause: a file here with one function, and that function's place in the list.
+
+// 2. Out of memory, out of resources.
+mod disk_full;
+mod out_of_memory;
+mod resource_limit;
+// 3. Two programs, one port.
+mod port_in_use;
+// 5. A missing file, script or package.
+mod exec_failed;
+mod file_not_found;
+// 6. A bug.
+mod program_error;
+// 9. Not enough permission.
+mod permission_denied;
+// 10. A read-only file system.
+mod read_only_filesystem;
+// 11. Connection trouble.
+mod connection_failed;
+// What is no fault of the program, and what cannot be told.
+mod completed;
+mod killed;
+mod unknown;
+
+use crate::calls::Call;
+use crate::case::Case;
+use crate::verdict::{Cause, Confidence, Diagnosis, EvidenceRef};
+
+/// What a rule found.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Finding {
+    pub(crate) cause: Cause,
+    pub(crate) confidence: Confidence,
+    pub(crate) summary: String,
+    pub(crate) object: String,
+    pub(crate) remedy: String,
+    /// Best first.
+    pub(crate) evidence: Vec<EvidenceRef>,
+}
+
+/// A rule that looks at the whole death.
+type WholeRule = fn(&Case<'_>) -> Option<Finding>;
+/// A rule that knows one kind of failed call.
+type CallRule = fn(&Case<'_>, &Call<'_>) -> Option<Finding>;
+
+enum Step {
+    /// This rule, if it finds something.
+    Whole(WholeRule),
+    /// The rule that knows the strongest failed call. Each kind of call has one rule, so their order says nothing.
+    StrongestCall(&'static [CallRule]),
+}
+
+/// Which rule wins over which: the first that finds something. What ended the process beats what failed before it; among failed calls
+/// the order is that of [`crate::calls`].
+const PRECEDENCE: &[Step] = &[
+    Step::Whole(out_of_memory::main_process),
+    Step::Whole(killed::timed_out),
+    Step::Whole(out_of_memory::child),
+    Step::Whole(resource_limit::by_signal),
+    Step::Whole(program_error::fatal_signal),
+    Step::Whole(killed::by_signal),
+    Step::Whole(completed::by_itself),
+    Step::Whole(exec_failed::never_started),
+    Step::Whole(killed::stopped),
+    Step::Whole(killed::child),
+    Step::Whole(program_error::child_fault),
+    Step::Whole(exec_failed::command_not_found),
+    Step::Whole(file_not_found::library),
+    Step::StrongestCall(&[
+        exec_failed::call,
+        permission_denied::call,
+        read_only_filesystem::call,
+        file_not_found::call,
+        port_in_use::call,
+        connection_failed::call,
+        disk_full::call,
+        resource_limit::call,
+    ]),
+    Step::Whole(program_error::handled_fault),
+    Step::Whole(program_error::exit_code),
+];
+
+/// At most this many lines of causes that lost: more would not be read.
+const MOST_ALSO_SEEN: usize = 5;
+
+/// The diagnosis: the first finding in order of precedence, and what else would have been found.
+pub(crate) fn decide(case: &Case<'_>) -> Diagnosis {
+    let mut findings = PRECEDENCE.iter().flat_map(|step| step.findings(case));
+    let winner = findings.next().unwrap_or_else(|| unknown::finding(case));
+    let mut also_seen: Vec<String> = Vec::new();
+    for loser in findings.filter(|finding| finding.object != winner.object) {
+        let line = loser.line();
+        if also_seen.len() < MOST_ALSO_SEEN && !also_seen.contains(&line) {
+            also_seen.push(line);
+        }
+    }
+    let Finding { cause, confidence, summary, object, remedy, evidence } = winner;
+    // A cause that is not known cannot be shown by the evidence.
+    let confidence = if cause == Cause::Unknown { confidence.min(Confidence::Medium) } else { confidence };
+    Diagnosis { cause, confidence, summary, object, remedy, evidence, also_seen }
+}
+
+impl Step {
+    fn findings(&self, case: &Case<'_>) -> Vec<Finding> {
+        match self {
+            Self::Whole(rule) => rule(case).into_iter().collect(),
+            Self::StrongestCall(rules) => case
+                .calls
+                .iter()
+                .filter(|call| call.may_decide() && case.exit_code().is_none_or(|code| code != 0))
+                .filter_map(|call| rules.iter().find_map(|rule| rule(case, call)))
+                .take(MOST_ALSO_SEEN + 1)
+                .collect(),
+        }
+    }
+}
+
+impl Finding {
+    fn line(&self) -> String {
+        format!("{}: {}", self.object, self.summary)
+    }
+}
+
+/// The evidence of a failed call: the call itself, then the exit.
+fn call_and_exit(case: &Case<'_>, call: &Call<'_>) -> Vec<EvidenceRef> {
+    let mut evidence = vec![EvidenceRef::Failure(call.index)];
+    if let Some((index, child)) = case.passed_on()
+        && child.pid == call.failure.pid
+    {
+        evidence.push(EvidenceRef::ChildExit(index));
+    }
+    if case.exit().is_some() {
+        evidence.push(EvidenceRef::Exit);
+    }
+    evidence
+}
+
+/// `0.4 ms before it ended with exit code 1`, the end of the sentence about a failed call.
+fn before_the_end(case: &Case<'_>, call: &Call<'_>) -> String {
+    let span = crate::words::span(call.gap_ms);
+    match case.exit() {
+        Some(exit) if call.by_dying() => {
+            format!("{span} before it ended with {}", crate::words::ending(exit))
+        }
+        Some(exit) => format!("{span} before the container ended with {}", crate::words::ending(exit)),
+        None => format!("{span} before the end"),
+    }
+}

@@ -1,0 +1,187 @@
+//! A program could not be started: it is missing, its interpreter is, it is not executable, or it is of another format.
+
+use super::{Finding, before_the_end, call_and_exit};
+use crate::calls::Call;
+use crate::case::Case;
+use crate::evidence::Failure;
+use crate::verdict::{Cause, Confidence, EvidenceRef};
+use crate::{errno, noise, words};
+
+/// What shells exit with for a command that is not executable, and for one that they do not find.
+const NOT_EXECUTABLE: i32 = 126;
+const NOT_FOUND: i32 = 127;
+
+/// The container's own command: nothing was ever executed.
+pub(super) fn never_started(case: &Case<'_>) -> Option<Finding> {
+    if !case.never_executed() {
+        return None;
+    }
+    let refused =
+        case.evidence.failures.iter().enumerate().rfind(|(_, failure)| noise::executes(&failure.syscall));
+    match refused {
+        Some((index, failure)) => {
+            let object = searched_name(case, failure);
+            let mut evidence = vec![EvidenceRef::Failure(index)];
+            evidence.extend(case.exit().map(|_| EvidenceRef::Exit));
+            Some(Finding {
+                cause: Cause::ExecFailed,
+                confidence: Confidence::High,
+                summary: format!(
+                    "the container's command {object} could not be started: {}",
+                    reason(failure)
+                ),
+                remedy: remedy(case, failure, &object),
+                object,
+                evidence,
+            })
+        }
+        None => told_by_the_runtime(case),
+    }
+}
+
+/// The runtime gave up before it executed anything; Kubernetes has its message.
+fn told_by_the_runtime(case: &Case<'_>) -> Option<Finding> {
+    let terminated = case.pod?.container.terminated.as_ref()?;
+    let said = &terminated.message;
+    let quoted = said.split_once("exec: \"").and_then(|(_, rest)| rest.split_once('"'));
+    let (object, why) = quoted?;
+    if terminated.reason != "StartError" && !said.contains("executable file not found") {
+        return None;
+    }
+    let object = words::one_line(object);
+    Some(Finding {
+        cause: Cause::ExecFailed,
+        confidence: Confidence::High,
+        summary: format!(
+            "the container's command {object} could not be started, says its runtime{}",
+            words::one_line(why.trim_end_matches(": unknown"))
+        ),
+        remedy: format!("correct {0}.command (or {0}.args), or put {object} into the image", case.field()),
+        object,
+        evidence: case.exit().map(|_| EvidenceRef::Exit).into_iter().collect(),
+    })
+}
+
+/// A program that was already running could not execute another one.
+pub(super) fn call(case: &Case<'_>, call: &Call<'_>) -> Option<Finding> {
+    let failure = call.failure;
+    if !noise::executes(&failure.syscall) {
+        return None;
+    }
+    let object = searched_name(case, failure);
+    let agrees = matches!(case.exit_code(), Some(NOT_EXECUTABLE | NOT_FOUND));
+    Some(Finding {
+        cause: Cause::ExecFailed,
+        confidence: if agrees && call.by_dying() { Confidence::High } else { call.confidence() },
+        summary: format!(
+            "{} could not start {object}: {} {}",
+            words::program(&failure.comm),
+            reason(failure),
+            before_the_end(case, call)
+        ),
+        remedy: remedy(case, failure, &object),
+        object,
+        evidence: call_and_exit(case, call),
+    })
+}
+
+/// A shell looked for a command in every folder of PATH by asking for it, found it nowhere and left with 127.
+pub(super) fn command_not_found(case: &Case<'_>) -> Option<Finding> {
+    if case.exit_code() != Some(NOT_FOUND) {
+        return None;
+    }
+    let looks = || {
+        case.evidence.failures.iter().enumerate().filter(|(_, failure)| {
+            failure.errno == errno::ENOENT && noise::only_looks(&failure.syscall) && !failure.later_succeeded
+        })
+    };
+    let places = |name: &str| looks().filter(|(_, failure)| words::base_name(&failure.path) == name).count();
+    let (_, last) =
+        looks().filter(|(_, failure)| failure.by_dying_thread || failure.pid == case.main_pid()).rfind(
+            |(_, failure)| places(words::base_name(&failure.path)) >= 2 && in_a_program_folder(&failure.path),
+        )?;
+    let name = words::base_name(&last.path);
+    let mut evidence: Vec<EvidenceRef> = looks()
+        .filter(|(_, failure)| words::base_name(&failure.path) == name)
+        .map(|(index, _)| EvidenceRef::Failure(index))
+        .collect();
+    let tried = evidence.len();
+    evidence.push(EvidenceRef::Exit);
+    let object = words::one_line(name);
+    Some(Finding {
+        cause: Cause::ExecFailed,
+        confidence: Confidence::High,
+        summary: format!(
+            "{} found the command {object} in none of {tried} folders of its PATH and left with exit code 127",
+            words::program(&last.comm)
+        ),
+        remedy: format!(
+            "install {object} in the image, correct its name, or give its full path in {}.command",
+            case.field()
+        ),
+        object,
+        evidence,
+    })
+}
+
+fn in_a_program_folder(path: &str) -> bool {
+    path.rsplit_once('/').is_some_and(|(folder, _)| folder.ends_with("bin"))
+}
+
+/// The path, or the bare name when it was looked for in several folders.
+fn searched_name(case: &Case<'_>, failure: &Failure) -> String {
+    let name = words::base_name(&failure.path);
+    let elsewhere = case.evidence.failures.iter().any(|other| {
+        noise::executes(&other.syscall) && other.path != failure.path && words::base_name(&other.path) == name
+    });
+    words::one_line(if elsewhere { name } else { &failure.path })
+}
+
+/// The file itself is there: it was looked at after the call had failed.
+fn file_is_there(failure: &Failure) -> bool {
+    failure.file.as_ref().is_some_and(|file| file.path == failure.path && file.kind == "file")
+}
+
+fn reason(failure: &Failure) -> String {
+    let failed = words::failed(failure);
+    match failure.errno {
+        errno::ENOENT if file_is_there(failure) => {
+            format!("the file is there but the interpreter or loader that it names is not; {failed}")
+        }
+        errno::ENOENT if failure.file.is_some() => format!("the file does not exist; {failed}"),
+        errno::ENOENT => format!("the file, or the interpreter that it names, does not exist; {failed}"),
+        errno::EACCES => match failure.file.as_ref().filter(|file| file.path == failure.path) {
+            Some(file) if file.kind == "directory" => format!("it is a directory; {failed}"),
+            Some(file) => format!(
+                "it is not executable for uid {} (mode {:04o}); {failed}",
+                failure.uid,
+                file.mode & 0o7777
+            ),
+            None => format!("it is not executable for uid {}; {failed}", failure.uid),
+        },
+        errno::ENOEXEC | errno::ELIBBAD => {
+            format!(
+                "it is no program for this machine, or a script without a first line that names its interpreter; {failed}"
+            )
+        }
+        errno::E2BIG => format!("its arguments and environment are too large; {failed}"),
+        _ => failed,
+    }
+}
+
+fn remedy(case: &Case<'_>, failure: &Failure, object: &str) -> String {
+    let field = case.field();
+    match failure.errno {
+        errno::ENOENT if file_is_there(failure) => format!(
+            "install the interpreter named in the first line of {object} (or the C library it was linked with), and see that this line does not end in a carriage return"
+        ),
+        errno::EACCES => format!("chmod +x {object} in the image, and see that its mount is not noexec"),
+        errno::ENOEXEC | errno::ELIBBAD => format!(
+            "give {object} a first line such as #!/bin/sh, or build the image for the node's architecture"
+        ),
+        errno::E2BIG => {
+            format!("shorten {field}.args and {field}.env (Service links count too: spec.enableServiceLinks)")
+        }
+        _ => format!("correct {field}.command (or {field}.args), or put {object} into the image"),
+    }
+}

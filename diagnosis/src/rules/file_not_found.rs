@@ -1,0 +1,92 @@
+//! A file the program needs is not there.
+
+use super::{Finding, before_the_end, call_and_exit};
+use crate::calls::{Call, Caller};
+use crate::case::Case;
+use crate::verdict::{Cause, Confidence, EvidenceRef};
+use crate::{errno, noise, words};
+
+/// What the dynamic loader exits with when it cannot find a library, as shells do for a missing command.
+const LOADER_FAILED: i32 = 127;
+/// The loader leaves at once; a slow node may make that this long (milliseconds).
+const LOADER_GONE_MS: f64 = 250.0;
+
+pub(super) fn call(case: &Case<'_>, call: &Call<'_>) -> Option<Finding> {
+    let failure = call.failure;
+    let missing =
+        matches!(failure.errno, errno::ENOENT | errno::ENOTDIR | errno::ENAMETOOLONG | errno::ELOOP);
+    if !missing || failure.syscall == "connect" || noise::executes(&failure.syscall) {
+        return None;
+    }
+    // Somebody else's missing file says nothing about this process.
+    if call.weight.caller == Caller::Other {
+        return None;
+    }
+    let path = words::one_line(&failure.path);
+    let mut summary = format!(
+        "{} did not find {path}: {} {}",
+        words::program(&failure.comm),
+        words::failed(failure),
+        before_the_end(case, call)
+    );
+    if call.rivals > 0 && !call.named {
+        summary.push_str(&format!(
+            "; {} other {} were missing shortly before",
+            call.rivals,
+            if call.rivals == 1 { "file" } else { "files" }
+        ));
+    }
+    Some(Finding {
+        cause: Cause::FileNotFound,
+        confidence: call.confidence(),
+        summary,
+        remedy: format!(
+            "put the file into the image, or mount what holds it at that path ({0}.volumeMounts, its subPath, and a ConfigMap or Secret that is optional or lacks the key); or correct the path in {0}.args or {0}.env",
+            case.field()
+        ),
+        object: path,
+        evidence: call_and_exit(case, call),
+    })
+}
+
+/// The dynamic loader could not find a shared library: it tried every folder it knows and left with 127.
+pub(super) fn library(case: &Case<'_>) -> Option<Finding> {
+    if case.exit_code() != Some(LOADER_FAILED) {
+        return None;
+    }
+    let child = case.passed_on().map_or(0, |(_, child)| child.pid);
+    let tried: Vec<(usize, &str)> = case
+        .evidence
+        .failures
+        .iter()
+        .enumerate()
+        .filter(|(_, failure)| failure.errno == errno::ENOENT && noise::is_library(&failure.path))
+        .filter(|(_, failure)| failure.by_dying_thread || (child != 0 && failure.pid == child))
+        .filter(|(_, failure)| failure.last_before_death_ms <= LOADER_GONE_MS)
+        .map(|(index, failure)| (index, words::base_name(&failure.path)))
+        .collect();
+    // What it looked for last is what it gave up on: earlier ones were found in another folder.
+    let (last, name) = *tried.last()?;
+    let mut evidence: Vec<EvidenceRef> = tried
+        .iter()
+        .rev()
+        .filter(|(_, tried)| *tried == name)
+        .map(|(index, _)| EvidenceRef::Failure(*index))
+        .collect();
+    let folders = evidence.len();
+    evidence.push(EvidenceRef::Exit);
+    let program = case.evidence.failures.get(last).map_or("", |failure| failure.comm.as_str());
+    Some(Finding {
+        cause: Cause::FileNotFound,
+        confidence: if folders > 1 { Confidence::High } else { Confidence::Medium },
+        summary: format!(
+            "the dynamic loader did not find {} for {} in any of {folders} places and left with exit code 127",
+            words::one_line(name),
+            words::program(program)
+        ),
+        object: words::one_line(name),
+        remedy: "install the package that holds this library in the image, or build the program without it"
+            .to_owned(),
+        evidence,
+    })
+}

@@ -1,0 +1,145 @@
+//! Somebody else ended the program.
+
+use super::Finding;
+use crate::case::Case;
+use crate::evidence::{KilledBy, SenderKind, Signal};
+use crate::verdict::{Cause, Confidence, EvidenceRef};
+use crate::{signals, words};
+
+/// A process that was asked to stop may take this long (milliseconds): the longest usual terminationGracePeriodSeconds.
+const LONGEST_STOP_MS: f64 = 600_000.0;
+/// Signals by which programs are asked to stop.
+const STOPPING: [i32; 4] = [signals::SIGTERM, signals::SIGINT, signals::SIGHUP, signals::SIGQUIT];
+
+/// `lastwords-agent try --timeout` ended it.
+pub(super) fn timed_out(case: &Case<'_>) -> Option<Finding> {
+    if !case.evidence.timed_out {
+        return None;
+    }
+    let after = case.life_ms().map_or_else(String::new, |life| format!(" after {}", words::span(life)));
+    Some(Finding {
+        cause: Cause::Killed,
+        confidence: Confidence::High,
+        summary: format!(
+            "{} was still running{after}, when its --timeout was over, and was killed for that",
+            case.main_name()
+        ),
+        object: "SIGKILL from lastwords-agent (--timeout)".to_owned(),
+        remedy: "give it more time with --timeout, or find out what it waits for".to_owned(),
+        evidence: case.exit().map(|_| EvidenceRef::Exit).into_iter().collect(),
+    })
+}
+
+/// The main process died of a signal that somebody else sent.
+pub(super) fn by_signal(case: &Case<'_>) -> Option<Finding> {
+    let number = case.fatal_signal()?;
+    let sent = case.last_signal_to_main(number);
+    let killer = case
+        .exit()
+        .and_then(|exit| exit.killed_by.as_ref())
+        .or_else(|| sent.and_then(|(_, signal)| signal.sender.as_ref()));
+    let name = signals::name(number);
+    let stop = asked_to_stop(case);
+    let mut evidence = vec![EvidenceRef::Exit];
+    evidence.extend(sent.map(|(index, _)| EvidenceRef::Signal(index)));
+    evidence.extend(stop.map(|(index, _)| EvidenceRef::Signal(index)));
+    evidence.dedup();
+    let before =
+        stop.filter(|(_, signal)| signal.signal != number).map_or_else(String::new, |(_, signal)| {
+            let ignored = if signal.delivered {
+                "did not end"
+            } else {
+                "ignored it, having no handler for it as PID 1"
+            };
+            format!(
+                "; {} before it had been asked to stop by {} and {ignored}",
+                words::span(signal.before_death_ms),
+                signals::name(signal.signal)
+            )
+        });
+    let seen = killer.is_some_and(|by| by.kind != SenderKind::Unknown);
+    Some(Finding {
+        cause: Cause::Killed,
+        confidence: if seen { Confidence::High } else { Confidence::Medium },
+        summary: format!("{} was ended by {name} from {}{before}", case.main_name(), words::sender(killer)),
+        object: format!("{name} from {}", words::sender(killer)),
+        remedy: remedy(case, killer),
+        evidence,
+    })
+}
+
+/// Asked to stop from outside, it left with a code other than 0.
+pub(super) fn stopped(case: &Case<'_>) -> Option<Finding> {
+    let code = case.exit_code().filter(|code| *code != 0)?;
+    let (index, signal) = asked_to_stop(case).filter(|(_, signal)| signal.delivered)?;
+    // With a code of its own it may have crashed while it stopped.
+    let agrees = code == 128 + signal.signal;
+    Some(Finding {
+        cause: Cause::Killed,
+        confidence: if agrees { Confidence::High } else { Confidence::Medium },
+        summary: format!(
+            "{} was asked to stop by {} from {} and left {} later with exit code {code}",
+            case.main_name(),
+            signals::name(signal.signal),
+            words::sender(signal.sender.as_ref()),
+            words::span(signal.before_death_ms)
+        ),
+        object: format!("{} from {}", signals::name(signal.signal), words::sender(signal.sender.as_ref())),
+        remedy: remedy(case, signal.sender.as_ref()),
+        evidence: vec![EvidenceRef::Signal(index), EvidenceRef::Exit],
+    })
+}
+
+/// A child was killed by somebody, and the main process passed that on as exit code 128 + signal.
+pub(super) fn child(case: &Case<'_>) -> Option<Finding> {
+    let (index, child) =
+        case.passed_on().filter(|(_, child)| child.signal != 0 && !signals::is_fault(child.signal))?;
+    let sent = case.last_signal_to(child.pid, child.signal);
+    let sender = sent.and_then(|(_, signal)| signal.sender.as_ref());
+    let name = signals::name(child.signal);
+    let mut evidence = vec![EvidenceRef::ChildExit(index)];
+    evidence.extend(sent.map(|(index, _)| EvidenceRef::Signal(index)));
+    evidence.push(EvidenceRef::Exit);
+    Some(Finding {
+        cause: Cause::Killed,
+        confidence: if sender.is_some() { Confidence::High } else { Confidence::Medium },
+        summary: format!(
+            "{} was ended by {name} from {}, and {} passed that on as exit code {}",
+            words::process(&child.comm, child.pid),
+            words::sender(sender),
+            case.main_name(),
+            case.exit_code().unwrap_or_default()
+        ),
+        object: format!("{name} from {}", words::sender(sender)),
+        remedy: remedy(case, sender),
+        evidence,
+    })
+}
+
+/// The last request to stop that came from another process.
+pub(super) fn asked_to_stop<'a>(case: &Case<'a>) -> Option<(usize, &'a Signal)> {
+    case.evidence.signals.iter().enumerate().rfind(|(_, signal)| {
+        let from_another = signal.sender.as_ref().is_some_and(|by| {
+            matches!(by.kind, SenderKind::Runtime | SenderKind::SameContainer | SenderKind::Other)
+                && by.pid != case.main_pid()
+        });
+        signal.to_main
+            && STOPPING.contains(&signal.signal)
+            && from_another
+            && signal.before_death_ms <= LONGEST_STOP_MS
+    })
+}
+
+fn remedy(case: &Case<'_>, killer: Option<&KilledBy>) -> String {
+    match killer.map_or(SenderKind::Unknown, |by| by.kind) {
+        SenderKind::Runtime => format!(
+            "the container runtime stopped it from outside: see the pod's events for a failed probe, a drain or a deletion; if it needs longer to stop, let it handle SIGTERM or raise spec.terminationGracePeriodSeconds ({}.livenessProbe, if that is what failed)",
+            case.field()
+        ),
+        SenderKind::SameContainer => "find out why that process of the same container sends this signal".to_owned(),
+        SenderKind::Kernel => "the kernel ends every process of a PID namespace whose first process ended: look at that one's end".to_owned(),
+        SenderKind::OomKiller | SenderKind::Other | SenderKind::Unknown => {
+            "find out who on the node sends this signal: it came from outside the container".to_owned()
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! The program may not do what it tried: a file, a port, or something that takes a capability.
+
+use super::{Finding, before_the_end, call_and_exit};
+use crate::calls::Call;
+use crate::case::Case;
+use crate::evidence::{Failure, FileFacts};
+use crate::verdict::Cause;
+use crate::{errno, noise, words};
+
+pub(super) fn call(case: &Case<'_>, call: &Call<'_>) -> Option<Finding> {
+    let failure = call.failure;
+    if !matches!(failure.errno, errno::EACCES | errno::EPERM) || noise::executes(&failure.syscall) {
+        return None;
+    }
+    let (object, what, remedy) = if !failure.address.is_empty() {
+        port(case, failure)
+    } else if !failure.path.is_empty() {
+        file(case, failure)
+    } else {
+        capability(case, failure)
+    };
+    let end = before_the_end(case, call);
+    Some(Finding {
+        cause: Cause::PermissionDenied,
+        confidence: call.confidence(),
+        summary: format!("{} (uid {}) {what} {end}", words::program(&failure.comm), failure.uid),
+        object,
+        remedy,
+        evidence: call_and_exit(case, call),
+    })
+}
+
+/// Object, sentence and remedy for a path.
+fn file(case: &Case<'_>, failure: &Failure) -> (String, String, String) {
+    let path = words::one_line(&failure.path);
+    let facts = failure.file.as_ref().map_or_else(String::new, |file| facts(failure, file));
+    let what = format!("may not {} {path}{facts}: {}", words::verb(&failure.syscall), words::failed(failure));
+    let field = case.field();
+    let remedy = match (capability_for(&failure.syscall), failure.errno) {
+        (Some(capability), errno::EPERM) => format!(
+            "do this in the image instead, or add {} to {field}.securityContext.capabilities.add",
+            without_prefix(capability)
+        ),
+        _ => format!(
+            "give uid {} access to {path} (chown or chmod it in the image; for a volume set spec.securityContext.fsGroup), or set {field}.securityContext.runAsUser to a user that has it",
+            failure.uid
+        ),
+    };
+    (path, what, remedy)
+}
+
+/// Who may: `, which belongs to 0:42 with mode 0640`, or the folder that bars the way.
+fn facts(failure: &Failure, file: &FileFacts) -> String {
+    let FileFacts { uid, gid, mode, kind, path, mount_point: _ } = file;
+    let mode = mode & 0o7777;
+    if path.is_empty() || *path == failure.path {
+        format!(", which belongs to {uid}:{gid} with mode {mode:04o}")
+    } else {
+        let kind = if kind.is_empty() { "file" } else { kind };
+        format!(
+            " below the {kind} {}, which belongs to {uid}:{gid} with mode {mode:04o}",
+            words::one_line(path)
+        )
+    }
+}
+
+/// Object, sentence and remedy for an address.
+fn port(case: &Case<'_>, failure: &Failure) -> (String, String, String) {
+    let address = words::one_line(&failure.address);
+    let binds = failure.syscall == "bind";
+    let what =
+        format!("may not {} {address}: {}", if binds { "listen on" } else { "use" }, words::failed(failure));
+    let remedy = if binds {
+        format!(
+            "listen on a port from 1024 up, or add NET_BIND_SERVICE to {}.securityContext.capabilities.add",
+            case.field()
+        )
+    } else {
+        "see whether a NetworkPolicy or a cgroup program forbids this address".to_owned()
+    };
+    (address, what, remedy)
+}
+
+/// Object, sentence and remedy for a call that has neither path nor address.
+fn capability(case: &Case<'_>, failure: &Failure) -> (String, String, String) {
+    let named = Some(failure.name.as_str()).filter(|name| !name.is_empty());
+    let capability = named.or_else(|| capability_for(&failure.syscall));
+    match capability {
+        Some(capability) => {
+            let capability = words::one_line(capability);
+            let remedy = format!(
+                "add {} to {}.securityContext.capabilities.add, or make the program do without",
+                without_prefix(&capability),
+                case.field()
+            );
+            let what = format!("lacks {capability}: {}", words::failed(failure));
+            (capability, what, remedy)
+        }
+        None => {
+            let remedy = format!(
+                "see {0}.securityContext: the user, the capabilities and the seccompProfile decide whether {1} is allowed",
+                case.field(),
+                words::one_line(&failure.syscall)
+            );
+            (words::one_line(&failure.syscall), format!("was refused: {}", words::failed(failure)), remedy)
+        }
+    }
+}
+
+/// A pod spec names capabilities without their prefix.
+fn without_prefix(capability: &str) -> &str {
+    capability.strip_prefix("CAP_").unwrap_or(capability)
+}
+
+/// The capability that lets a call through that is refused with EPERM (capabilities(7)).
+fn capability_for(syscall: &str) -> Option<&'static str> {
+    Some(match syscall {
+        "chown" | "fchown" | "lchown" | "fchownat" => "CAP_CHOWN",
+        "chmod" | "fchmod" | "fchmodat" | "fchmodat2" | "utimensat" => "CAP_FOWNER",
+        "setuid" | "setreuid" | "setresuid" | "setfsuid" => "CAP_SETUID",
+        "setgid" | "setregid" | "setresgid" | "setfsgid" | "setgroups" => "CAP_SETGID",
+        "capset" => "CAP_SETPCAP",
+        "mount" | "umount" | "umount2" | "pivot_root" | "sethostname" | "setdomainname" | "unshare"
+        | "setns" | "swapon" | "swapoff" | "fsopen" | "fsmount" | "move_mount" | "open_tree" | "quotactl" => {
+            "CAP_SYS_ADMIN"
+        }
+        "clock_settime" | "settimeofday" | "adjtimex" | "clock_adjtime" | "stime" => "CAP_SYS_TIME",
+        "socket" => "CAP_NET_RAW",
+        "setsockopt" => "CAP_NET_ADMIN",
+        "bind" => "CAP_NET_BIND_SERVICE",
+        "chroot" => "CAP_SYS_CHROOT",
+        "reboot" | "kexec_load" | "kexec_file_load" => "CAP_SYS_BOOT",
+        "init_module" | "finit_module" | "delete_module" => "CAP_SYS_MODULE",
+        "ptrace" | "process_vm_readv" | "process_vm_writev" => "CAP_SYS_PTRACE",
+        "mlock" | "mlock2" | "mlockall" => "CAP_IPC_LOCK",
+        "mknod" | "mknodat" => "CAP_MKNOD",
+        "setpriority" | "ioprio_set" | "sched_setscheduler" | "sched_setattr" | "sched_setparam" => {
+            "CAP_SYS_NICE"
+        }
+        "setrlimit" | "prlimit64" => "CAP_SYS_RESOURCE",
+        "kill" | "tgkill" | "tkill" => "CAP_KILL",
+        "bpf" => "CAP_BPF",
+        "perf_event_open" => "CAP_PERFMON",
+        "syslog" => "CAP_SYSLOG",
+        "iopl" | "ioperm" => "CAP_SYS_RAWIO",
+        "acct" => "CAP_SYS_PACCT",
+        _ => return None,
+    })
+}

@@ -1,0 +1,178 @@
+//! The program ended itself: by a fault, by a signal it raised, or with an exit code and nothing failed before it.
+
+use super::Finding;
+use crate::calls::Call;
+use crate::case::Case;
+use crate::evidence::{SenderKind, Signal};
+use crate::verdict::{Cause, Confidence, EvidenceRef};
+use crate::{signals, words};
+
+/// A run shorter than this (milliseconds) ended while starting, where a wrong argument or setting is as likely as a bug.
+const START_UP_MS: f64 = 10_000.0;
+/// A fault that a handler turned into an exit code lies at most this long (milliseconds) before it.
+const HANDLED_FAULT_MS: f64 = 500.0;
+
+/// Signals that the kernel sends for what the program itself did: a closed pipe, its own timer.
+const OWN_DOING: [i32; 4] = [signals::SIGPIPE, signals::SIGALRM, signals::SIGVTALRM, signals::SIGPROF];
+
+/// The main process died of a signal that it or its own fault raised.
+pub(super) fn fatal_signal(case: &Case<'_>) -> Option<Finding> {
+    let fatal = case.fatal_signal()?;
+    let number = case.raised_signal()?;
+    let sent = case.last_signal_to_main(number).or_else(|| case.last_signal_to_main(fatal));
+    let by_itself = raised_by_itself(case, sent.map(|(_, signal)| signal));
+    let by_kernel = killer(case) == SenderKind::Kernel || sent.is_some_and(|(_, signal)| signal.code > 0);
+    let own = by_itself || (by_kernel && (signals::is_fault(number) || OWN_DOING.contains(&number)));
+    let unseen = sent.is_none() && killer(case) == SenderKind::Unknown && signals::is_fault(number);
+    if !own && !unseen {
+        return None;
+    }
+    let mut evidence: Vec<EvidenceRef> =
+        sent.map(|(index, _)| EvidenceRef::Signal(index)).into_iter().collect();
+    evidence.push(EvidenceRef::Exit);
+    let object = signal_at(number, sent.map(|(_, signal)| signal));
+    let dumped =
+        if case.exit().is_some_and(|exit| exit.core_dumped) { "; a core dump was written" } else { "" };
+    let mut summary = match number {
+        signals::SIGABRT => format!("{} aborted itself (SIGABRT){dumped}", case.main_name()),
+        number if signals::is_fault(number) => format!("{} crashed with {object}{dumped}", case.main_name()),
+        signals::SIGPIPE => {
+            format!("{} wrote to a pipe or socket that nobody reads any more (SIGPIPE)", case.main_name())
+        }
+        _ => format!("{} ended itself with {object}", case.main_name()),
+    };
+    if fatal != number {
+        summary.push_str(&format!(
+            "; as PID 1 it ignores that signal, so abort() ended it by a deliberate fault ({})",
+            signals::name(fatal)
+        ));
+    }
+    Some(Finding {
+        cause: Cause::ProgramError,
+        confidence: if unseen { Confidence::Medium } else { Confidence::High },
+        summary,
+        object,
+        remedy: remedy(number),
+        evidence,
+    })
+}
+
+/// The main process passed on that a child died of a fault: exit code 128 + signal.
+pub(super) fn child_fault(case: &Case<'_>) -> Option<Finding> {
+    let (index, child) = case.passed_on().filter(|(_, child)| signals::is_fault(child.signal))?;
+    let sent = case.last_signal_to(child.pid, child.signal);
+    let object = signal_at(child.signal, sent.map(|(_, signal)| signal));
+    let mut evidence = vec![EvidenceRef::ChildExit(index)];
+    evidence.extend(sent.map(|(index, _)| EvidenceRef::Signal(index)));
+    evidence.push(EvidenceRef::Exit);
+    Some(Finding {
+        cause: Cause::ProgramError,
+        confidence: Confidence::High,
+        summary: format!(
+            "{} crashed with {object}, and {} passed that on as exit code {}",
+            words::process(&child.comm, child.pid),
+            case.main_name(),
+            case.exit_code().unwrap_or_default()
+        ),
+        object,
+        remedy: remedy(child.signal),
+        evidence,
+    })
+}
+
+/// A runtime's handler (Go's, the JVM's) turned a fault into an exit code.
+pub(super) fn handled_fault(case: &Case<'_>) -> Option<Finding> {
+    let code = case.exit_code().filter(|code| *code != 0)?;
+    let (index, signal) = case.evidence.signals.iter().enumerate().rfind(|(_, signal)| {
+        signals::is_fault(signal.signal)
+            && signal.target_pid == case.main_pid()
+            && signal.before_death_ms <= HANDLED_FAULT_MS
+    })?;
+    let object = signal_at(signal.signal, Some(signal));
+    Some(Finding {
+        cause: Cause::ProgramError,
+        confidence: Confidence::Medium,
+        summary: format!(
+            "{} got {object}, handled it itself and ended with exit code {code} {} later",
+            case.main_name(),
+            words::span(signal.before_death_ms)
+        ),
+        object,
+        remedy: remedy(signal.signal),
+        evidence: vec![EvidenceRef::Signal(index), EvidenceRef::Exit],
+    })
+}
+
+/// It left with a code, and no call of its that could explain it had failed. Only a complete record can say so.
+pub(super) fn exit_code(case: &Case<'_>) -> Option<Finding> {
+    let code = case.exit_code().filter(|code| *code != 0)?;
+    let in_doubt = case.incomplete().is_some() || case.calls.iter().any(Call::leaves_doubt);
+    if in_doubt || case.evidence.process.is_none() {
+        return None;
+    }
+    let starting = case.life_ms().is_none_or(|life| life < START_UP_MS);
+    let (confidence, doubt) = if starting {
+        (Confidence::Low, "; so early, a wrong argument, variable or setting is as likely as a bug")
+    } else {
+        (Confidence::Medium, "")
+    };
+    let after = case.life_ms().map_or_else(String::new, |life| format!(" after {}", words::span(life)));
+    let code_word = format!("exit code {code}");
+    let mut evidence = vec![EvidenceRef::Exit];
+    evidence.extend(case.passed_on().map(|(index, _)| EvidenceRef::ChildExit(index)));
+    Some(Finding {
+        cause: Cause::ProgramError,
+        confidence,
+        summary: format!(
+            "{} ended itself with {code_word}{after}, and no call that failed before explains it{doubt}",
+            case.main_name()
+        ),
+        object: code_word,
+        remedy: format!(
+            "look at what changed in the image, in {0}.command and {0}.args, in {0}.env and in the mounted configuration since it last ran well",
+            case.field()
+        ),
+        evidence,
+    })
+}
+
+fn killer(case: &Case<'_>) -> SenderKind {
+    case.exit().and_then(|exit| exit.killed_by.as_ref()).map_or(SenderKind::Unknown, |by| by.kind)
+}
+
+fn raised_by_itself(case: &Case<'_>, sent: Option<&Signal>) -> bool {
+    let main = case.main_pid();
+    let recorded = sent.and_then(|signal| signal.sender.as_ref());
+    let killer = case.exit().and_then(|exit| exit.killed_by.as_ref());
+    recorded.or(killer).is_some_and(|by| main != 0 && by.pid == main)
+}
+
+/// `SIGSEGV at 0x0`; only faults have an address.
+fn signal_at(number: i32, sent: Option<&Signal>) -> String {
+    let has_address = matches!(
+        number,
+        signals::SIGSEGV | signals::SIGBUS | signals::SIGILL | signals::SIGFPE | signals::SIGTRAP
+    );
+    match sent.filter(|signal| has_address && signal.code > 0 && signal.signal == number) {
+        // SI_KERNEL: a general protection fault, for which the kernel knows no address.
+        Some(signal) if signal.code != 128 => {
+            format!("{} at {:#x}", signals::name(number), signal.fault_address)
+        }
+        _ => signals::name(number),
+    }
+}
+
+fn remedy(number: i32) -> String {
+    let what = match number {
+        signals::SIGABRT => "the program's own check failed (assertion, uncaught exception, runtime abort)",
+        signals::SIGILL => {
+            "the program uses an instruction that this processor lacks, or trapped on purpose: compare the image's target with the node"
+        }
+        signals::SIGSYS => "a system call was forbidden: see securityContext.seccompProfile",
+        signals::SIGPIPE => "let the program handle a closed pipe, or find out why the reader left",
+        _ => "this is a bug in the program or in a library it uses",
+    };
+    format!(
+        "{what}; go back to the image that last ran well, and give its developers the signal and the address"
+    )
+}

@@ -1,0 +1,71 @@
+//! A limit other than memory and disk: open files, processes, address space, processor time, file size.
+
+use super::{Finding, before_the_end, call_and_exit};
+use crate::calls::Call;
+use crate::case::Case;
+use crate::verdict::{Cause, Confidence, EvidenceRef};
+use crate::{errno, signals, words};
+
+/// A call that a limit refused.
+pub(super) fn call(case: &Case<'_>, call: &Call<'_>) -> Option<Finding> {
+    let failure = call.failure;
+    let forks = matches!(failure.syscall.as_str(), "clone" | "clone3" | "fork" | "vfork");
+    let (limit, remedy) = match failure.errno {
+        errno::EMFILE => (
+            "RLIMIT_NOFILE",
+            "raise the limit on open files that the container runtime sets (LimitNOFILE of its service), or close files that are no longer used",
+        ),
+        errno::ENFILE => {
+            ("fs.file-max", "raise the node's fs.file-max, or find what holds so many files open")
+        }
+        errno::EAGAIN if forks => (
+            "pids.max or RLIMIT_NPROC",
+            "raise the kubelet's podPidsLimit (pids.max of the pod's group) or the user's RLIMIT_NPROC, or start fewer processes and threads",
+        ),
+        errno::ENOMEM => (
+            "RLIMIT_AS or memory overcommit",
+            "look at the program's RLIMIT_AS and at the node's vm.overcommit_memory and vm.max_map_count: no memory limit of a container answers ENOMEM",
+        ),
+        _ => return None,
+    };
+    let object = if failure.name.is_empty() { limit.to_owned() } else { words::one_line(&failure.name) };
+    Some(Finding {
+        cause: Cause::ResourceLimit,
+        confidence: call.confidence(),
+        summary: format!(
+            "{} reached {object}: {} {}",
+            words::program(&failure.comm),
+            words::failed(failure),
+            before_the_end(case, call)
+        ),
+        object,
+        remedy: remedy.to_owned(),
+        evidence: call_and_exit(case, call),
+    })
+}
+
+/// Ended by the signal that the kernel sends at a limit.
+pub(super) fn by_signal(case: &Case<'_>) -> Option<Finding> {
+    let signal = case.fatal_signal()?;
+    let (limit, what) = match signal {
+        signals::SIGXCPU => ("RLIMIT_CPU", "used up its processor time"),
+        signals::SIGXFSZ => ("RLIMIT_FSIZE", "wrote a file larger than it may"),
+        _ => return None,
+    };
+    let mut evidence = vec![EvidenceRef::Exit];
+    evidence.extend(case.last_signal_to_main(signal).map(|(index, _)| EvidenceRef::Signal(index)));
+    Some(Finding {
+        cause: Cause::ResourceLimit,
+        confidence: if evidence.len() > 1 { Confidence::High } else { Confidence::Medium },
+        summary: format!(
+            "{} {what} and the kernel ended it with {}",
+            case.main_name(),
+            signals::name(signal)
+        ),
+        object: limit.to_owned(),
+        remedy: format!(
+            "raise {limit} where it is set: a ulimit line in the entrypoint, or the container runtime's default"
+        ),
+        evidence,
+    })
+}
