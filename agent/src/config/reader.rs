@@ -1,0 +1,168 @@
+//! Takes values out of a TOML table, key by key, and collects what is wrong with them instead of stopping at the first problem.
+
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+
+use toml::Value;
+
+/// A table that is being read. What is left in it at the end was never asked for.
+pub(super) struct Table<'a> {
+    values: toml::Table,
+    prefix: String,
+    known: Vec<&'static str>,
+    problems: &'a mut Vec<String>,
+}
+
+impl<'a> Table<'a> {
+    pub(super) fn new(values: toml::Table, prefix: &str, problems: &'a mut Vec<String>) -> Self {
+        Self { values, prefix: prefix.to_owned(), known: Vec::new(), problems }
+    }
+
+    /// The table `key` in this one, empty when there is none.
+    pub(super) fn section(&mut self, key: &'static str) -> Table<'_> {
+        let values = match self.take(key) {
+            None => toml::Table::new(),
+            Some(Value::Table(values)) => values,
+            Some(other) => {
+                self.report(key, &format!("must be a table, not {}", kind(&other)));
+                toml::Table::new()
+            }
+        };
+        Table::new(values, &format!("{key}."), self.problems)
+    }
+
+    pub(super) fn text(
+        &mut self,
+        key: &'static str,
+        default: &str,
+        check: fn(&str) -> Result<(), String>,
+    ) -> String {
+        let text = match self.take(key) {
+            None => default.to_owned(),
+            Some(Value::String(text)) => text,
+            Some(other) => {
+                self.report(key, &format!("must be a text in quotes, not {}", kind(&other)));
+                return default.to_owned();
+            }
+        };
+        if let Err(problem) = check(&text) {
+            self.report(key, &format!("{problem} (it is {text:?})"));
+        }
+        text
+    }
+
+    pub(super) fn path(&mut self, key: &'static str, default: &str) -> PathBuf {
+        let is_absolute = |path: &str| {
+            let plain = path.starts_with('/') && !path.contains('\0');
+            if plain { Ok(()) } else { Err("must be an absolute path".to_owned()) }
+        };
+        PathBuf::from(self.text(key, default, is_absolute))
+    }
+
+    pub(super) fn texts(&mut self, key: &'static str) -> Vec<String> {
+        let Some(value) = self.take(key) else {
+            return Vec::new();
+        };
+        let texts = value.as_array().and_then(|values| {
+            values.iter().map(|value| value.as_str().map(str::to_owned)).collect::<Option<Vec<_>>>()
+        });
+        texts.unwrap_or_else(|| {
+            self.report(key, "must be a list of texts, for example [\"a\", \"b\"]");
+            Vec::new()
+        })
+    }
+
+    pub(super) fn switch(&mut self, key: &'static str, default: bool) -> bool {
+        match self.take(key) {
+            None => default,
+            Some(Value::Boolean(switch)) => switch,
+            Some(other) => {
+                self.report(key, &format!("must be true or false, not {}", kind(&other)));
+                default
+            }
+        }
+    }
+
+    pub(super) fn number(
+        &mut self,
+        key: &'static str,
+        default: usize,
+        allowed: RangeInclusive<usize>,
+    ) -> usize {
+        let Some(value) = self.take(key) else {
+            return default;
+        };
+        let number = value.as_integer().and_then(|number| usize::try_from(number).ok());
+        number.filter(|number| allowed.contains(number)).unwrap_or_else(|| {
+            self.report(key, &format!("must be a number from {} to {}", allowed.start(), allowed.end()));
+            default
+        })
+    }
+
+    /// Bytes, as a number or as a text with Ki, Mi or Gi.
+    pub(super) fn bytes(&mut self, key: &'static str, default: u64, allowed: RangeInclusive<u64>) -> u64 {
+        let Some(value) = self.take(key) else {
+            return default;
+        };
+        let bytes = match &value {
+            Value::Integer(number) => u64::try_from(*number).ok(),
+            Value::String(text) => parse_bytes(text),
+            _ => None,
+        };
+        bytes.filter(|bytes| allowed.contains(bytes)).unwrap_or_else(|| {
+            let (least, most) = (allowed.start(), allowed.end());
+            self.report(
+                key,
+                &format!("must be a number of bytes from {least} to {most}, or a text such as \"64Mi\""),
+            );
+            default
+        })
+    }
+
+    /// Reports problems that were found in the value of `key` outside of here.
+    pub(super) fn report_all(&mut self, key: &str, problems: Vec<String>) {
+        for problem in problems {
+            self.report(key, &problem);
+        }
+    }
+
+    /// Reports every key that was not asked for.
+    pub(super) fn refuse_the_rest(mut self) {
+        let known = self.known.join(", ");
+        for key in std::mem::take(&mut self.values).keys() {
+            self.report(&format!("{key:?}").replace('"', ""), &format!("is no key (there are {known})"));
+        }
+    }
+
+    fn take(&mut self, key: &'static str) -> Option<Value> {
+        self.known.push(key);
+        self.values.remove(key)
+    }
+
+    fn report(&mut self, key: &str, problem: &str) {
+        self.problems.push(format!("{}{key} {problem}", self.prefix));
+    }
+}
+
+fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::String(_) => "a text",
+        Value::Integer(_) | Value::Float(_) => "a number",
+        Value::Boolean(_) => "true or false",
+        Value::Datetime(_) => "a date",
+        Value::Array(_) => "a list",
+        Value::Table(_) => "a table",
+    }
+}
+
+fn parse_bytes(text: &str) -> Option<u64> {
+    let digits = text.trim_end_matches(|character: char| character.is_ascii_alphabetic());
+    let unit: u64 = match text.get(digits.len()..)? {
+        "" => 1,
+        "Ki" => 1 << 10,
+        "Mi" => 1 << 20,
+        "Gi" => 1 << 30,
+        _ => return None,
+    };
+    digits.parse::<u64>().ok()?.checked_mul(unit)
+}

@@ -1,0 +1,116 @@
+use super::*;
+
+#[test]
+fn an_empty_file_gives_the_documented_defaults() {
+    let config = Config::parse("", "worker-1").unwrap();
+    assert_eq!(config.node_name, "worker-1");
+    assert_eq!(config.aggregator, "http://lastwords-aggregator:7443");
+    assert_eq!(config.spool_directory, Path::new("/var/lib/lastwords"));
+    assert_eq!(config.spool_max_bytes, 67_108_864);
+    assert_eq!(config.host_proc, Path::new("/proc"));
+    assert_eq!(config.cgroup_root, Path::new("/sys/fs/cgroup"));
+    assert_eq!(config.pod_logs_directory, Path::new("/var/log/pods"));
+    assert_eq!(config.log_tail, LogTailConfig::default());
+    assert_eq!(config.log_level, LevelFilter::INFO);
+}
+
+#[test]
+fn every_key_is_read() {
+    let text = r#"
+        node_name = "worker-7"
+        aggregator = "http://10.0.0.1:7443"
+        spool_directory = "/data/spool"
+        spool_max_bytes = "16Mi"
+        host_proc = "/host/proc"
+        cgroup_root = "/host/sys/fs/cgroup"
+        pod_logs_directory = "/host/var/log/pods"
+        log_level = "debug"
+        [log_tail]
+        enabled = false
+        lines = 10
+        bytes = 4096
+        disabled_namespaces = ["bank"]
+        [redact]
+        extra_patterns = ["customer (\\d+)"]
+    "#;
+    let config = Config::parse(text, "").unwrap();
+    assert_eq!(config.node_name, "worker-7");
+    assert_eq!(config.aggregator, "http://10.0.0.1:7443");
+    assert_eq!(config.spool_directory, Path::new("/data/spool"));
+    assert_eq!(config.spool_max_bytes, 16 << 20);
+    assert_eq!(config.host_proc, Path::new("/host/proc"));
+    assert_eq!(config.cgroup_root, Path::new("/host/sys/fs/cgroup"));
+    assert_eq!(config.pod_logs_directory, Path::new("/host/var/log/pods"));
+    assert_eq!(config.log_level, LevelFilter::DEBUG);
+    let expected =
+        LogTailConfig { enabled: false, lines: 10, bytes: 4096, disabled_namespaces: vec!["bank".into()] };
+    assert_eq!(config.log_tail, expected);
+    assert_eq!(config.redactor.line("customer 12"), "customer <redacted>");
+}
+
+#[test]
+fn all_problems_are_reported_at_once() {
+    let text = r#"
+        node_name = "a b"
+        agregator = "x"
+        aggregator = "https://x:1"
+        spool_directory = "var"
+        spool_max_bytes = 5
+        host_proc = 7
+        log_level = "loud"
+        [log_tail]
+        enabled = "yes"
+        lines = 0
+        bytes = "1Ti"
+        namespaces = []
+        disabled_namespaces = [1]
+        [redact]
+        extra_patterns = ["(", "x*"]
+    "#;
+    let problems = Config::parse(text, "").unwrap_err();
+    let starts = [
+        "node_name must have",
+        "aggregator must begin with http://",
+        "spool_directory must be an absolute path",
+        "spool_max_bytes must be a number of bytes from 1048576",
+        "host_proc must be a text in quotes, not a number",
+        "log_level must be one of error, warn",
+        "log_tail.enabled must be true or false, not a text",
+        "log_tail.lines must be a number from 1 to 500",
+        "log_tail.bytes must be a number of bytes",
+        "log_tail.disabled_namespaces must be a list of texts",
+        "log_tail.namespaces is no key (there are enabled, lines, bytes, disabled_namespaces)",
+        "redact.extra_patterns \"(\" is no regular expression",
+        "redact.extra_patterns \"x*\" matches the empty text",
+        "agregator is no key (there are node_name, aggregator,",
+    ];
+    assert_eq!(problems.len(), starts.len(), "{problems:#?}");
+    for (problem, start) in problems.iter().zip(starts) {
+        assert!(problem.starts_with(start), "{problem}");
+    }
+}
+
+#[test]
+fn broken_files_are_named_with_what_is_wrong() {
+    let problems = Config::parse("log_level = \"info\"\nnode_name =", "n").unwrap_err();
+    assert!(problems[0].starts_with("line 2 is not TOML"), "{problems:?}");
+    assert!(Config::parse("", "").unwrap_err()[0].contains("NODE_NAME"));
+    assert!(Config::parse("log_tail = 1", "n").unwrap_err()[0].contains("must be a table"));
+
+    let missing = Config::load(Some(Path::new("/no/such/agent.toml"))).unwrap_err();
+    let sentence = missing.to_string();
+    assert!(
+        sentence.starts_with("wrong configuration in /no/such/agent.toml: cannot read it:"),
+        "{sentence}"
+    );
+}
+
+#[test]
+fn aggregators_are_plain_http_urls() {
+    for address in ["", "lastwords:7443", "ftp://x", "http://", "http:///x", "http://x:port", "not a url"] {
+        assert!(is_plain_http(address).is_err(), "{address}");
+    }
+    for address in ["http://x", "http://x:7443", "http://[::1]:7443", "http://10.0.0.1:7443/"] {
+        assert_eq!(is_plain_http(address), Ok(()), "{address}");
+    }
+}

@@ -1,0 +1,111 @@
+//! What this agent handled and what it had to drop, as counters with stable names. They count from the start of the process.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// One counter.
+#[derive(Debug)]
+pub struct Counter {
+    /// Stable name, snake case.
+    pub name: &'static str,
+    /// One sentence for people.
+    pub help: &'static str,
+    value: AtomicU64,
+}
+
+impl Counter {
+    const fn new(name: &'static str, help: &'static str) -> Self {
+        Self { name, help, value: AtomicU64::new(0) }
+    }
+
+    /// Counts one more.
+    pub fn increment(&self) {
+        self.add(1);
+    }
+
+    /// Counts `count` more.
+    pub fn add(&self, count: u64) {
+        self.value.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// The count so far.
+    #[must_use]
+    pub fn value(&self) -> u64 {
+        self.value.load(Ordering::Relaxed)
+    }
+}
+
+macro_rules! counters {
+    ($($(#[doc = $help:literal])+ $constant:ident $name:literal;)+) => {
+        $(
+            $(#[doc = $help])+
+            pub static $constant: Counter = Counter::new($name, concat!($($help),+).trim_ascii());
+        )+
+        /// Every counter, in the order data passes them.
+        pub static ALL: &[&Counter] = &[$(&$constant),+];
+    };
+}
+
+counters! {
+    /// Records taken from the kernel's ring buffer.
+    RING_RECORDS "ring_records";
+    /// Records the kernel could not put into the ring buffer because it was full.
+    RING_RECORDS_DROPPED "ring_records_dropped";
+    /// Records whose form was not understood; a kernel object and an agent of different versions would do that.
+    DECODE_ERRORS "decode_errors";
+    /// Log tails left out because several containers of the pod could have written them.
+    LOG_AMBIGUOUS "log_ambiguous";
+    /// Crash reports taken into the spool.
+    REPORTS_SPOOLED "reports_spooled";
+    /// Reports dropped, oldest first, because the spool had reached spool_max_bytes.
+    SPOOL_DROPPED_FULL "spool_dropped_full";
+    /// Reports dropped, oldest first, because the disk was full and the queue in memory was full too.
+    SPOOL_DROPPED_MEMORY "spool_dropped_memory";
+    /// Reports dropped because a single one was larger than the spool takes.
+    SPOOL_DROPPED_TOO_LARGE "spool_dropped_too_large";
+    /// Reports dropped because what stood on the disk did not match its checksum any more.
+    SPOOL_DROPPED_CORRUPT "spool_dropped_corrupt";
+    /// Bytes cut off the end of spool files at start, left by a stop in the middle of a write.
+    SPOOL_TORN_BYTES "spool_torn_bytes";
+    /// Writes to the spool that failed, most often because the disk was full.
+    SPOOL_WRITE_ERRORS "spool_write_errors";
+    /// Reports sent to the aggregator, repeats included.
+    REPORTS_SENT "reports_sent";
+    /// Reports that the aggregator stored.
+    REPORTS_STORED "reports_stored";
+    /// Reports that the aggregator rejected for good.
+    REPORTS_REJECTED "reports_rejected";
+    /// Reports that the aggregator asked to have again later.
+    REPORTS_RETRIED "reports_retried";
+    /// Connections to the aggregator that failed or broke.
+    CONNECTIONS_FAILED "connections_failed";
+}
+
+/// The counters that are not 0, as `name=value` with spaces between them, for the log. Empty when all are 0.
+#[must_use]
+pub fn summary() -> String {
+    let counted = ALL.iter().filter(|counter| counter.value() > 0);
+    counted.map(|counter| format!("{}={}", counter.name, counter.value())).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_counter_has_its_own_name_and_a_sentence() {
+        let mut names: Vec<_> = ALL.iter().map(|counter| counter.name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), ALL.len());
+        for counter in ALL {
+            assert!(counter.help.ends_with('.'), "{}", counter.name);
+            assert!(counter.name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'));
+        }
+    }
+
+    #[test]
+    fn the_summary_names_what_was_counted() {
+        LOG_AMBIGUOUS.add(2);
+        assert!(summary().split(' ').any(|part| part.starts_with("log_ambiguous=")), "{}", summary());
+    }
+}

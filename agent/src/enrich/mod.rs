@@ -1,0 +1,9 @@
+//! What the node still knows of a container that the kernel's record does not hold: its limits, its process as procfs showed it,
+//! the files its calls failed on, and the end of its log. Every reader takes a root path and tolerates what is gone.
+
+pub mod cgroup;
+pub mod file_facts;
+pub mod log_tail;
+pub mod procfs;
+
+mod read;
