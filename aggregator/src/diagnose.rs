@@ -1,0 +1,373 @@
+//! Names the cause of each crash: once when its report arrives, and again each time more is known of its pod.
+//!
+//! A crash stays *unsettled* until its container runs again and Kubernetes has told how the run ended; until then every change of
+//! its pod has it judged anew. The store and the watchers get a new revision only when something came out differently.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures::StreamExt;
+use lastwords_diagnosis::PodContext;
+use lastwords_diagnosis::evidence::UnixNanos;
+use lastwords_proto::{convert, v1};
+use tokio::sync::{broadcast, mpsc};
+
+use crate::pods::Pods;
+use crate::shutdown::Stop;
+use crate::store::{Assessment, Filter, Inserted, NewCrash, PageBounds, Store, StoreError};
+use crate::{lock, pair, time};
+
+/// Crashes a watcher may be behind; the wire contract names this number.
+pub const WATCH_LAG: usize = 256;
+/// Unsettled crashes at most, some 2 KiB each: a storm of 20 000 crashes within [`UNSETTLED_FOR`]. Beyond it the oldest keep the
+/// diagnosis they have.
+const MAX_UNSETTLED: usize = 20_000;
+/// How long a crash may stay unsettled: twice the longest back-off, and then some.
+const UNSETTLED_FOR: Duration = Duration::from_secs(15 * 60);
+/// Revisions of one crash at most. A crash that settles has five; more come from probe events that repeat.
+const MAX_REVISIONS: u32 = 32;
+/// How often old things are forgotten.
+const TICK: Duration = Duration::from_secs(30);
+/// Changes heard, and crashes judged anew, at a time: a quarter of what the store writes in one transaction.
+const AT_ONCE: usize = 64;
+
+/// Something that may change a diagnosis.
+#[derive(Debug)]
+pub enum Change {
+    /// News of the pod of this UID.
+    Pod(String),
+    /// A crash was stored.
+    Stored(Box<Stored>),
+}
+
+/// A crash that was stored.
+#[derive(Debug)]
+pub struct Stored {
+    id: String,
+    assessment: Assessment,
+}
+
+/// What came of judging a crash anew.
+enum Judged {
+    /// It may change again; with the newer assessment, if there is one.
+    Open(Option<Assessment>),
+    /// It is followed no longer.
+    Settled,
+}
+
+/// What was made anew, and what was not.
+#[derive(Debug, Default)]
+pub struct Revisions {
+    /// Newer diagnoses stored.
+    pub made: AtomicU64,
+    /// Crashes that were no longer followed because too many were unsettled.
+    pub dropped: AtomicU64,
+    /// Newer diagnoses that the store could not take.
+    pub failed: AtomicU64,
+}
+
+/// Judges crashes.
+#[derive(Debug)]
+pub struct Diagnoser {
+    pods: Arc<Mutex<Pods>>,
+    store: Arc<dyn Store>,
+    watchers: broadcast::Sender<Arc<v1::Crash>>,
+    changes: mpsc::Sender<Change>,
+    revisions: Revisions,
+}
+
+impl Diagnoser {
+    /// Judges by what `pods` knows, keeps in `store`, and says to `changes` what [`follow`](Self::follow) has to hear.
+    pub fn new(pods: Arc<Mutex<Pods>>, store: Arc<dyn Store>, changes: mpsc::Sender<Change>) -> Self {
+        let (watchers, _) = broadcast::channel(WATCH_LAG);
+        Self { pods, store, watchers, changes, revisions: Revisions::default() }
+    }
+
+    /// Judges a report, stores it, and tells the watchers.
+    ///
+    /// # Errors
+    /// When the store cannot take it now.
+    pub async fn take(&self, id: String, report: v1::Crash) -> Result<Inserted, StoreError> {
+        let (assessment, _) = self.assess(&report, None);
+        let crash = NewCrash { id: id.clone(), report: report.clone(), assessment: assessment.clone() };
+        let inserted = self.store.insert(crash).await?;
+        if inserted == Inserted::New {
+            self.tell(assessment.complete(&id, report));
+            let stored = Change::Stored(Box::new(Stored { id, assessment }));
+            // An error means that the aggregator is stopping: the crash is stored, and taken up again at the next start.
+            let _ = self.changes.send(stored).await;
+        }
+        Ok(inserted)
+    }
+
+    /// Crashes as they are stored and judged anew.
+    pub fn watch(&self) -> broadcast::Receiver<Arc<v1::Crash>> {
+        self.watchers.subscribe()
+    }
+
+    /// What was made anew since the start.
+    pub fn revisions(&self) -> &Revisions {
+        &self.revisions
+    }
+
+    /// A stored crash with its pod's state as it is now rather than as it was when it was last judged.
+    pub fn present(&self, crash: v1::Crash) -> v1::Crash {
+        match pair::pair(&crash, crash.pod_state.as_ref(), &lock(&self.pods)) {
+            Some(paired) => {
+                v1::Crash { container: Some(paired.container), pod_state: Some(paired.state), ..crash }
+            }
+            None => crash,
+        }
+    }
+
+    /// Judges crashes anew as their pods change, until told to stop.
+    pub async fn follow(&self, mut changes: mpsc::Receiver<Change>, keep_deleted: Duration, mut stop: Stop) {
+        let mut unsettled = self.unsettled_at_start().await;
+        let mut tick = tokio::time::interval(TICK);
+        let mut heard = Vec::new();
+        let mut open = true;
+        loop {
+            tokio::select! {
+                () = stop.requested() => return,
+                count = changes.recv_many(&mut heard, AT_ONCE), if open => match count {
+                    0 => open = false,
+                    _ => self.handle(std::mem::take(&mut heard), &mut unsettled).await,
+                },
+                _ = tick.tick() => {
+                    let now = time::now();
+                    lock(&self.pods).expire(now, keep_deleted);
+                    unsettled.expire(now);
+                }
+            }
+        }
+    }
+
+    /// Judges anew all that these changes concern, side by side, so that the store writes it in one transaction.
+    async fn handle(&self, changes: Vec<Change>, unsettled: &mut Unsettled) {
+        let mut ids = HashSet::new();
+        for change in changes {
+            match change {
+                Change::Stored(stored) => {
+                    // The pod may have changed between the first judgement and this line.
+                    ids.insert(stored.id.clone());
+                    unsettled.add(*stored, time::now());
+                }
+                Change::Pod(uid) => ids.extend(unsettled.of_pod(&self.keys_of(&uid))),
+            }
+        }
+        let lasts = ids
+            .into_iter()
+            .filter_map(|id| unsettled.by_id.get(&id).map(|entry| (id, entry.assessment.clone())));
+        let judged: Vec<(String, Judged)> = futures::stream::iter(lasts.collect::<Vec<_>>())
+            .map(|(id, last)| async move {
+                let judged = self.judge_anew(&id, last).await;
+                (id, judged)
+            })
+            .buffer_unordered(AT_ONCE)
+            .collect()
+            .await;
+        for (id, judged) in judged {
+            match (judged, unsettled.by_id.get_mut(&id)) {
+                (Judged::Open(Some(assessment)), Some(entry)) => entry.assessment = assessment,
+                (Judged::Settled, _) => drop(unsettled.remove(&id)),
+                _ => {}
+            }
+        }
+        self.revisions.dropped.store(unsettled.dropped, Ordering::Relaxed);
+    }
+
+    async fn judge_anew(&self, id: &str, last: Assessment) -> Judged {
+        let report = match self.store.get(id).await {
+            Ok(Some(report)) => report,
+            Ok(None) => return Judged::Settled,
+            Err(_) => {
+                self.revisions.failed.fetch_add(1, Ordering::Relaxed);
+                return Judged::Open(None);
+            }
+        };
+        let (assessment, settled) = self.assess(&report, Some(&last));
+        if assessment.revision == last.revision {
+            return if settled { Judged::Settled } else { Judged::Open(None) };
+        }
+        if self.store.revise(id, assessment.clone()).await.is_err() {
+            self.revisions.failed.fetch_add(1, Ordering::Relaxed);
+            return Judged::Open(None);
+        }
+        self.revisions.made.fetch_add(1, Ordering::Relaxed);
+        self.tell(assessment.complete(id, report));
+        if settled || assessment.revision >= MAX_REVISIONS {
+            Judged::Settled
+        } else {
+            Judged::Open(Some(assessment))
+        }
+    }
+
+    fn tell(&self, crash: v1::Crash) {
+        // An error means that nobody watches.
+        let _ = self.watchers.send(Arc::new(crash));
+    }
+
+    /// What is to be said of a crash now, and whether that is final. The revision is that of `last` when nothing changed.
+    fn assess(&self, report: &v1::Crash, last: Option<&Assessment>) -> (Assessment, bool) {
+        let before = last.and_then(|last| last.pod_state.as_ref());
+        let paired = {
+            let mut pods = lock(&self.pods);
+            pair::note(report, &mut pods);
+            pair::pair(report, before, &pods)
+        };
+        if let (None, Some(last)) = (&paired, last) {
+            return (last.clone(), false);
+        }
+        let container = paired.as_ref().map(|paired| paired.container.clone()).or(report.container.clone());
+        let settled = paired.as_ref().is_some_and(|paired| paired.settled);
+        let (context, pod_state) = paired.map(|paired| (paired.context, paired.state)).unzip();
+        let container = container.unwrap_or_default();
+        let judged = v1::Crash { container: Some(container.clone()), ..report.clone() };
+        let revision = last.map_or(1, |last| last.revision);
+        let diagnosis = diagnosis(&judged, context.as_ref(), revision);
+        let mut assessment = Assessment { revision, container, pod_state, diagnosis };
+        if last.is_some_and(|last| *last != assessment) {
+            assessment.revision = revision.saturating_add(1);
+            assessment.diagnosis.revision = assessment.revision;
+        }
+        (assessment, settled)
+    }
+
+    /// All that a crash of this pod may be known by.
+    fn keys_of(&self, uid: &str) -> Vec<String> {
+        let pods = lock(&self.pods);
+        let Some(known) = pods.by_uid(uid) else { return vec![uid.to_owned()] };
+        let own = [uid.to_owned(), known.pod.manifest_hash.clone()];
+        own.into_iter().chain(known.container_ids().map(str::to_owned)).collect()
+    }
+
+    /// After a restart: the crashes that were unsettled, as far as their age allows.
+    async fn unsettled_at_start(&self) -> Unsettled {
+        let now = time::now();
+        let mut unsettled = Unsettled::default();
+        let since = UnixNanos(now.0.saturating_sub(nanos(UNSETTLED_FOR)));
+        let filter = Filter { since: Some(since), include_completed: true, ..Filter::default() };
+        let bounds = PageBounds { crashes: 500, bytes: 8 << 20 };
+        let mut after = None;
+        loop {
+            let page = match self.store.list(filter.clone(), bounds, after).await {
+                Ok(page) => page,
+                Err(error) => {
+                    tracing::warn!("crashes of the last minutes are not followed: {error}");
+                    return unsettled;
+                }
+            };
+            for crash in page.crashes {
+                pair::note(&crash, &mut lock(&self.pods));
+                let observed = crash.observed_at.as_ref().and_then(time::from_wire).unwrap_or(now);
+                let (Some(container), Some(diagnosis)) = (crash.container, crash.diagnosis) else { continue };
+                let assessment = Assessment {
+                    revision: diagnosis.revision,
+                    container,
+                    pod_state: crash.pod_state,
+                    diagnosis,
+                };
+                unsettled.add(Stored { id: crash.id, assessment }, observed);
+            }
+            after = page.next;
+            if after.is_none() || unsettled.by_id.len() >= MAX_UNSETTLED / 2 {
+                return unsettled;
+            }
+        }
+    }
+}
+
+/// A mistake in a rule must cost one diagnosis, and neither the report nor the stream it came by.
+fn diagnosis(crash: &v1::Crash, context: Option<&PodContext>, revision: u32) -> v1::Diagnosis {
+    let judge = || {
+        let evidence = convert::crash_to_evidence(crash);
+        convert::diagnosis_to_wire(&lastwords_diagnosis::diagnose(&evidence, context), revision)
+    };
+    catch_unwind(AssertUnwindSafe(judge)).unwrap_or_else(|_| {
+        tracing::error!(
+            id = crash.id,
+            "a diagnosis rule failed on this crash: please report it with the crash as JSON"
+        );
+        v1::Diagnosis {
+            cause: v1::Cause::Unknown.into(),
+            confidence: v1::Confidence::Low.into(),
+            summary: "The cause is not known because a diagnosis rule failed on this crash.".to_owned(),
+            revision,
+            ..v1::Diagnosis::default()
+        }
+    })
+}
+
+fn nanos(duration: Duration) -> i64 {
+    i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)
+}
+
+/// Crashes that may have to be judged anew, by all that their pod may be found by.
+#[derive(Debug, Default)]
+struct Unsettled {
+    by_id: HashMap<String, Entry>,
+    by_key: HashMap<String, HashSet<String>>,
+    oldest_first: VecDeque<String>,
+    dropped: u64,
+}
+
+#[derive(Debug)]
+struct Entry {
+    assessment: Assessment,
+    keys: [String; 2],
+    since: UnixNanos,
+}
+
+impl Unsettled {
+    fn add(&mut self, stored: Stored, since: UnixNanos) {
+        let Stored { id, assessment } = stored;
+        if self.by_id.contains_key(&id) {
+            return;
+        }
+        let keys = [assessment.container.id.clone(), assessment.container.pod_uid.clone()];
+        for key in keys.iter().filter(|key| !key.is_empty()) {
+            self.by_key.entry(key.clone()).or_default().insert(id.clone());
+        }
+        self.by_id.insert(id.clone(), Entry { assessment, keys, since });
+        self.oldest_first.push_back(id);
+        while self.by_id.len() > MAX_UNSETTLED
+            && let Some(oldest) = self.oldest_first.pop_front()
+        {
+            self.dropped += u64::from(self.remove(&oldest));
+        }
+    }
+
+    fn of_pod(&self, keys: &[String]) -> Vec<String> {
+        let mut ids: Vec<String> =
+            keys.iter().filter_map(|key| self.by_key.get(key)).flatten().cloned().collect();
+        ids.sort_unstable();
+        ids.dedup();
+        ids
+    }
+
+    fn expire(&mut self, now: UnixNanos) {
+        let limit = now.0.saturating_sub(nanos(UNSETTLED_FOR));
+        self.oldest_first.retain(|id| self.by_id.contains_key(id));
+        let old: Vec<String> =
+            self.by_id.iter().filter(|(_, entry)| entry.since.0 < limit).map(|(id, _)| id.clone()).collect();
+        for id in old {
+            self.remove(&id);
+        }
+    }
+
+    fn remove(&mut self, id: &str) -> bool {
+        let Some(entry) = self.by_id.remove(id) else { return false };
+        for key in &entry.keys {
+            if let Some(ids) = self.by_key.get_mut(key) {
+                ids.remove(id);
+                if ids.is_empty() {
+                    self.by_key.remove(key);
+                }
+            }
+        }
+        true
+    }
+}

@@ -1,0 +1,308 @@
+//! The part of a Pod that is read from the API, and its reduction to [`pods::Pod`]. Everything else is skipped while parsing,
+//! which keeps a page of 500 pods small.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use kube::Resource;
+use lastwords_diagnosis::evidence::UnixNanos;
+use lastwords_diagnosis::pod::{ContainerContext, ContainerState, Mount, Terminated};
+use serde::Deserialize;
+
+use super::volumes::{self, Volume};
+use crate::pods::{self, Kind};
+
+/// A static pod's mirror carries here the hash that its node knows it by.
+const CONFIG_HASH: &str = "kubernetes.io/config.hash";
+/// Longest message taken from a status, in bytes: the kubelet cuts termination messages at 4096 itself.
+const MAX_MESSAGE: usize = 4096;
+
+/// A pod as the API gives it.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub struct KubernetesPod {
+    metadata: ObjectMeta,
+    #[serde(default)]
+    spec: Spec,
+    #[serde(default)]
+    status: Status,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Spec {
+    node_name: String,
+    restart_policy: String,
+    security_context: Option<SecurityContext>,
+    init_containers: Option<Vec<ContainerSpec>>,
+    containers: Option<Vec<ContainerSpec>>,
+    ephemeral_containers: Option<Vec<ContainerSpec>>,
+    volumes: Option<Vec<Volume>>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct SecurityContext {
+    run_as_user: Option<i64>,
+    read_only_root_filesystem: Option<bool>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct ContainerSpec {
+    name: String,
+    image: String,
+    restart_policy: Option<String>,
+    resources: Option<Resources>,
+    security_context: Option<SecurityContext>,
+    volume_mounts: Option<Vec<VolumeMount>>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+struct Resources {
+    limits: Option<BTreeMap<String, String>>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct VolumeMount {
+    name: String,
+    mount_path: String,
+    read_only: Option<bool>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Status {
+    phase: String,
+    reason: String,
+    message: String,
+    init_container_statuses: Option<Vec<ContainerStatus>>,
+    container_statuses: Option<Vec<ContainerStatus>>,
+    ephemeral_container_statuses: Option<Vec<ContainerStatus>>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct ContainerStatus {
+    name: String,
+    #[serde(rename = "containerID")]
+    container_id: Option<String>,
+    restart_count: i32,
+    ready: bool,
+    state: Option<State>,
+    last_state: Option<State>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+struct State {
+    waiting: Option<Waiting>,
+    running: Option<Running>,
+    terminated: Option<TerminatedState>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+struct Waiting {
+    reason: Option<String>,
+    message: Option<String>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Running {
+    started_at: Option<Time>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct TerminatedState {
+    exit_code: i32,
+    reason: Option<String>,
+    message: Option<String>,
+    started_at: Option<Time>,
+    finished_at: Option<Time>,
+    #[serde(rename = "containerID")]
+    container_id: Option<String>,
+}
+
+impl Resource for KubernetesPod {
+    type DynamicType = ();
+    type Scope = NamespaceResourceScope;
+
+    fn kind((): &()) -> std::borrow::Cow<'_, str> {
+        "Pod".into()
+    }
+
+    fn group((): &()) -> std::borrow::Cow<'_, str> {
+        "".into()
+    }
+
+    fn version((): &()) -> std::borrow::Cow<'_, str> {
+        "v1".into()
+    }
+
+    fn plural((): &()) -> std::borrow::Cow<'_, str> {
+        "pods".into()
+    }
+
+    fn meta(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.metadata
+    }
+}
+
+impl KubernetesPod {
+    /// Its UID; empty when the API gave none.
+    pub fn uid(&self) -> &str {
+        self.metadata.uid.as_deref().unwrap_or_default()
+    }
+
+    /// Reduced to what is kept.
+    pub fn reduce(self) -> pods::Pod {
+        let spec = &self.spec;
+        let status = &self.status;
+        let lists = [
+            (Kind::Init, "initContainers", &spec.init_containers, &status.init_container_statuses),
+            (Kind::Regular, "containers", &spec.containers, &status.container_statuses),
+            (
+                Kind::Ephemeral,
+                "ephemeralContainers",
+                &spec.ephemeral_containers,
+                &status.ephemeral_container_statuses,
+            ),
+        ];
+        let mut containers = Vec::new();
+        for (kind, list, specs, statuses) in lists {
+            for (index, container) in specs.iter().flatten().enumerate() {
+                let status = statuses.iter().flatten().find(|status| status.name == container.name);
+                containers.push(reduce_container(
+                    spec,
+                    container,
+                    status,
+                    kind,
+                    format!("spec.{list}[{index}]"),
+                ));
+            }
+        }
+        pods::Pod {
+            uid: self.uid().to_owned(),
+            manifest_hash: self.annotation(CONFIG_HASH),
+            name: self.metadata.name.clone().unwrap_or_default(),
+            namespace: self.metadata.namespace.clone().unwrap_or_default(),
+            node: spec.node_name.clone(),
+            owner: self.owner(),
+            phase: status.phase.clone(),
+            reason: status.reason.clone(),
+            message: cut(status.message.clone()),
+            restart_policy: spec.restart_policy.clone(),
+            containers,
+        }
+    }
+
+    fn annotation(&self, key: &str) -> String {
+        self.metadata.annotations.as_ref().and_then(|all| all.get(key)).cloned().unwrap_or_default()
+    }
+
+    /// The controller, for example `statefulset/db`; for a ReplicaSet that a Deployment made, the Deployment.
+    fn owner(&self) -> String {
+        let owners = self.metadata.owner_references.as_deref().unwrap_or_default();
+        let Some(owner) = owners.iter().find(|owner| owner.controller == Some(true)) else {
+            return String::new();
+        };
+        let hash = self.metadata.labels.as_ref().and_then(|labels| labels.get("pod-template-hash"));
+        let deployment = hash.and_then(|hash| owner.name.strip_suffix(hash.as_str())?.strip_suffix('-'));
+        match (owner.kind.as_str(), deployment) {
+            ("ReplicaSet", Some(deployment)) => format!("deployment/{deployment}"),
+            (kind, _) => format!("{}/{}", kind.to_lowercase(), owner.name),
+        }
+    }
+}
+
+fn reduce_container(
+    pod: &Spec,
+    spec: &ContainerSpec,
+    status: Option<&ContainerStatus>,
+    kind: Kind,
+    field_path: String,
+) -> pods::Container {
+    let own = spec.security_context.as_ref();
+    let limits = spec.resources.as_ref().and_then(|resources| resources.limits.as_ref());
+    let volumes = pod.volumes.as_deref().unwrap_or_default();
+    let mounts = spec.volume_mounts.iter().flatten().map(|mount| Mount {
+        path: mount.mount_path.clone(),
+        volume: mount.name.clone(),
+        source: volumes::source(volumes, &mount.name),
+        read_only: mount.read_only.unwrap_or_default(),
+    });
+    let last_state = status.and_then(|status| status.last_state.as_ref());
+    pods::Container {
+        id: status.and_then(|status| status.container_id.as_deref()).map(without_scheme).unwrap_or_default(),
+        kind,
+        sidecar: spec.restart_policy.as_deref() == Some("Always"),
+        context: ContainerContext {
+            name: spec.name.clone(),
+            field_path,
+            image: spec.image.clone(),
+            memory_limit: limits.and_then(|limits| limits.get("memory")).cloned().unwrap_or_default(),
+            run_as_user: own
+                .and_then(|own| own.run_as_user)
+                .or_else(|| pod.security_context.as_ref().and_then(|pod| pod.run_as_user)),
+            read_only_root_filesystem: own.and_then(|own| own.read_only_root_filesystem).unwrap_or_default(),
+            mounts: mounts.collect(),
+            restart_count: status.map_or(0, |status| status.restart_count),
+            ready: status.is_some_and(|status| status.ready),
+            state: state(status.and_then(|status| status.state.as_ref())),
+            terminated: last_state.and_then(|state| state.terminated.as_ref()).map(terminated),
+        },
+    }
+}
+
+fn state(state: Option<&State>) -> ContainerState {
+    match state {
+        Some(State { waiting: Some(waiting), .. }) => ContainerState::Waiting {
+            reason: waiting.reason.clone().unwrap_or_default(),
+            message: cut(waiting.message.clone().unwrap_or_default()),
+        },
+        Some(State { running: Some(running), .. }) => {
+            ContainerState::Running { started_at: nanos(running.started_at.as_ref()) }
+        }
+        Some(State { terminated: Some(ended), .. }) => ContainerState::Terminated(terminated(ended)),
+        _ => ContainerState::Unknown,
+    }
+}
+
+fn terminated(ended: &TerminatedState) -> Terminated {
+    Terminated {
+        reason: ended.reason.clone().unwrap_or_default(),
+        message: cut(ended.message.clone().unwrap_or_default()),
+        exit_code: ended.exit_code,
+        started_at: nanos(ended.started_at.as_ref()),
+        finished_at: nanos(ended.finished_at.as_ref()),
+        container_id: ended.container_id.as_deref().map(without_scheme).unwrap_or_default(),
+    }
+}
+
+/// `containerd://3f…` without the runtime's name.
+fn without_scheme(id: &str) -> String {
+    id.split_once("://").map_or(id, |(_, id)| id).to_owned()
+}
+
+/// Nanoseconds of a time of the API; 0 when absent.
+pub(super) fn nanos(time: Option<&Time>) -> UnixNanos {
+    UnixNanos(time.map_or(0, |time| i64::try_from(time.0.as_nanosecond()).unwrap_or(0)))
+}
+
+/// Cuts a message at [`MAX_MESSAGE`].
+pub(super) fn cut(mut message: String) -> String {
+    if message.len() > MAX_MESSAGE {
+        let end = (0..=MAX_MESSAGE).rev().find(|end| message.is_char_boundary(*end)).unwrap_or(0);
+        message.truncate(end);
+    }
+    message
+}

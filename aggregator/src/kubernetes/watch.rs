@@ -1,0 +1,206 @@
+//! Keeps [`Pods`] as the API shows them: a list in pages, then a watch with bookmarks; listed anew when the API has forgotten
+//! where the watch stood (410 Gone); taken up again after outages with growing pauses, said once.
+//!
+//! Without the API everything else goes on: crashes are stored and diagnosed from the node's evidence alone, and paired once it
+//! answers.
+
+use std::collections::HashSet;
+use std::fmt::Debug;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use futures::{Stream, StreamExt};
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, Client, Resource};
+use tokio::sync::{mpsc, oneshot};
+
+use super::connect::{self, Access};
+use super::events::{self, KubernetesEvent};
+use super::pod::KubernetesPod;
+use crate::diagnose::Change;
+use crate::pods::Pods;
+use crate::shutdown::Stop;
+use crate::{lock, time};
+
+/// Pods in a page of a list, as kubectl and client-go ask.
+const PAGE: u32 = 500;
+/// Length of one watch call in seconds. A connection that died unseen is noticed five seconds after it.
+const WATCH_SECONDS: u32 = 120;
+/// Pause before the next try to read a client configuration.
+const CONFIGURATION_PAUSE: Duration = Duration::from_secs(15);
+
+/// What the watch feeds.
+#[derive(Debug)]
+pub struct Cluster {
+    /// The pods.
+    pub pods: std::sync::Arc<Mutex<Pods>>,
+    /// Where it says which pod changed.
+    pub changes: mpsc::Sender<Change>,
+}
+
+/// Follows the API until told to stop.
+pub async fn follow(access: Access, cluster: Cluster, mut stop: Stop) {
+    tokio::select! {
+        () = stop.requested() => {}
+        () = follow_for_ever(access, cluster) => {}
+    }
+}
+
+async fn follow_for_ever(access: Access, cluster: Cluster) {
+    let client = connected(&access).await;
+    let (first_list_done, pods_listed) = oneshot::channel();
+    // Events before their pods would find nobody.
+    let events = async {
+        if pods_listed.await.is_ok() {
+            let of_reason = |reason| follow_events(client.clone(), &cluster, reason);
+            futures::future::join_all(events::REASONS.map(of_reason)).await;
+        }
+    };
+    tokio::join!(follow_pods(client.clone(), &cluster, first_list_done), events);
+}
+
+async fn connected(access: &Access) -> Client {
+    let mut outage = Outage::new("the Kubernetes API");
+    loop {
+        match connect::client(access).await {
+            Ok(client) => return client,
+            Err(reason) => outage.began(&reason),
+        }
+        tokio::time::sleep(CONFIGURATION_PAUSE).await;
+    }
+}
+
+async fn follow_pods(client: Client, cluster: &Cluster, first_list_done: oneshot::Sender<()>) {
+    let mut first_list_done = Some(first_list_done);
+    let mut listed = HashSet::new();
+    let mut outage = Outage::new("pods in the Kubernetes API");
+    let mut stream = std::pin::pin!(watched::<KubernetesPod>(client, "".to_owned()));
+    while let Some(event) = stream.next().await {
+        let changed = match outage.passes(event) {
+            None => continue,
+            Some(watcher::Event::Init) => {
+                listed.clear();
+                continue;
+            }
+            Some(watcher::Event::InitApply(pod)) => {
+                listed.insert(pod.uid().to_owned());
+                applied(cluster, pod)
+            }
+            Some(watcher::Event::Apply(pod)) => applied(cluster, pod),
+            Some(watcher::Event::Delete(pod)) => {
+                let uid = pod.uid().to_owned();
+                let is_news = lock(&cluster.pods).delete(&uid, time::now());
+                is_news.then_some(uid).into_iter().collect()
+            }
+            Some(watcher::Event::InitDone) => {
+                tracing::info!(pods = listed.len(), "pods listed");
+                let gone = lock(&cluster.pods).delete_all_but(&std::mem::take(&mut listed), time::now());
+                if let Some(done) = first_list_done.take() {
+                    // The receiver lives in the same join.
+                    let _ = done.send(());
+                }
+                gone
+            }
+        };
+        for uid in changed {
+            if cluster.changes.send(Change::Pod(uid)).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+fn applied(cluster: &Cluster, pod: KubernetesPod) -> Vec<String> {
+    let pod = pod.reduce();
+    let uid = pod.uid.clone();
+    let is_news = !uid.is_empty() && lock(&cluster.pods).apply(pod);
+    is_news.then_some(uid).into_iter().collect()
+}
+
+async fn follow_events(client: Client, cluster: &Cluster, reason: &str) {
+    let mut outage = Outage::new("events in the Kubernetes API");
+    let selector = format!("involvedObject.kind=Pod,reason={reason}");
+    let mut stream = std::pin::pin!(watched::<KubernetesEvent>(client, selector));
+    while let Some(event) = stream.next().await {
+        let Some(watcher::Event::Apply(event) | watcher::Event::InitApply(event)) = outage.passes(event)
+        else {
+            continue;
+        };
+        let changed = event.reduce().and_then(|event| lock(&cluster.pods).probe_event(event));
+        if let Some(uid) = changed
+            && cluster.changes.send(Change::Pod(uid)).await.is_err()
+        {
+            return;
+        }
+    }
+}
+
+fn watched<K>(client: Client, fields: String) -> impl Stream<Item = watcher::Result<watcher::Event<K>>> + Send
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + serde::de::DeserializeOwned + Send + 'static,
+{
+    let mut configuration = watcher::Config::default().page_size(PAGE).timeout(WATCH_SECONDS);
+    if !fields.is_empty() {
+        configuration = configuration.fields(&fields);
+    }
+    watcher(Api::all(client), configuration).default_backoff()
+}
+
+/// Says once that something cannot be reached, and once that it answers again.
+struct Outage {
+    what: &'static str,
+    lasts: bool,
+}
+
+impl Outage {
+    fn new(what: &'static str) -> Self {
+        Self { what, lasts: false }
+    }
+
+    fn began(&mut self, reason: &str) {
+        if !self.lasts {
+            tracing::warn!(
+                "cannot read {}: {reason}; crashes are stored and diagnosed without the pod's state until it answers, \
+                 trying again with growing pauses",
+                self.what
+            );
+        }
+        self.lasts = true;
+    }
+
+    fn passes<K>(&mut self, event: watcher::Result<watcher::Event<K>>) -> Option<watcher::Event<K>> {
+        match event {
+            // Sent before the list is asked for: says nothing of whether it will be answered.
+            Ok(watcher::Event::Init) => Some(watcher::Event::Init),
+            Ok(event) => {
+                if std::mem::take(&mut self.lasts) {
+                    tracing::info!("{} can be read again", self.what);
+                }
+                Some(event)
+            }
+            Err(watcher::Error::WatchError(status)) if status.code == 410 => {
+                tracing::debug!("the watch of {} is too old, listing anew", self.what);
+                None
+            }
+            Err(error) => {
+                self.began(&in_words(&error));
+                None
+            }
+        }
+    }
+}
+
+fn in_words(error: &watcher::Error) -> String {
+    let (watcher::Error::InitialListFailed(cause) | watcher::Error::WatchStartFailed(cause)) = error else {
+        return connect::causes(error);
+    };
+    match cause {
+        kube::Error::Api(status) if status.code == 401 || status.code == 403 => {
+            format!(
+                "{} (the aggregator's service account needs get, list and watch on pods and events)",
+                status.message
+            )
+        }
+        cause => connect::causes(cause),
+    }
+}

@@ -1,0 +1,27 @@
+//! The aggregator: takes the agents' reports, pairs each with its pod, names the cause, stores it, and answers queries.
+//!
+//! A report comes in by [`ingest`], is paired by [`pair`] with what [`kubernetes`] keeps in [`pods`], judged and stored by
+//! [`diagnose`] in a [`store`], and read back by [`api`]. [`serve`] puts them together.
+
+pub mod api;
+pub mod args;
+pub mod backoff;
+pub mod config;
+pub mod counters;
+pub mod diagnose;
+pub mod ingest;
+pub mod kubernetes;
+pub mod pair;
+pub mod pods;
+pub mod serve;
+pub mod shutdown;
+pub mod store;
+pub mod telemetry;
+pub mod time;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Locks, also after a panic elsewhere: what these locks protect is whole after every single step.
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

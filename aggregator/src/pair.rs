@@ -1,0 +1,279 @@
+//! Brings a crash and what is known of the pods together, whichever came first: by container id, else by pod UID.
+//!
+//! Pure: the same crash and the same pods always give the same answer.
+
+use lastwords_diagnosis::PodContext;
+use lastwords_diagnosis::evidence::UnixNanos;
+use lastwords_diagnosis::pod::{ContainerState, Terminated};
+use lastwords_proto::v1;
+
+use crate::backoff::{BackOff, History, Run};
+use crate::pods::{Container, Kind, Known, Pods, ProbeEvent};
+use crate::time;
+
+/// The kubelet's clock has whole seconds and its events are written a little after what they tell of.
+const EVENT_SLACK_NANOS: i64 = 5_000_000_000;
+
+/// A crash with its pod.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Paired {
+    /// The crash's container, with the names that the agent did not know.
+    pub container: v1::Container,
+    /// What a diagnosis needs of the pod.
+    pub context: PodContext,
+    /// The pod's state as people want to see it.
+    pub state: v1::PodState,
+    /// True once the container was started again and its end is known: nothing that comes later concerns this crash.
+    pub settled: bool,
+}
+
+/// How the container's status stands to one of its runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Shown {
+    /// The status speaks of this run.
+    Present,
+    /// It speaks of an earlier run: the agent was faster than the kubelet.
+    NotYet,
+    /// It speaks of a later run: the container was started again.
+    Restarted,
+}
+
+/// Notes in `pods` that this crash's run ended, so that the wait after it can be computed before the kubelet says a word.
+pub fn note(crash: &v1::Crash, pods: &mut Pods) {
+    let Some(reported) = &crash.container else { return };
+    let Some((known, container)) = find(reported, pods) else { return };
+    let started_at =
+        crash.process.as_ref().and_then(|process| process.started_at.as_ref()).and_then(time::from_wire);
+    let ended_at = died_at(crash).filter(|_| !crash.container_survived);
+    let name = container.context.name.clone();
+    let restart_count = restart_count(reported, container, known.history(&name), started_at.or(ended_at));
+    let uid = known.pod.uid.clone();
+    let run =
+        Run { container_id: reported.id.clone(), restart_count, started_at, ended_at, ..Run::default() };
+    pods.observe_run(&uid, &name, run);
+}
+
+/// The pod and container of a crash, with the state the container is in. `before` is the state that was last stored with this
+/// crash: once the container runs again, the wait that followed this crash is no longer to be read from the API, so it is kept.
+/// None when no such pod is known, or it cannot be told which of its containers died.
+pub fn pair(crash: &v1::Crash, before: Option<&v1::PodState>, pods: &Pods) -> Option<Paired> {
+    let reported = crash.container.as_ref()?;
+    let (known, container) = find(reported, pods)?;
+    let history = known.history(&container.context.name);
+    let run = history.and_then(|history| history.run(&reported.id));
+    let shown = shown(container, history, &reported.id);
+    let survived = crash.container_survived;
+    let state = match (shown, before) {
+        (Shown::Restarted, Some(before)) => v1::PodState {
+            terminated: run
+                .and_then(|run| run.terminated.as_ref())
+                .map_or(before.terminated.clone(), in_words),
+            pod_deleted: known.deleted_at.is_some(),
+            ..before.clone()
+        },
+        _ => state(known, container, run, shown, survived, pods),
+    };
+    let terminated = run.and_then(|run| run.terminated.clone());
+    let settled = shown == Shown::Restarted && (terminated.is_some() || survived);
+    Some(Paired {
+        container: named(reported, known, container, run),
+        context: context(known, container, terminated),
+        state,
+        settled,
+    })
+}
+
+/// The state of a container now, with the wait that it is in.
+pub fn state_now(known: &Known, container: &Container, pods: &Pods) -> v1::PodState {
+    let history = known.history(&container.context.name);
+    let run = history.and_then(History::latest);
+    let shown = run.map_or(Shown::Present, |run| shown(container, history, &run.container_id));
+    state(known, container, run, shown, false, pods)
+}
+
+fn find<'a>(reported: &v1::Container, pods: &'a Pods) -> Option<(&'a Known, &'a Container)> {
+    let by_name = || {
+        let unknown = reported.pod_uid.is_empty() && !reported.pod_name.is_empty();
+        unknown.then(|| pods.by_name(&reported.namespace, &reported.pod_name)).flatten()
+    };
+    let known =
+        pods.by_container(&reported.id).or_else(|| pods.by_uid(&reported.pod_uid)).or_else(by_name)?;
+    let the_only_one = || match known.pod.containers.as_slice() {
+        [only] if reported.name.is_empty() => Some(only),
+        _ => None,
+    };
+    let container = known
+        .container_by_id(&reported.id)
+        .or_else(|| known.container(&reported.name))
+        .or_else(the_only_one)?;
+    Some((known, container))
+}
+
+fn shown(container: &Container, history: Option<&History>, id: &str) -> Shown {
+    if container.id == id {
+        return Shown::Present;
+    }
+    match history.and_then(History::latest) {
+        Some(latest) if latest.container_id != id => Shown::Restarted,
+        _ => Shown::NotYet,
+    }
+}
+
+/// Restarts before the run that a report is about: as the API counts them, else as the node's log files do, else counted from
+/// the run that is known to come before it.
+fn restart_count(
+    reported: &v1::Container,
+    container: &Container,
+    history: Option<&History>,
+    at: Option<UnixNanos>,
+) -> i32 {
+    if let Some(run) = history.and_then(|history| history.run(&reported.id)) {
+        return run.restart_count;
+    }
+    if reported.restart_count > 0 || container.id.is_empty() {
+        return reported.restart_count;
+    }
+    let runs = history.map(History::runs).unwrap_or_default();
+    let began = |run: &Run| run.ended_at.or(run.started_at);
+    match runs.iter().rev().find(|run| began(run) <= at) {
+        Some(before) => before.restart_count.saturating_add(1),
+        None => runs.first().map_or(0, |after| after.restart_count.saturating_sub(1).max(0)),
+    }
+}
+
+fn died_at(crash: &v1::Crash) -> Option<UnixNanos> {
+    let exited_at = crash.process.as_ref().and_then(|process| process.exited_at.as_ref());
+    time::from_wire(exited_at.or(crash.observed_at.as_ref())?)
+}
+
+fn named(reported: &v1::Container, known: &Known, container: &Container, run: Option<&Run>) -> v1::Container {
+    let or = |own: &String, other: &String| if own.is_empty() { other.clone() } else { own.clone() };
+    v1::Container {
+        pod_uid: or(&reported.pod_uid, &known.pod.uid),
+        pod_name: or(&reported.pod_name, &known.pod.name),
+        namespace: or(&reported.namespace, &known.pod.namespace),
+        name: or(&reported.name, &container.context.name),
+        image: or(&reported.image, &container.context.image),
+        restart_count: run.map_or(reported.restart_count, |run| run.restart_count),
+        ..reported.clone()
+    }
+}
+
+fn context(known: &Known, container: &Container, terminated: Option<Terminated>) -> PodContext {
+    let pod = &known.pod;
+    let mut of_container = container.context.clone();
+    of_container.terminated = terminated;
+    PodContext {
+        name: pod.name.clone(),
+        namespace: pod.namespace.clone(),
+        uid: pod.uid.clone(),
+        node: pod.node.clone(),
+        owner: pod.owner.clone(),
+        phase: pod.phase.clone(),
+        reason: pod.reason.clone(),
+        message: pod.message.clone(),
+        restart_policy: pod.restart_policy.clone(),
+        deleted: known.deleted_at.is_some(),
+        container: of_container,
+    }
+}
+
+fn state(
+    known: &Known,
+    container: &Container,
+    run: Option<&Run>,
+    shown: Shown,
+    survived: bool,
+    pods: &Pods,
+) -> v1::PodState {
+    let (waiting_reason, waiting_message) = match (&container.context.state, shown) {
+        (ContainerState::Waiting { reason, message }, Shown::Present) => (reason.clone(), message.clone()),
+        _ => Default::default(),
+    };
+    let terminated = run.and_then(|run| run.terminated.as_ref());
+    let wait = match (run, shown, survived) {
+        (Some(run), Shown::Present | Shown::NotYet, false) => {
+            wait_after(known, container, run, &waiting_reason, pods)
+        }
+        _ => None,
+    };
+    v1::PodState {
+        phase: known.pod.phase.clone(),
+        back_off_seconds: wait.map_or(0, |(wait, _)| u32::try_from(wait.wait.as_secs()).unwrap_or(u32::MAX)),
+        next_retry_at: wait.map(|(_, next)| time::to_wire(next)),
+        back_off_level: wait.map_or(0, |(wait, _)| wait.level),
+        back_off_computed: wait.is_some_and(|(wait, _)| wait.computed),
+        probe_events: probe_events(known, container, run),
+        owner: known.pod.owner.clone(),
+        changed_since_last_good: Vec::new(),
+        restart_count: container.context.restart_count,
+        pod_deleted: known.deleted_at.is_some(),
+        terminated: terminated.map_or_else(String::new, in_words),
+        message: match terminated {
+            Some(terminated) if waiting_message.is_empty() => terminated.message.clone(),
+            _ => waiting_message,
+        },
+        waiting_reason,
+    }
+}
+
+/// The wait after a run, and its end. None when the kubelet will not start the container again, or does so at once.
+fn wait_after(
+    known: &Known,
+    container: &Container,
+    run: &Run,
+    waiting_reason: &str,
+    pods: &Pods,
+) -> Option<(BackOff, UnixNanos)> {
+    let over = known.deleted_at.is_some() || matches!(known.pod.phase.as_str(), "Succeeded" | "Failed");
+    let being_started = !matches!(waiting_reason, "" | "CrashLoopBackOff");
+    let succeeded = run.terminated.as_ref().is_some_and(|terminated| terminated.exit_code == 0);
+    if over || being_started || !is_restarted(known, container, succeeded) {
+        return None;
+    }
+    let history = known.history(&container.context.name)?;
+    let wait = history.back_off_after(run.restart_count, &pods.policy_of(&known.pod.node))?;
+    let nanos = i64::try_from(wait.wait.as_nanos()).ok()?;
+    Some((wait, UnixNanos(run.ended_at?.0.checked_add(nanos)?)))
+}
+
+fn is_restarted(known: &Known, container: &Container, succeeded: bool) -> bool {
+    match (known.pod.restart_policy.as_str(), container.kind) {
+        _ if container.sidecar => true,
+        (_, Kind::Ephemeral) | ("Never", _) => false,
+        ("OnFailure", _) | (_, Kind::Init) => !succeeded,
+        (_, Kind::Regular) => true,
+    }
+}
+
+/// For example "Error, exit code 1".
+fn in_words(terminated: &Terminated) -> String {
+    match terminated.reason.as_str() {
+        "" => format!("exit code {}", terminated.exit_code),
+        reason => format!("{reason}, exit code {}", terminated.exit_code),
+    }
+}
+
+/// The probe events that fall into a run (all of them while none has ended), one line each.
+fn probe_events(known: &Known, container: &Container, run: Option<&Run>) -> Vec<String> {
+    let begin =
+        run.and_then(|run| run.started_at).map_or(i64::MIN, |time| time.0.saturating_sub(EVENT_SLACK_NANOS));
+    let end =
+        run.and_then(|run| run.ended_at).map_or(i64::MAX, |time| time.0.saturating_add(EVENT_SLACK_NANOS));
+    let of_container =
+        |event: &&ProbeEvent| event.container.is_empty() || event.container == container.context.name;
+    known
+        .probe_events
+        .iter()
+        .filter(of_container)
+        .filter(|event| event.last.0 >= begin && event.first.0 <= end)
+        .map(|event| match event.count {
+            0 | 1 => format!("{}: {}", event.reason, event.message),
+            count => format!("{}: {} ({count} times)", event.reason, event.message),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+#[path = "pair_tests.rs"]
+mod tests;

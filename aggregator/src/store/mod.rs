@@ -1,0 +1,120 @@
+//! Where crashes are kept. A stored report never changes; its diagnoses are stored beside it, and the one with the highest
+//! revision is what is read back.
+
+mod cursor;
+mod error;
+mod retention;
+mod schema;
+mod sqlite;
+mod statements;
+
+use lastwords_diagnosis::evidence::UnixNanos;
+use lastwords_proto::v1;
+
+pub use cursor::Cursor;
+pub use error::{Kind, StoreError};
+pub use retention::Retention;
+pub use sqlite::{Sqlite, Written};
+
+/// What was made of a report: everything of a [`v1::Crash`] that the agent did not fill.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Assessment {
+    /// 1 for the first.
+    pub revision: u32,
+    /// The container, with the names that the agent did not know.
+    pub container: v1::Container,
+    /// The pod; None while it is not known.
+    pub pod_state: Option<v1::PodState>,
+    /// The cause.
+    pub diagnosis: v1::Diagnosis,
+}
+
+impl Assessment {
+    /// The whole crash: the report with this beside it.
+    pub fn complete(&self, id: &str, report: v1::Crash) -> v1::Crash {
+        v1::Crash {
+            id: id.to_owned(),
+            container: Some(self.container.clone()),
+            pod_state: self.pod_state.clone(),
+            diagnosis: Some(v1::Diagnosis { revision: self.revision, ..self.diagnosis.clone() }),
+            ..report
+        }
+    }
+}
+
+/// A crash to be stored.
+#[derive(Debug, Clone)]
+pub struct NewCrash {
+    /// Unique: "<node>/<spool id>/<sequence>" for a report. A second crash of the same id is the same crash.
+    pub id: String,
+    /// As it was reported.
+    pub report: v1::Crash,
+    /// What was made of it.
+    pub assessment: Assessment,
+}
+
+/// What became of a crash that was handed over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Inserted {
+    /// It is stored now.
+    New,
+    /// It was stored before.
+    Known,
+}
+
+/// Which crashes. Empty strings match all.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Filter {
+    /// Only this namespace.
+    pub namespace: String,
+    /// Only this pod.
+    pub pod_name: String,
+    /// Only this container of it.
+    pub container: String,
+    /// Only this node.
+    pub node: String,
+    /// Only this cause (a `v1::Cause`).
+    pub cause: Option<i32>,
+    /// Only crashes observed at or after this time.
+    pub since: Option<UnixNanos>,
+    /// Also `CAUSE_COMPLETED`.
+    pub include_completed: bool,
+}
+
+/// One page of a list, newest first.
+#[derive(Debug, Clone, Default)]
+pub struct Page {
+    /// The crashes.
+    pub crashes: Vec<v1::Crash>,
+    /// Where the next page begins; None after the last one.
+    pub next: Option<Cursor>,
+}
+
+/// Bounds of one page.
+#[derive(Debug, Clone, Copy)]
+pub struct PageBounds {
+    /// Crashes at most.
+    pub crashes: usize,
+    /// Encoded bytes at most, but always one crash.
+    pub bytes: usize,
+}
+
+/// A place to keep crashes.
+#[tonic::async_trait]
+pub trait Store: Send + Sync + std::fmt::Debug {
+    /// Stores a crash once. When this returns, it survives a power cut.
+    async fn insert(&self, crash: NewCrash) -> Result<Inserted, StoreError>;
+    /// Stores a newer assessment of a crash. Does nothing when the crash is gone or has one of that revision.
+    async fn revise(&self, id: &str, assessment: Assessment) -> Result<(), StoreError>;
+    /// One crash.
+    async fn get(&self, id: &str) -> Result<Option<v1::Crash>, StoreError>;
+    /// One page of crashes, newest first, from `after` on.
+    async fn list(
+        &self,
+        filter: Filter,
+        bounds: PageBounds,
+        after: Option<Cursor>,
+    ) -> Result<Page, StoreError>;
+    /// Finishes what was begun and closes. Whatever comes later is refused.
+    async fn close(&self);
+}
