@@ -167,15 +167,16 @@ pub(crate) fn compile() -> Result<PathBuf> {
     if fs::read(&object).is_ok_and(|old| old == bytes) {
         return Ok(object);
     }
-    let parent = workspace::target().join("bpf");
-    fs::create_dir_all(&parent).with_context(|| format!("cannot make {}", parent.display()))?;
+    if let Some(parent) = object.parent() {
+        fs::create_dir_all(parent).with_context(|| format!("cannot make {}", parent.display()))?;
+    }
     fs::write(&object, &bytes).with_context(|| format!("cannot write {}", object.display()))?;
     Ok(object)
 }
 
-/// Where the agent's build script finds the object.
+/// Where the agent's build script finds the object, whatever CARGO_TARGET_DIR says.
 pub(crate) fn object() -> PathBuf {
-    workspace::target().join("bpf/lastwords.bpf.o")
+    workspace::root().join("target/bpf/lastwords.bpf.o")
 }
 
 /// A target folder of its own, because two compilers in one would rebuild each other's work.

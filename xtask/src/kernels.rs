@@ -51,8 +51,6 @@ pub(crate) const SERIES: &[Series] = &[
 /// A kernel in the cache.
 #[derive(Debug)]
 pub(crate) struct Kernel {
-    /// The series it stands for.
-    pub(crate) series: &'static str,
     /// The exact version of the package it came out of.
     pub(crate) version: String,
     folder: PathBuf,
@@ -95,7 +93,6 @@ pub(crate) fn cached(series: &'static Series) -> Result<Option<Kernel>> {
         .filter(|entry| entry.path().join("vmlinuz").exists())
         .max_by_key(|entry| entry.metadata().and_then(|metadata| metadata.modified()).ok());
     Ok(newest.map(|entry| Kernel {
-        series: series.name,
         version: entry.file_name().to_string_lossy().into_owned(),
         folder: entry.path(),
     }))
@@ -138,7 +135,7 @@ fn fetch_from(series: &'static Series, suite: &str) -> Result<Kernel> {
     let image = find(&unpacked.join("boot"), "vmlinuz-").context("the package holds no boot/vmlinuz-*")?;
     fs::rename(&image, folder.join("vmlinuz")).with_context(|| format!("cannot keep {}", image.display()))?;
     fs::remove_dir_all(&unpacked).with_context(|| format!("cannot remove {}", unpacked.display()))?;
-    Ok(Kernel { series: series.name, version: meta.version, folder })
+    Ok(Kernel { version: meta.version, folder })
 }
 
 /// The packages that hold the image and the modules: one until Linux 6.12, three since Debian split them.
