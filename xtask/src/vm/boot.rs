@@ -1,0 +1,205 @@
+//! One boot of an emulated machine, and what came over its serial line.
+
+use std::collections::VecDeque;
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+
+use crate::kernels::Kernel;
+
+/// How long a machine may take without any case: it boots in 2 s on an idle host, and the host may be busy.
+const TIME_TO_BOOT: Duration = Duration::from_secs(60);
+
+/// How long a case may take. Loading every probe takes seconds on an emulated processor.
+const TIME_PER_CASE: Duration = Duration::from_secs(30);
+
+/// How many lines of the console are shown when a machine does not come to its end.
+const LINES_SHOWN: usize = 25;
+
+/// The longest line that is kept; one JSON object is a few kilobytes.
+const LONGEST_LINE: u64 = 1 << 20;
+
+const MEMORY_IN_MEBIBYTES: &str = "1024";
+
+/// Everything QEMU can emulate but cmpxchg16b: when an interrupt meets that instruction, QEMU 7.2 hands the kernel garbage for
+/// flags, and 6.12, whose allocator uses it all the time, panicked in every third boot. Without it, in none of 32.
+const PROCESSOR: &str = "max,cx16=off";
+
+const MARKER: &str = "@@lastwords ";
+
+/// One command of the script and what it did.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Part {
+    /// Its name in the script.
+    pub(crate) name: String,
+    /// Everything it wrote to stdout.
+    pub(crate) stdout: String,
+    /// The last lines it wrote to stderr.
+    pub(crate) stderr: String,
+    /// Its exit code.
+    pub(crate) exit_code: i32,
+    /// How long the host waited for it.
+    pub(crate) took: Duration,
+}
+
+/// What became of a machine.
+pub(crate) struct Boot {
+    /// The parts that ran to their end.
+    pub(crate) parts: Vec<Part>,
+    /// Why it did not come to its own end, if it did not, with the console's last lines.
+    pub(crate) stopped: Option<String>,
+}
+
+/// Boots `kernel` with the archive as its root file system and reads the console until it powers off.
+///
+/// # Errors
+/// When QEMU cannot be started. A machine that does not come to its end in time is an outcome, not an error: what it did until
+/// then counts.
+pub(crate) fn boot(kernel: &Kernel, archive: &Path, cases: usize, each: impl FnMut(&Part)) -> Result<Boot> {
+    let limit = TIME_TO_BOOT + TIME_PER_CASE * u32::try_from(cases).unwrap_or(u32::MAX);
+    let mut machine = command(kernel, archive, limit)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::inherit())
+        .spawn()
+        .context("cannot start qemu-system-x86_64; `cargo xtask setup --only test` installs it")?;
+    let console = machine.stdout.take().context("QEMU has no stdout")?;
+    let mut log = Log::new(each);
+    let read = log.read(BufReader::new(console));
+    let status = machine.wait().context("lost QEMU")?;
+    read.context("cannot read the console")?;
+    let stopped = (!log.finished).then(|| {
+        let last: Vec<String> = log.recent.iter().map(|line| format!("    {line}")).collect();
+        let during = log.part.as_ref().map_or(String::new(), |part| format!(" during {}", part.name));
+        format!(
+            "kernel {} did not come to its end within {} s{during} (QEMU: {status}); the console's last lines:\n{}",
+            kernel.version,
+            limit.as_secs(),
+            last.join("\n")
+        )
+    });
+    Ok(Boot { parts: log.parts, stopped })
+}
+
+fn command(kernel: &Kernel, archive: &Path, limit: Duration) -> Command {
+    // `timeout` ends the machine even when we are killed; in the foreground, so that Ctrl-C reaches both.
+    let mut command = Command::new("timeout");
+    command
+        .args(["--foreground", "--kill-after=5", &limit.as_secs().to_string(), "qemu-system-x86_64"])
+        .args(["-M", "microvm,acpi=off,rtc=on,pit=on,pic=on,isa-serial=on", "-cpu", PROCESSOR])
+        .args([
+            "-m",
+            MEMORY_IN_MEBIBYTES,
+            "-display",
+            "none",
+            "-monitor",
+            "none",
+            "-serial",
+            "stdio",
+            "-no-reboot",
+        ])
+        .arg("-kernel")
+        .arg(kernel.image())
+        .arg("-initrd")
+        .arg(archive)
+        // Without a trusted source the first random number would wait for entropy that an idle machine does not gather.
+        .args(["-append", "console=ttyS0 quiet panic=-1 reboot=t random.trust_cpu=on"]);
+    command
+}
+
+/// The console, taken apart at its markers as it comes.
+struct Log<F> {
+    each: F,
+    parts: Vec<Part>,
+    part: Option<Part>,
+    in_stderr: bool,
+    began: Instant,
+    recent: VecDeque<String>,
+    finished: bool,
+}
+
+impl<F: FnMut(&Part)> Log<F> {
+    fn new(each: F) -> Self {
+        Self {
+            each,
+            parts: Vec::new(),
+            part: None,
+            in_stderr: false,
+            began: Instant::now(),
+            recent: VecDeque::new(),
+            finished: false,
+        }
+    }
+
+    fn read(&mut self, mut console: impl BufRead) -> std::io::Result<()> {
+        let mut bytes = Vec::new();
+        while console.by_ref().take(LONGEST_LINE).read_until(b'\n', &mut bytes)? > 0 {
+            let line: String = String::from_utf8_lossy(&bytes).trim_end_matches(['\r', '\n']).to_owned();
+            self.line(&line);
+            bytes.clear();
+        }
+        Ok(())
+    }
+
+    fn line(&mut self, line: &str) {
+        if self.recent.len() == LINES_SHOWN {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(line.escape_debug().to_string());
+        match line.strip_prefix(MARKER).map(|marker| marker.split(' ').collect::<Vec<_>>()).as_deref() {
+            Some(["part", name]) => {
+                self.part = Some(Part { name: (*name).to_owned(), ..Part::default() });
+                self.in_stderr = false;
+                self.began = Instant::now();
+            }
+            Some(["stderr"]) => self.in_stderr = true,
+            Some(["end", _, code]) => {
+                if let Some(mut part) = self.part.take() {
+                    part.exit_code = code.parse().unwrap_or(-1);
+                    part.took = self.began.elapsed();
+                    (self.each)(&part);
+                    self.parts.push(part);
+                }
+            }
+            Some(["finished"]) => self.finished = true,
+            _ => {
+                if let Some(part) = &mut self.part {
+                    let text = if self.in_stderr { &mut part.stderr } else { &mut part.stdout };
+                    text.push_str(line);
+                    text.push('\n');
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn log(console: &str) -> (Vec<Part>, bool) {
+        let mut log = Log::new(|_| {});
+        log.read(console.as_bytes()).expect("a slice can be read");
+        (log.parts, log.finished)
+    }
+
+    #[test]
+    fn the_console_is_taken_apart() {
+        let (parts, finished) = log(
+            "booting\r\n@@lastwords part a\r\n{}\r\n\r\n@@lastwords stderr\r\noops\r\n@@lastwords end a 3\r\n@@lastwords finished\r\n",
+        );
+        assert!(finished);
+        assert_eq!(parts.len(), 1);
+        assert_eq!((parts[0].name.as_str(), parts[0].exit_code), ("a", 3));
+        assert_eq!((parts[0].stdout.trim(), parts[0].stderr.trim()), ("{}", "oops"));
+    }
+
+    #[test]
+    fn a_machine_that_stops_in_the_middle_has_not_finished() {
+        let (parts, finished) = log("@@lastwords part a\r\n{}\r\nKernel panic - not syncing\r\n");
+        assert!(!finished && parts.is_empty());
+    }
+}

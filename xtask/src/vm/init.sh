@@ -1,0 +1,44 @@
+#!/bin/busybox sh
+# The first process of the emulated machine. The host replaces the last line with the suite.
+export PATH=/bin HOME=/root
+/bin/busybox --install -s /bin
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+mount -t devtmpfs devtmpfs /dev
+mount -t tmpfs tmpfs /tmp
+mount -t tmpfs tmpfs /run
+mount -t tracefs tracefs /sys/kernel/tracing
+mount -t bpf bpf /sys/fs/bpf
+mount -t cgroup2 cgroup2 /sys/fs/cgroup
+echo '+memory +pids' > /sys/fs/cgroup/cgroup.subtree_control
+ip link set lo up
+for module in /modules/*.ko; do
+    [ -e "$module" ] && insmod "$module"
+done
+# Results share the console with the kernel: it may only say what is fatal.
+dmesg -n 1
+
+echo "@@lastwords kernel $(uname -r)"
+
+# part NAME COMMAND…: its output between two markers, then its exit code and what it said on stderr.
+part() {
+    name=$1
+    shift
+    echo "@@lastwords part $name"
+    timeout -s KILL 40 "$@" > /tmp/out 2> /tmp/err
+    code=$?
+    cat /tmp/out
+    echo
+    echo "@@lastwords stderr"
+    tail -n 15 /tmp/err
+    echo "@@lastwords end $name $code"
+}
+
+finish() {
+    echo "@@lastwords finished"
+    # The serial line still has to send what was written.
+    sleep 1
+    echo b > /proc/sysrq-trigger
+    sleep 60
+}
+
