@@ -41,7 +41,7 @@ pub fn binary_quantity(bytes: u64) -> String {
 }
 
 /// Bytes for reading, with one decimal: `19.2Mi`, `812Ki`.
-pub(crate) fn about(bytes: u64) -> String {
+pub fn about(bytes: u64) -> String {
     let units = [(1_u64 << 40, "Ti"), (1 << 30, "Gi"), (1 << 20, "Mi"), (1 << 10, "Ki")];
     match units.iter().find(|(unit, _)| bytes >= *unit) {
         None => format!("{bytes} bytes"),

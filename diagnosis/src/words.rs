@@ -25,8 +25,8 @@ pub(crate) fn one_line(text: &str) -> String {
     line
 }
 
-/// A span of time: `0.4 ms`, `120 ms`, `3.2 s`, `2m5s`, `3h20m`.
-pub(crate) fn span(milliseconds: f64) -> String {
+/// A span of time given in milliseconds: `0.4 ms`, `120 ms`, `3.2 s`, `2m5s`, `3h20m`.
+pub fn span(milliseconds: f64) -> String {
     let milliseconds = milliseconds.max(0.0);
     if milliseconds < 10.0 {
         format!("{milliseconds:.1} ms")

@@ -1,0 +1,188 @@
+//! One line for each piece of evidence.
+
+use lastwords_diagnosis::{about, binary_quantity, span};
+use lastwords_proto::v1::killed_by::Kind;
+use lastwords_proto::v1::oom_kill::Scope;
+use lastwords_proto::v1::{ChildExit, Crash, EvidenceRef, Exec, Exit, Failure, KilledBy, OomKill, Signal};
+
+use crate::escape::escape;
+use crate::time;
+
+/// si_code of a signal that the kernel sends without a fault address.
+const FROM_THE_KERNEL: i32 = 128;
+
+/// The line for what a diagnosis points at; `None` when it points at nothing.
+pub(crate) fn line(crash: &Crash, reference: &EvidenceRef) -> Option<String> {
+    let index = usize::try_from(reference.index).ok()?;
+    match reference.field.as_str() {
+        "exit" => crash.exit.as_ref().map(|exit| end(crash, exit)),
+        "oom" => crash.oom.get(index).map(oom_kill),
+        "failures" => crash.failures.get(index).map(failure),
+        "signals" => crash.signals.get(index).map(signal),
+        "child_exits" => crash.child_exits.get(index).map(child_exit),
+        "execs" => crash.execs.get(index).map(exec),
+        "probe_events" => {
+            crash.pod_state.as_ref().and_then(|pod| pod.probe_events.get(index)).map(|event| escape(event))
+        }
+        _ => None,
+    }
+}
+
+fn end(crash: &Crash, exit: &Exit) -> String {
+    let who = crash.process.as_ref().map_or_else(
+        || "the container".to_owned(),
+        |process| format!("{} (pid {}, uid {})", escape(&process.comm), process.pid, process.uid),
+    );
+    let mut line = format!("{who} ended with {}", how(exit));
+    if let Some(by) = &exit.killed_by {
+        line.push_str(&format!(" from {}", sender(by)));
+    }
+    if exit.core_dumped {
+        line.push_str(", core dumped");
+    }
+    let times = crash.process.as_ref().and_then(|process| Some((process.started_at?, process.exited_at?)));
+    if let Some((started, exited)) = times {
+        line.push_str(&format!(" after {}", span(time::milliseconds_between(&started, &exited))));
+    }
+    line
+}
+
+/// `exit code 1` or `SIGKILL`.
+pub(crate) fn how(exit: &Exit) -> String {
+    match (exit.signal, exit.signal_name.as_str()) {
+        (0, _) => format!("exit code {}", exit.code),
+        (number, "") => format!("signal {number}"),
+        (_, name) => escape(name),
+    }
+}
+
+fn sender(by: &KilledBy) -> String {
+    match by.kind() {
+        Kind::Kernel => "the kernel".to_owned(),
+        Kind::OomKiller => "the kernel's OOM killer".to_owned(),
+        Kind::Runtime => format!("the container runtime, {}", who(&by.comm, by.pid)),
+        Kind::SameContainer => format!("{} of the same container", who(&by.comm, by.pid)),
+        Kind::Other => format!("{} outside the container", who(&by.comm, by.pid)),
+        Kind::Unspecified => "an unknown sender".to_owned(),
+    }
+}
+
+fn who(comm: &str, pid: u32) -> String {
+    if comm.is_empty() { format!("pid {pid}") } else { format!("{} (pid {pid})", escape(comm)) }
+}
+
+fn oom_kill(oom: &OomKill) -> String {
+    let at = match oom.scope() {
+        Scope::Container => "the container's limit",
+        Scope::Pod => "the pod's limit",
+        Scope::Node => "the node's memory",
+        Scope::Unspecified => "a limit",
+    };
+    let limit =
+        if oom.limit_bytes > 0 { format!(" of {}", binary_quantity(oom.limit_bytes)) } else { String::new() };
+    let usage =
+        if oom.usage_bytes > 0 { format!(", {} in use", about(oom.usage_bytes)) } else { String::new() };
+    let group = if oom.group_kill { ", with its whole group" } else { "" };
+    format!(
+        "OOM kill of {} at {at}{limit}{usage}{group}: it held {} anonymous, {} file, {} shared, {} page tables",
+        who(&oom.victim_comm, oom.victim_pid),
+        about(oom.anon_rss_bytes),
+        about(oom.file_rss_bytes),
+        about(oom.shmem_rss_bytes),
+        about(oom.page_tables_bytes)
+    )
+}
+
+fn failure(failure: &Failure) -> String {
+    let thing = [&failure.path, &failure.address, &failure.name].into_iter().find(|text| !text.is_empty());
+    let thing = thing.map_or_else(String::new, |thing| format!(" {}", escape(thing)));
+    let often = if failure.count > 1 { format!(", {} times", failure.count) } else { String::new() };
+    let file = failure.file.as_ref().map_or_else(String::new, |file| {
+        let path = if file.path == failure.path || file.path.is_empty() { "it" } else { &escape(&file.path) };
+        format!("; {path} belongs to {}:{}, mode {:04o}", file.uid, file.gid, file.mode & 0o7777)
+    });
+    let thread = if failure.by_dying_thread { ", by the thread that ended it" } else { "" };
+    format!(
+        "{}{thing} → {}{often}, {} before the end, {} uid {}{thread}{file}",
+        escape(&failure.syscall),
+        escape(&failure.errno_name),
+        span(failure.last_before_death_ms),
+        who(&failure.comm, failure.pid),
+        failure.uid
+    )
+}
+
+fn signal(signal: &Signal) -> String {
+    let by = signal.sender.as_ref().map_or_else(String::new, |by| format!(" from {}", sender(by)));
+    let to = if signal.to_main {
+        "the main process".to_owned()
+    } else {
+        who(&signal.target_comm, signal.target_pid)
+    };
+    let ignored = if signal.delivered { "" } else { ", ignored" };
+    let address = if signal.code > 0 && signal.code < FROM_THE_KERNEL {
+        format!(", fault address {:#x}", signal.fault_address)
+    } else {
+        String::new()
+    };
+    format!(
+        "{}{by} to {to}{ignored}{address}, {} before the end",
+        escape(&signal.signal_name),
+        span(signal.before_death_ms)
+    )
+}
+
+fn child_exit(child: &ChildExit) -> String {
+    let how = if child.signal == 0 {
+        format!("exit code {}", child.code)
+    } else {
+        lastwords_diagnosis::signals::name(child.signal)
+    };
+    format!(
+        "child {} ended with {how}, {} before the end",
+        who(&child.comm, child.pid),
+        span(child.before_death_ms)
+    )
+}
+
+fn exec(exec: &Exec) -> String {
+    format!("executed {} {}", escape(&exec.path), command(&exec.args)).trim_end().to_owned()
+}
+
+/// Arguments as a command line; those with spaces or quotes in quotes.
+pub(crate) fn command(args: &[String]) -> String {
+    let shown: Vec<String> = args
+        .iter()
+        .map(|argument| {
+            let plain = !argument.is_empty()
+                && argument.chars().all(|c| c.is_alphanumeric() || "-_./:=,@%+<>".contains(c));
+            if plain { argument.clone() } else { format!("'{}'", escape(argument).replace('\'', "'\\''")) }
+        })
+        .collect();
+    shown.join(" ")
+}
+
+/// How many pieces of evidence of each kind the diagnosis does not point at, in words; empty when it points at all.
+pub(crate) fn not_shown(crash: &Crash, shown: &[EvidenceRef]) -> String {
+    let kinds = [
+        ("oom", crash.oom.len(), "OOM kill"),
+        ("failures", crash.failures.len(), "failed call"),
+        ("signals", crash.signals.len(), "signal"),
+        ("child_exits", crash.child_exits.len(), "ended child"),
+    ];
+    let counted: Vec<String> = kinds
+        .into_iter()
+        .filter_map(|(field, total, word)| {
+            let rest =
+                total.saturating_sub(shown.iter().filter(|reference| reference.field == field).count());
+            let (plural, word) = match (rest, word) {
+                (0, _) => return None,
+                (1, _) => ("", word),
+                (_, "ended child") => ("", "ended children"),
+                _ => ("s", word),
+            };
+            Some(format!("{rest} {word}{plural}"))
+        })
+        .collect();
+    counted.join(", ")
+}
