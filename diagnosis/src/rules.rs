@@ -90,7 +90,12 @@ pub(crate) fn decide(case: &Case<'_>) -> Diagnosis {
     let mut findings = PRECEDENCE.iter().flat_map(|step| step.findings(case));
     let winner = findings.next().unwrap_or_else(|| unknown::finding(case));
     let mut also_seen: Vec<String> = Vec::new();
-    for loser in findings.filter(|finding| finding.object != winner.object) {
+    // Another reading of the same piece of evidence is no other explanation.
+    let other = |finding: &Finding| {
+        finding.object != winner.object
+            && !finding.evidence.first().is_some_and(|best| winner.evidence.contains(best))
+    };
+    for loser in findings.filter(other) {
         let line = loser.line();
         if also_seen.len() < MOST_ALSO_SEEN && !also_seen.contains(&line) {
             also_seen.push(line);

@@ -1,0 +1,172 @@
+//! What the person on call reads: whole sentences, one death of each kind.
+
+mod support;
+
+use lastwords_diagnosis::evidence::*;
+use lastwords_diagnosis::pod::{ContainerContext, Mount};
+use lastwords_diagnosis::{EvidenceRef, PodContext, diagnose, errno, signals};
+use support::*;
+
+#[test]
+fn memory() {
+    let mut evidence =
+        signalled(&["python3", "eat.py"], 800, signals::SIGKILL, by(SenderKind::OomKiller, "", 0));
+    evidence.oom = vec![oom(OomScope::Container, 20 << 20, true, 3, evidence.observed_at)];
+    let diagnosis = diagnose(&evidence, None);
+    assert_eq!(
+        diagnosis.summary,
+        "killed by the kernel's OOM killer at the container's limit of 20Mi; python3 held 19.2Mi of it"
+    );
+    assert_eq!(
+        diagnosis.remedy,
+        "raise spec.containers[0].resources.limits.memory, or make the program use less"
+    );
+    assert_eq!(diagnosis.evidence, [EvidenceRef::Oom(0), EvidenceRef::Exit]);
+}
+
+#[test]
+fn memory_of_a_child() {
+    let mut evidence = exited(&["sh", "-c", "python3 eat.py; exit $?"], 900, 137);
+    evidence.oom = vec![oom(OomScope::Container, 20 << 20, false, 300, evidence.observed_at)];
+    evidence.child_exits = vec![child_exit("python3", 0, signals::SIGKILL, 2.0)];
+    let diagnosis = diagnose(&evidence, None);
+    assert_eq!(
+        diagnosis.summary,
+        "the kernel's OOM killer killed python3 (pid 107) at the container's limit of 20Mi, of which it held 19.2Mi; sh ended 300 ms later with exit code 137"
+    );
+    assert_eq!(diagnosis.evidence, [EvidenceRef::Oom(0), EvidenceRef::ChildExit(0), EvidenceRef::Exit]);
+}
+
+#[test]
+fn permission() {
+    let mut evidence = exited(&["cat", "/etc/shadow"], 2, 1);
+    evidence.failures = vec![failed("access", errno::ENOENT, "/etc/ld.so.preload", 1.5), shadow(0.4)];
+    let diagnosis = diagnose(&evidence, None);
+    assert_eq!(
+        diagnosis.summary,
+        "app (uid 4242) may not open /etc/shadow, which belongs to 0:42 with mode 0640: openat failed with EACCES (permission denied) 0.4 ms before it ended with exit code 1"
+    );
+    assert_eq!(
+        diagnosis.remedy,
+        "give uid 4242 access to /etc/shadow (chown or chmod it in the image; for a volume set spec.securityContext.fsGroup), or set spec.containers[0].securityContext.runAsUser to a user that has it"
+    );
+    assert_eq!(diagnosis.evidence, [EvidenceRef::Failure(1), EvidenceRef::Exit]);
+}
+
+#[test]
+fn a_folder_that_bars_the_way() {
+    let mut evidence = exited(&["app"], 20, 1);
+    evidence.failures = vec![Failure {
+        file: Some(FileFacts {
+            mode: 0o700,
+            kind: "directory".into(),
+            path: "/secret".into(),
+            ..FileFacts::default()
+        }),
+        ..failed("openat", errno::EACCES, "/secret/key", 0.4)
+    }];
+    assert_eq!(
+        diagnose(&evidence, None).summary,
+        "app (uid 4242) may not open /secret/key below the directory /secret, which belongs to 0:0 with mode 0700: openat failed with EACCES (permission denied) 0.4 ms before it ended with exit code 1"
+    );
+}
+
+#[test]
+fn a_missing_file() {
+    let mut evidence = exited(&["app"], 40, 1);
+    evidence.failures = vec![failed("openat", errno::ENOENT, "/etc/app/app.yaml", 0.6)];
+    assert_eq!(
+        diagnose(&evidence, None).summary,
+        "app did not find /etc/app/app.yaml: openat failed with ENOENT (no such file or directory) 0.6 ms before it ended with exit code 1"
+    );
+}
+
+#[test]
+fn a_missing_interpreter() {
+    let mut evidence = exited(&["/run.sh"], 1, 127);
+    evidence.execs.clear();
+    evidence.failures = vec![Failure {
+        file: Some(FileFacts {
+            mode: 0o755,
+            kind: "file".into(),
+            path: "/run.sh".into(),
+            ..FileFacts::default()
+        }),
+        ..failed("execve", errno::ENOENT, "/run.sh", 0.1)
+    }];
+    let diagnosis = diagnose(&evidence, None);
+    assert_eq!(
+        diagnosis.summary,
+        "the container's command /run.sh could not be started: the file is there but the interpreter or loader that it names is not; execve failed with ENOENT (no such file or directory)"
+    );
+    assert!(diagnosis.remedy.contains("carriage return"), "{}", diagnosis.remedy);
+}
+
+#[test]
+fn a_read_only_mount_names_its_volume() {
+    let mut evidence = exited(&["app"], 40, 1);
+    evidence.failures = vec![failed("openat", errno::EROFS, "/etc/app/state", 0.6)];
+    let mount = |path: &str, source: &str, read_only| Mount {
+        path: path.into(),
+        volume: "v".into(),
+        source: source.into(),
+        read_only,
+    };
+    let remedy = |mounts: Vec<Mount>| {
+        let container = ContainerContext {
+            field_path: "spec.containers[0]".into(),
+            mounts,
+            ..ContainerContext::default()
+        };
+        diagnose(&evidence, Some(&PodContext { container, ..PodContext::default() })).remedy
+    };
+    assert_eq!(
+        remedy(vec![mount("/etc", "emptyDir", false), mount("/etc/app", "configmap app-settings", false)]),
+        "/etc/app is a configmap app-settings, which is always read-only: copy it to an emptyDir first, or write elsewhere"
+    );
+    assert_eq!(
+        remedy(vec![mount("/etc/app/", "persistentvolumeclaim data", true)]),
+        "the volume mount /etc/app/ (persistentvolumeclaim data) is readOnly: set spec.containers[0].volumeMounts[].readOnly to false, or write elsewhere"
+    );
+    assert_eq!(
+        remedy(vec![mount("/etc/application", "emptyDir", false)]),
+        "mount an emptyDir or another writable volume at /etc/app (spec.containers[0].volumeMounts), or set spec.containers[0].securityContext.readOnlyRootFilesystem to false"
+    );
+}
+
+#[test]
+fn a_stop_that_was_ignored() {
+    let mut evidence =
+        signalled(&["sleep", "99"], 30_000, signals::SIGKILL, by(SenderKind::Runtime, "runc", 56));
+    let asked = sent(signals::SIGTERM, 0, by(SenderKind::Runtime, "runc", 55), 10_000.0);
+    evidence.signals.insert(0, Signal { delivered: false, ..asked });
+    assert_eq!(
+        diagnose(&evidence, None).summary,
+        "sleep was ended by SIGKILL from runc (pid 56); 10.0 s before it had been asked to stop by SIGTERM and ignored it, having no handler for it as PID 1"
+    );
+}
+
+#[test]
+fn abort_of_pid_1() {
+    let mut evidence = signalled(&["app"], 70, signals::SIGSEGV, by(SenderKind::Kernel, "", 0));
+    let own = by(SenderKind::SameContainer, "app", MAIN);
+    evidence.signals.insert(0, Signal { delivered: false, ..sent(signals::SIGABRT, -6, own, 0.4) });
+    assert_eq!(
+        diagnose(&evidence, None).summary,
+        "app aborted itself (SIGABRT); as PID 1 it ignores that signal, so abort() ended it by a deliberate fault (SIGSEGV)"
+    );
+}
+
+#[test]
+fn what_lost_is_listed_and_hostile_names_stay_on_one_line() {
+    let mut evidence = signalled(&["app"], 70, signals::SIGSEGV, by(SenderKind::Kernel, "", 0));
+    evidence.signals = vec![sent(signals::SIGSEGV, 1, by(SenderKind::Kernel, "", 0), 0.1)];
+    evidence.failures = vec![failed("openat", errno::EACCES, "/a\n\x1b[2J", 0.4)];
+    let diagnosis = diagnose(&evidence, None);
+    assert_eq!(diagnosis.also_seen.len(), 1);
+    assert!(
+        diagnosis.also_seen[0].starts_with("/a\\x0a\\x1b[2J: app (uid 4242) may not open"),
+        "{:?}",
+        diagnosis.also_seen
+    );
+}

@@ -1,0 +1,715 @@
+//! One death after another: its evidence, and the cause, confidence and object that must come out.
+
+mod support;
+
+use lastwords_diagnosis::evidence::*;
+use lastwords_diagnosis::pod::{ContainerContext, Terminated};
+use lastwords_diagnosis::{PodContext, errno, signals};
+use support::*;
+
+/// Cases are (what happened, evidence, verdict).
+fn check(cases: Vec<(&str, Evidence, &str)>) {
+    let wrong: Vec<String> = cases
+        .iter()
+        .filter_map(|(what, evidence, expected)| {
+            let got = verdict(evidence, None);
+            (got != *expected).then(|| format!("{what}\n  expected {expected}\n  got      {got}"))
+        })
+        .collect();
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+fn with(mut evidence: Evidence, failures: Vec<Failure>) -> Evidence {
+    evidence.failures = failures;
+    evidence
+}
+
+#[test]
+fn permission() {
+    let cat = || exited(&["cat", "/etc/shadow"], 2, 1);
+    let noise = || failed("access", errno::ENOENT, "/etc/ld.so.preload", 1.5);
+    let message = || failed("openat", errno::ENOENT, "/usr/share/locale/en/LC_MESSAGES/coreutils.mo", 0.2);
+    check(vec![
+        (
+            "cat of a file it may not read, which prints its message in the user's language",
+            with(cat(), vec![noise(), shadow(0.4), message()]),
+            "PERMISSION_DENIED HIGH /etc/shadow",
+        ),
+        (
+            "a shell that passes on its child's exit code",
+            {
+                let mut evidence = with(
+                    exited(&["sh", "-c", "cat /etc/shadow; exit $?"], 9, 1),
+                    vec![by_child(shadow(1.0))],
+                );
+                evidence.child_exits = vec![child_exit("cat", 1, 0, 0.5)];
+                evidence
+            },
+            "PERMISSION_DENIED HIGH /etc/shadow",
+        ),
+        (
+            "a shell that ends with a code of its own after its child failed",
+            {
+                let mut evidence =
+                    with(exited(&["sh", "-c", "run || exit 3"], 9, 3), vec![by_child(shadow(1.0))]);
+                evidence.child_exits = vec![child_exit("run", 1, 0, 0.5)];
+                evidence
+            },
+            "PERMISSION_DENIED MEDIUM /etc/shadow",
+        ),
+        (
+            "another thread, as language runtimes open files",
+            with(exited(&["node", "server.js"], 90, 1), vec![by_other_thread(shadow(30.0))]),
+            "PERMISSION_DENIED MEDIUM /etc/shadow",
+        ),
+        (
+            "long before the end",
+            with(exited(&["app"], 90_000, 1), vec![shadow(5_000.0)]),
+            "PERMISSION_DENIED MEDIUM /etc/shadow",
+        ),
+        (
+            "so long before the end that it has nothing to do with it, yet nobody can say what has",
+            with(exited(&["app"], 90_000, 1), vec![shadow(50_000.0)]),
+            "PERMISSION_DENIED LOW /etc/shadow",
+        ),
+        (
+            "a minute before the end",
+            with(exited(&["app"], 900_000, 1), vec![shadow(70_000.0)]),
+            "PROGRAM_ERROR MEDIUM exit code 1",
+        ),
+        (
+            "it could be opened later",
+            with(cat(), vec![Failure { later_succeeded: true, ..shadow(0.4) }]),
+            "PROGRAM_ERROR LOW exit code 1",
+        ),
+        (
+            "a port below 1024",
+            with(exited(&["web"], 30, 1), vec![failed_at("bind", errno::EACCES, "0.0.0.0:80/tcp", 2.0)]),
+            "PERMISSION_DENIED HIGH 0.0.0.0:80/tcp",
+        ),
+        (
+            "setting the clock",
+            with(
+                exited(&["date", "-s", "12:00"], 3, 1),
+                vec![failed("clock_settime", errno::EPERM, "", 0.5)],
+            ),
+            "PERMISSION_DENIED HIGH CAP_SYS_TIME",
+        ),
+        (
+            "chown in an entrypoint, and it was what the container was for",
+            with(
+                exited(&["chown", "-R", "1000", "/data"], 60, 1),
+                vec![failed("fchownat", errno::EPERM, "/data/db", 0.5)],
+            ),
+            "PERMISSION_DENIED HIGH /data/db",
+        ),
+        (
+            "chown for the better, long before something else ends it",
+            with(exited(&["app"], 60, 1), vec![failed("fchownat", errno::EPERM, "/data/db", 40.0)]),
+            "PROGRAM_ERROR LOW exit code 1",
+        ),
+        (
+            "access() only asks",
+            with(exited(&["app"], 60, 1), vec![failed("access", errno::EACCES, "/etc/shadow", 20.0)]),
+            "PROGRAM_ERROR LOW exit code 1",
+        ),
+        (
+            "a stranger's failed call",
+            with(exited(&["app"], 60_000, 1), vec![by_stranger(shadow(3_000.0))]),
+            "PROGRAM_ERROR MEDIUM exit code 1",
+        ),
+    ]);
+}
+
+#[test]
+fn missing_files() {
+    let app = || exited(&["/usr/bin/app"], 40, 1);
+    let conf = |before| failed("openat", errno::ENOENT, "/etc/app/app.yaml", before);
+    check(vec![
+        (
+            "the only one, and nothing but leaving followed",
+            with(app(), vec![conf(0.6)]),
+            "FILE_NOT_FOUND HIGH /etc/app/app.yaml",
+        ),
+        (
+            "the only one, with some work after it",
+            with(app(), vec![conf(25.0)]),
+            "FILE_NOT_FOUND MEDIUM /etc/app/app.yaml",
+        ),
+        (
+            "named on the command line",
+            with(exited(&["app", "--config=/etc/app/app.yaml"], 40, 1), vec![conf(25.0)]),
+            "FILE_NOT_FOUND HIGH /etc/app/app.yaml",
+        ),
+        (
+            "a relative argument",
+            with(
+                exited(&["python3", "app/main.py"], 40, 2),
+                vec![failed("openat", errno::ENOENT, "/srv/app/main.py", 5.0)],
+            ),
+            "FILE_NOT_FOUND HIGH /srv/app/main.py",
+        ),
+        (
+            "a script that its interpreter only asks for",
+            with(
+                exited(&["node", "/app/missing.js"], 60, 1),
+                vec![failed("statx", errno::ENOENT, "/app/missing.js", 25.0)],
+            ),
+            "FILE_NOT_FOUND MEDIUM /app/missing.js",
+        ),
+        (
+            "the last of several, which are not clear",
+            with(
+                app(),
+                vec![
+                    failed("openat", errno::ENOENT, "/etc/app/a", 9.0),
+                    failed("openat", errno::ENOENT, "/etc/app/b", 8.0),
+                    failed("openat", errno::ENOENT, "/etc/app/c", 7.0),
+                    conf(6.0),
+                ],
+            ),
+            "FILE_NOT_FOUND LOW /etc/app/app.yaml",
+        ),
+        (
+            "a rare error beats a missing file that came after it",
+            with(app(), vec![shadow(3.0), conf(0.5)]),
+            "PERMISSION_DENIED HIGH /etc/shadow",
+        ),
+        (
+            "a missing file just before the end beats another error long before",
+            with(app(), vec![shadow(5_000.0), conf(0.5)]),
+            "FILE_NOT_FOUND HIGH /etc/app/app.yaml",
+        ),
+        (
+            "a library that was found nowhere",
+            with(
+                exited(&["app"], 3, 127),
+                vec![
+                    failed(
+                        "openat",
+                        errno::ENOENT,
+                        "/usr/lib/x86_64-linux-gnu/glibc-hwcaps/x86-64-v3/libz.so.1",
+                        1.6,
+                    ),
+                    failed("openat", errno::ENOENT, "/lib/x86_64-linux-gnu/libfoo.so.1", 0.9),
+                    failed("openat", errno::ENOENT, "/usr/lib/libfoo.so.1", 0.8),
+                ],
+            ),
+            "FILE_NOT_FOUND HIGH libfoo.so.1",
+        ),
+        (
+            "libraries that were found elsewhere",
+            with(
+                exited(&["app"], 3, 1),
+                vec![failed("openat", errno::ENOENT, "/usr/lib/tls/libz.so.1", 1.6)],
+            ),
+            "PROGRAM_ERROR LOW exit code 1",
+        ),
+        (
+            "an interpreter's start, then the script's own exit",
+            with(
+                exited(&["python3", "-c", "import sys; sys.exit(3)"], 20, 3),
+                vec![
+                    failed("access", errno::ENOENT, "/etc/ld.so.preload", 19.0),
+                    failed("openat", errno::ENOENT, "/usr/bin/pyvenv.cfg", 12.0),
+                    failed("newfstatat", errno::ENOENT, "/usr/lib/python311.zip", 11.0),
+                    failed("newfstatat", errno::ENOENT, "/root/.local/lib/python3.11/site-packages", 8.0),
+                    failed("openat", errno::ENOENT, "/usr/lib/locale/C.UTF-8/LC_CTYPE", 14.0),
+                ],
+            ),
+            "PROGRAM_ERROR LOW exit code 3",
+        ),
+        (
+            "a user's own settings, which nobody needs",
+            with(exited(&["psql"], 30, 2), vec![failed("openat", errno::ENOENT, "/root/.pgpass", 20.0)]),
+            "PROGRAM_ERROR LOW exit code 2",
+        ),
+    ]);
+}
+
+#[test]
+fn starting_programs() {
+    let never = |failure: Failure| {
+        let mut evidence = with(exited(&["/no/such"], 1, 127), vec![failure]);
+        evidence.execs.clear();
+        evidence.process = None;
+        evidence
+    };
+    let script =
+        FileFacts { mode: 0o755, kind: "file".into(), path: "/run.sh".into(), ..FileFacts::default() };
+    check(vec![
+        (
+            "a missing command",
+            never(failed("execve", errno::ENOENT, "/no/such", 0.1)),
+            "EXEC_FAILED HIGH /no/such",
+        ),
+        (
+            "a missing command, nothing known of an end",
+            Evidence { exit: None, ..never(failed("execve", errno::ENOENT, "/no/such", 0.1)) },
+            "EXEC_FAILED HIGH /no/such",
+        ),
+        (
+            "a missing interpreter",
+            never(Failure { file: Some(script), ..failed("execve", errno::ENOENT, "/run.sh", 0.1) }),
+            "EXEC_FAILED HIGH /run.sh",
+        ),
+        (
+            "not executable",
+            never(failed("execve", errno::EACCES, "/etc/passwd", 0.1)),
+            "EXEC_FAILED HIGH /etc/passwd",
+        ),
+        ("another machine's", never(failed("execve", errno::ENOEXEC, "/arm", 0.1)), "EXEC_FAILED HIGH /arm"),
+        (
+            "env finds it in no folder",
+            with(
+                exited(&["env", "nosuch"], 3, 127),
+                ["/usr/local/bin", "/usr/bin", "/bin"]
+                    .iter()
+                    .zip([0.5, 0.4, 0.3])
+                    .map(|(folder, before)| {
+                        failed("execve", errno::ENOENT, &format!("{folder}/nosuch"), before)
+                    })
+                    .collect(),
+            ),
+            "EXEC_FAILED HIGH nosuch",
+        ),
+        (
+            "a shell asks for it in every folder",
+            with(
+                exited(&["sh", "-c", "nosuch"], 3, 127),
+                ["/usr/local/bin", "/usr/bin", "/bin"]
+                    .iter()
+                    .zip([0.5, 0.4, 0.3])
+                    .map(|(folder, before)| {
+                        failed("newfstatat", errno::ENOENT, &format!("{folder}/nosuch"), before)
+                    })
+                    .collect(),
+            ),
+            "EXEC_FAILED HIGH nosuch",
+        ),
+        (
+            "an entrypoint script whose program is not executable",
+            with(
+                exited(&["/entrypoint.sh"], 9, 126),
+                vec![failed("execve", errno::EACCES, "/app/server", 0.4)],
+            ),
+            "EXEC_FAILED HIGH /app/server",
+        ),
+        (
+            "found in the third folder of PATH, then a failure of its own",
+            with(
+                exited(&["app"], 50, 1),
+                vec![
+                    failed("execve", errno::ENOENT, "/usr/local/bin/app", 49.9),
+                    failed("execve", errno::ENOENT, "/usr/bin/app", 49.8),
+                    shadow(0.5),
+                ],
+            ),
+            "PERMISSION_DENIED HIGH /etc/shadow",
+        ),
+    ]);
+}
+
+#[test]
+fn network_disk_and_limits() {
+    let app = || exited(&["app"], 300, 1);
+    let named = |name: &str, failure: Failure| Failure { name: name.to_owned(), ..failure };
+    check(vec![
+        (
+            "a port that is taken",
+            with(app(), vec![failed_at("bind", errno::EADDRINUSE, "0.0.0.0:8080/tcp", 1.0)]),
+            "PORT_IN_USE HIGH 0.0.0.0:8080/tcp",
+        ),
+        (
+            "v6, then v4",
+            with(
+                app(),
+                vec![
+                    failed_at("bind", errno::EADDRINUSE, "[::]:8080/tcp", 2.0),
+                    failed_at("bind", errno::EADDRINUSE, "0.0.0.0:8080/tcp", 1.0),
+                ],
+            ),
+            "PORT_IN_USE HIGH 0.0.0.0:8080/tcp",
+        ),
+        (
+            "a stale socket",
+            with(app(), vec![failed("bind", errno::EADDRINUSE, "/run/app.sock", 1.0)]),
+            "PORT_IN_USE HIGH /run/app.sock",
+        ),
+        (
+            "nobody listens",
+            with(app(), vec![failed_at("connect", errno::ECONNREFUSED, "10.0.0.9:5432/tcp", 3.0)]),
+            "CONNECTION_FAILED HIGH 10.0.0.9:5432/tcp",
+        ),
+        (
+            "no answer, and another attempt before",
+            with(app(), vec![failed_at("connect", errno::ETIMEDOUT, "10.0.0.9:5432/tcp", 4_000.0)]),
+            "CONNECTION_FAILED MEDIUM 10.0.0.9:5432/tcp",
+        ),
+        (
+            "a missing socket",
+            with(app(), vec![failed("connect", errno::ENOENT, "/var/run/docker.sock", 1.0)]),
+            "CONNECTION_FAILED HIGH /var/run/docker.sock",
+        ),
+        (
+            "name service sockets and a look for a route are no connections",
+            with(
+                app(),
+                vec![
+                    failed("connect", errno::ENOENT, "/var/run/nscd/socket", 2.0),
+                    failed_at("connect", errno::ENETUNREACH, "[2001:db8::1]:443/udp", 1.0),
+                ],
+            ),
+            "PROGRAM_ERROR LOW exit code 1",
+        ),
+        (
+            "a full disk",
+            with(app(), vec![failed("write", errno::ENOSPC, "/data/db", 1.0)]),
+            "DISK_FULL HIGH /data/db",
+        ),
+        (
+            "a quota",
+            with(app(), vec![failed("openat", errno::EDQUOT, "/data/db", 1.0)]),
+            "DISK_FULL HIGH /data/db",
+        ),
+        (
+            "a read-only root",
+            with(app(), vec![failed("mkdir", errno::EROFS, "/var/cache/app", 1.0)]),
+            "READ_ONLY_FILESYSTEM HIGH /var/cache/app",
+        ),
+        (
+            "byte code that could not be cached",
+            with(app(), vec![failed("mkdir", errno::EROFS, "/app/__pycache__", 1.0)]),
+            "PROGRAM_ERROR LOW exit code 1",
+        ),
+        (
+            "open files",
+            with(app(), vec![named("RLIMIT_NOFILE 1024", failed("openat", errno::EMFILE, "/tmp/x", 1.0))]),
+            "RESOURCE_LIMIT HIGH RLIMIT_NOFILE 1024",
+        ),
+        (
+            "processes",
+            with(app(), vec![named("pids.max 100", failed("clone", errno::EAGAIN, "", 1.0))]),
+            "RESOURCE_LIMIT HIGH pids.max 100",
+        ),
+        (
+            "processes, limit unknown",
+            with(app(), vec![failed("clone3", errno::EAGAIN, "", 1.0)]),
+            "RESOURCE_LIMIT HIGH pids.max or RLIMIT_NPROC",
+        ),
+        (
+            "processor time",
+            signalled(&["app"], 3_000, signals::SIGXCPU, by(SenderKind::Kernel, "", 0)),
+            "RESOURCE_LIMIT HIGH RLIMIT_CPU",
+        ),
+    ]);
+}
+
+#[test]
+fn memory() {
+    let killed = |scope, limit| {
+        let mut evidence =
+            signalled(&["python3", "eat.py"], 800, signals::SIGKILL, by(SenderKind::OomKiller, "", 0));
+        evidence.oom = vec![oom(scope, limit, true, 3, evidence.observed_at)];
+        evidence
+    };
+    let child = |args: &[&str], code, before| {
+        let mut evidence = exited(args, 900, code);
+        evidence.oom = vec![oom(OomScope::Container, 20 << 20, false, before, evidence.observed_at)];
+        evidence.child_exits = vec![child_exit("python3", 0, signals::SIGKILL, 2.0)];
+        evidence
+    };
+    check(vec![
+        (
+            "the container's limit",
+            killed(OomScope::Container, 20 << 20),
+            "OUT_OF_MEMORY HIGH memory limit 20Mi",
+        ),
+        ("the pod's limit", killed(OomScope::Pod, 64 << 20), "OUT_OF_MEMORY HIGH pod memory limit 64Mi"),
+        ("the node", killed(OomScope::Node, 0), "OUT_OF_MEMORY HIGH node memory"),
+        (
+            "a level that could not be told",
+            killed(OomScope::Unknown, 64 << 20),
+            "OUT_OF_MEMORY HIGH memory limit 64Mi",
+        ),
+        (
+            "a child, and its shell passes it on",
+            child(&["sh", "-c", "python3 eat.py; exit $?"], 137, 3),
+            "OUT_OF_MEMORY HIGH memory limit 20Mi",
+        ),
+        (
+            "a child, and its shell goes on and ends well",
+            child(&["sh", "-c", "python3 eat.py; sleep 1"], 0, 1_000),
+            "OUT_OF_MEMORY MEDIUM memory limit 20Mi",
+        ),
+        (
+            "a child, and its parent gives up at once",
+            child(&["server"], 1, 30),
+            "OUT_OF_MEMORY HIGH memory limit 20Mi",
+        ),
+        ("a child, hours ago", child(&["server"], 1, 7_200_000), "PROGRAM_ERROR LOW exit code 1"),
+        ("a child, hours before a clean end", child(&["server"], 0, 7_200_000), "COMPLETED HIGH exit code 0"),
+        (
+            "a child, and the container lives on",
+            Evidence { exit: None, container_survived: true, ..child(&["server"], 0, 0) },
+            "OUT_OF_MEMORY HIGH memory limit 20Mi",
+        ),
+        (
+            "it was already leaving when it was marked",
+            Evidence {
+                exit: Some(Exit { code: 1, ..Exit::default() }),
+                ..killed(OomScope::Container, 20 << 20)
+            },
+            "PROGRAM_ERROR LOW exit code 1",
+        ),
+        (
+            "the kernel says OOM killer, the record of it is missing",
+            Evidence { oom: vec![], ..killed(OomScope::Container, 20 << 20) },
+            "OUT_OF_MEMORY HIGH memory limit",
+        ),
+        (
+            "killed from outside after an OOM kill that it survived",
+            {
+                let mut evidence = child(&["server"], 0, 400);
+                evidence.exit = Some(Exit {
+                    signal: signals::SIGKILL,
+                    killed_by: by(SenderKind::Runtime, "runc", 55),
+                    ..Exit::default()
+                });
+                evidence
+            },
+            "KILLED HIGH SIGKILL from runc (pid 55)",
+        ),
+    ]);
+}
+
+#[test]
+fn faults_and_kills() {
+    let fault = |signal, code, address| {
+        let mut evidence = signalled(&["app"], 70, signal, by(SenderKind::Kernel, "", 0));
+        evidence.signals =
+            vec![Signal { fault_address: address, ..sent(signal, code, by(SenderKind::Kernel, "", 0), 0.1) }];
+        evidence
+    };
+    check(vec![
+        ("a null pointer", fault(signals::SIGSEGV, 1, 0), "PROGRAM_ERROR HIGH SIGSEGV at 0x0"),
+        ("a division", fault(signals::SIGFPE, 1, 0x4010), "PROGRAM_ERROR HIGH SIGFPE at 0x4010"),
+        (
+            "abort()",
+            signalled(&["app"], 70, signals::SIGABRT, by(SenderKind::SameContainer, "app", MAIN)),
+            "PROGRAM_ERROR HIGH SIGABRT",
+        ),
+        (
+            "abort() of PID 1, which ends in a fault",
+            {
+                let mut evidence = fault(signals::SIGSEGV, 128, 0);
+                let ignored = Signal {
+                    delivered: false,
+                    ..sent(signals::SIGABRT, -6, by(SenderKind::SameContainer, "app", MAIN), 0.4)
+                };
+                evidence.signals.insert(0, ignored);
+                evidence
+            },
+            "PROGRAM_ERROR HIGH SIGABRT",
+        ),
+        (
+            "a shell that passes on its child's fault",
+            {
+                let mut evidence = exited(&["sh", "-c", "app; exit $?"], 70, 139);
+                evidence.child_exits = vec![child_exit("app", 0, signals::SIGSEGV, 1.0)];
+                evidence.signals = vec![Signal {
+                    target_pid: CHILD,
+                    to_main: false,
+                    ..sent(signals::SIGSEGV, 1, by(SenderKind::Kernel, "", 0), 1.1)
+                }];
+                evidence
+            },
+            "PROGRAM_ERROR HIGH SIGSEGV at 0x0",
+        ),
+        (
+            "a fault that the language's runtime turned into an exit code",
+            {
+                let mut evidence = exited(&["goapp"], 70, 2);
+                evidence.signals = vec![sent(signals::SIGSEGV, 1, by(SenderKind::Kernel, "", 0), 4.0)];
+                evidence
+            },
+            "PROGRAM_ERROR MEDIUM SIGSEGV at 0x0",
+        ),
+        (
+            "a failed call before a fault does not win",
+            with(fault(signals::SIGSEGV, 1, 0), vec![shadow(1.0)]),
+            "PROGRAM_ERROR HIGH SIGSEGV at 0x0",
+        ),
+        (
+            "a fault signal that somebody else sent",
+            signalled(&["app"], 70, signals::SIGSEGV, by(SenderKind::SameContainer, "bash", 7)),
+            "KILLED HIGH SIGSEGV from bash (pid 7)",
+        ),
+        (
+            "a neighbour",
+            signalled(&["app"], 70, signals::SIGKILL, by(SenderKind::SameContainer, "stress", 12)),
+            "KILLED HIGH SIGKILL from stress (pid 12)",
+        ),
+        (
+            "nobody knows who",
+            signalled(&["app"], 70, signals::SIGKILL, None),
+            "KILLED MEDIUM SIGKILL from an unknown sender",
+        ),
+        (
+            "the program itself",
+            signalled(&["app"], 70, signals::SIGKILL, by(SenderKind::SameContainer, "app", MAIN)),
+            "PROGRAM_ERROR HIGH SIGKILL",
+        ),
+        (
+            "asked to stop, then killed",
+            {
+                let mut evidence = signalled(
+                    &["sleep", "99"],
+                    30_000,
+                    signals::SIGKILL,
+                    by(SenderKind::Runtime, "runc", 56),
+                );
+                let ignored = Signal {
+                    delivered: false,
+                    ..sent(signals::SIGTERM, 0, by(SenderKind::Runtime, "runc", 55), 10_000.0)
+                };
+                evidence.signals.insert(0, ignored);
+                evidence
+            },
+            "KILLED HIGH SIGKILL from runc (pid 56)",
+        ),
+        (
+            "asked to stop, and left with 143",
+            {
+                let mut evidence = exited(&["app"], 30_000, 143);
+                evidence.signals = vec![sent(signals::SIGTERM, 0, by(SenderKind::Runtime, "runc", 55), 20.0)];
+                evidence
+            },
+            "KILLED HIGH SIGTERM from runc (pid 55)",
+        ),
+        (
+            "asked to stop, and ended cleanly",
+            {
+                let mut evidence = exited(&["app"], 30_000, 0);
+                evidence.signals = vec![sent(signals::SIGTERM, 0, by(SenderKind::Runtime, "runc", 55), 20.0)];
+                evidence
+            },
+            "COMPLETED HIGH exit code 0",
+        ),
+        (
+            "a shell's child was killed, for no want of memory",
+            {
+                let mut evidence = exited(&["sh", "-c", "app; exit $?"], 70, 137);
+                evidence.child_exits = vec![child_exit("app", 0, signals::SIGKILL, 1.0)];
+                evidence
+            },
+            "KILLED MEDIUM SIGKILL from an unknown sender",
+        ),
+        (
+            "--timeout",
+            Evidence {
+                timed_out: true,
+                ..signalled(
+                    &["sleep", "99"],
+                    3_000,
+                    signals::SIGKILL,
+                    by(SenderKind::Other, "lastwords-agent", 5),
+                )
+            },
+            "KILLED HIGH SIGKILL from lastwords-agent (--timeout)",
+        ),
+    ]);
+}
+
+#[test]
+fn what_cannot_be_told() {
+    let mut no_recorder = exited(&["app"], 60_000, 1);
+    no_recorder.losses.recorder_missing = true;
+    check(vec![
+        ("a clean end", exited(&["true"], 1, 0), "COMPLETED HIGH exit code 0"),
+        (
+            "a clean end, whatever failed before",
+            with(exited(&["app"], 9, 0), vec![shadow(0.5)]),
+            "COMPLETED HIGH exit code 0",
+        ),
+        ("a code, early", exited(&["false"], 1, 1), "PROGRAM_ERROR LOW exit code 1"),
+        ("a code, later", exited(&["app"], 60_000, 7), "PROGRAM_ERROR MEDIUM exit code 7"),
+        ("failed calls were not recorded", no_recorder, "UNKNOWN LOW exit code 1"),
+        (
+            "something failed that nothing ties to the end",
+            with(exited(&["app"], 90_000, 1), vec![failed("openat", errno::ENOENT, "/data/seed", 30_000.0)]),
+            "UNKNOWN LOW exit code 1",
+        ),
+        ("nothing was seen at all", Evidence::default(), "UNKNOWN LOW"),
+    ]);
+}
+
+fn pod(memory_limit: &str) -> PodContext {
+    PodContext {
+        container: ContainerContext {
+            field_path: "spec.containers[1]".into(),
+            memory_limit: memory_limit.into(),
+            ..ContainerContext::default()
+        },
+        ..PodContext::default()
+    }
+}
+
+#[test]
+fn limits_are_named_as_the_user_wrote_them() {
+    for (scope, limit, written, expected) in [
+        (OomScope::Container, 64 << 20, "64Mi", "OUT_OF_MEMORY HIGH memory limit 64Mi"),
+        (OomScope::Container, 512 << 20, "0.5Gi", "OUT_OF_MEMORY HIGH memory limit 0.5Gi"),
+        (OomScope::Container, 99_999_744, "100M", "OUT_OF_MEMORY HIGH memory limit 100M"),
+        // The pod's group is hit first when its sum has one term.
+        (OomScope::Pod, 64 << 20, "64Mi", "OUT_OF_MEMORY HIGH memory limit 64Mi"),
+        (OomScope::Pod, 128 << 20, "64Mi", "OUT_OF_MEMORY HIGH pod memory limit 128Mi"),
+        // Resized since: the kernel's word counts.
+        (OomScope::Container, 32 << 20, "64Mi", "OUT_OF_MEMORY HIGH memory limit 32Mi"),
+        (OomScope::Node, 0, "64Mi", "OUT_OF_MEMORY HIGH node memory"),
+    ] {
+        let mut evidence = signalled(&["python3"], 800, signals::SIGKILL, by(SenderKind::OomKiller, "", 0));
+        evidence.oom = vec![oom(scope, limit, true, 3, evidence.observed_at)];
+        assert_eq!(verdict(&evidence, Some(&pod(written))), expected, "{scope:?} {limit} {written}");
+    }
+}
+
+#[test]
+fn what_only_the_runtime_said() {
+    let mut pod = pod("");
+    pod.container.terminated = Some(Terminated {
+        reason: "StartError".into(),
+        message: "failed to create containerd task: failed to create shim task: OCI runtime create failed: runc create failed: unable to start container process: error during container init: exec: \"/app/missing\": stat /app/missing: no such file or directory: unknown".into(),
+        exit_code: 128,
+        ..Terminated::default()
+    });
+    assert_eq!(verdict(&Evidence::default(), Some(&pod)), "EXEC_FAILED HIGH /app/missing");
+    pod.container.terminated =
+        Some(Terminated { reason: "Error".into(), exit_code: 1, ..Terminated::default() });
+    assert_eq!(verdict(&Evidence::default(), Some(&pod)), "UNKNOWN LOW");
+}
+
+#[test]
+fn unknown_is_never_certain_and_every_reference_holds() {
+    let mut evidence = with(
+        exited(&["app"], 90_000, 1),
+        vec![shadow(70_000.0), failed("openat", errno::ENOENT, "/x", 30_000.0)],
+    );
+    evidence.signals = vec![sent(signals::SIGTERM, 0, None, 5.0)];
+    for code in [0, 1, 2, 126, 127, 137, 139, 143, 255] {
+        evidence.exit = Some(Exit { code, ..Exit::default() });
+        let diagnosis = lastwords_diagnosis::diagnose(&evidence, None);
+        if diagnosis.cause == lastwords_diagnosis::Cause::Unknown {
+            assert_ne!(diagnosis.confidence, lastwords_diagnosis::Confidence::High);
+        }
+        assert!(!diagnosis.summary.is_empty() && !diagnosis.summary.contains('\n'));
+        for reference in diagnosis.evidence {
+            match reference {
+                lastwords_diagnosis::EvidenceRef::Failure(index) => assert!(index < evidence.failures.len()),
+                lastwords_diagnosis::EvidenceRef::Signal(index) => assert!(index < evidence.signals.len()),
+                lastwords_diagnosis::EvidenceRef::Exit => {}
+                other => panic!("nothing of that kind is there: {other:?}"),
+            }
+        }
+    }
+}
