@@ -83,8 +83,10 @@ struct Reader {
 impl Reader {
     fn settings(&mut self, mut table: Table, args: &Args) -> Settings {
         let default = Settings::default();
-        let listen = args.listen.clone().or_else(|| self.text(&mut table, "", "listen"));
-        let store = args.store.clone().or_else(|| self.text(&mut table, "", "store"));
+        let listen = self.text(&mut table, "", "listen");
+        let listen = args.listen.clone().or(listen);
+        let store = self.text(&mut table, "", "store");
+        let store = args.store.clone().or(store);
         let data_directory = self.text(&mut table, "", "data_directory");
         let mut retention = self.section(&mut table, "retention");
         let mut kubernetes = self.section(&mut table, "kubernetes");

@@ -42,11 +42,11 @@ enum Shown {
 pub fn note(crash: &v1::Crash, pods: &mut Pods) {
     let Some(reported) = &crash.container else { return };
     let Some((known, container)) = find(reported, pods) else { return };
-    let started_at =
-        crash.process.as_ref().and_then(|process| process.started_at.as_ref()).and_then(time::from_wire);
+    let started_at = crash.process.as_ref().and_then(|process| process.started_at.as_ref());
+    let started_at = started_at.and_then(time::from_wire).filter(|time| time.0 > 0);
     let ended_at = died_at(crash).filter(|_| !crash.container_survived);
     let name = container.context.name.clone();
-    let restart_count = restart_count(reported, container, known.history(&name), started_at.or(ended_at));
+    let restart_count = restart_count(reported, known.history(&name), started_at.or(ended_at));
     let uid = known.pod.uid.clone();
     let run =
         Run { container_id: reported.id.clone(), restart_count, started_at, ended_at, ..Run::default() };
@@ -121,19 +121,14 @@ fn shown(container: &Container, history: Option<&History>, id: &str) -> Shown {
 
 /// Restarts before the run that a report is about: as the API counts them, else as the node's log files do, else counted from
 /// the run that is known to come before it.
-fn restart_count(
-    reported: &v1::Container,
-    container: &Container,
-    history: Option<&History>,
-    at: Option<UnixNanos>,
-) -> i32 {
+fn restart_count(reported: &v1::Container, history: Option<&History>, at: Option<UnixNanos>) -> i32 {
     if let Some(run) = history.and_then(|history| history.run(&reported.id)) {
         return run.restart_count;
     }
-    if reported.restart_count > 0 || container.id.is_empty() {
+    let runs = history.map(History::runs).unwrap_or_default();
+    if reported.restart_count > 0 || runs.is_empty() {
         return reported.restart_count;
     }
-    let runs = history.map(History::runs).unwrap_or_default();
     let began = |run: &Run| run.ended_at.or(run.started_at);
     match runs.iter().rev().find(|run| began(run) <= at) {
         Some(before) => before.restart_count.saturating_add(1),
@@ -226,7 +221,7 @@ fn wait_after(
     pods: &Pods,
 ) -> Option<(BackOff, UnixNanos)> {
     let over = known.deleted_at.is_some() || matches!(known.pod.phase.as_str(), "Succeeded" | "Failed");
-    let being_started = !matches!(waiting_reason, "" | "CrashLoopBackOff");
+    let being_started = is_about_the_next_start(waiting_reason);
     let succeeded = run.terminated.as_ref().is_some_and(|terminated| terminated.exit_code == 0);
     if over || being_started || !is_restarted(known, container, succeeded) {
         return None;
@@ -235,6 +230,14 @@ fn wait_after(
     let wait = history.back_off_after(run.restart_count, &pods.policy_of(&known.pod.node))?;
     let nanos = i64::try_from(wait.wait.as_nanos()).ok()?;
     Some((wait, UnixNanos(run.ended_at?.0.checked_add(nanos)?)))
+}
+
+/// True for the reasons of a wait that is over or has not begun: a start under way, or one that fails before there is a container.
+/// `RunContainerError` is none of them: it is the end of a run, and a wait follows.
+fn is_about_the_next_start(waiting_reason: &str) -> bool {
+    matches!(waiting_reason, "ContainerCreating" | "PodInitializing")
+        || waiting_reason.contains("Image")
+        || waiting_reason.starts_with("CreateContainer")
 }
 
 fn is_restarted(known: &Known, container: &Container, succeeded: bool) -> bool {

@@ -330,4 +330,4 @@ fn runs_shown(container: &Container) -> Vec<Run> {
 
 #[cfg(test)]
 #[path = "pods_tests.rs"]
-mod tests;
+pub(crate) mod tests;

@@ -1,1 +1,281 @@
+use super::*;
+use crate::time::to_wire;
+use lastwords_diagnosis::evidence::UnixNanos;
 
+const BOUNDS: PageBounds = PageBounds { crashes: 100, bytes: 3 << 20 };
+
+fn open(directory: &tempfile::TempDir) -> Sqlite {
+    Sqlite::open(&directory.path().join("data/lastwords.db"), Retention::default()).unwrap()
+}
+
+fn crash(sequence: u64, observed_at: i64) -> NewCrash {
+    let container = v1::Container {
+        id: format!("{sequence:064x}"),
+        namespace: "prod".to_owned(),
+        pod_name: format!("api-{}", sequence % 3),
+        name: "app".to_owned(),
+        ..v1::Container::default()
+    };
+    NewCrash {
+        id: format!("node1/{}/{sequence}", "0".repeat(32)),
+        report: v1::Crash {
+            node: format!("node{}", sequence % 2),
+            observed_at: Some(to_wire(UnixNanos(observed_at))),
+            container: Some(v1::Container { id: container.id.clone(), ..v1::Container::default() }),
+            ..v1::Crash::default()
+        },
+        assessment: Assessment {
+            revision: 1,
+            container,
+            pod_state: None,
+            diagnosis: v1::Diagnosis {
+                cause: v1::Cause::OutOfMemory.into(),
+                revision: 1,
+                ..v1::Diagnosis::default()
+            },
+        },
+    }
+}
+
+async fn ids(store: &Sqlite, filter: Filter) -> Vec<u64> {
+    let page = store.list(filter, BOUNDS, None).await.unwrap();
+    page.crashes.iter().map(|crash| crash.id.rsplit('/').next().unwrap().parse().unwrap()).collect()
+}
+
+#[tokio::test]
+async fn the_same_crash_is_stored_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(&directory);
+    assert_eq!(store.insert(crash(1, 10)).await.unwrap(), Inserted::New);
+    let mut other = crash(1, 99);
+    other.report.node = "changed".to_owned();
+    assert_eq!(store.insert(other).await.unwrap(), Inserted::Known);
+    let stored = store.get(&crash(1, 10).id).await.unwrap().unwrap();
+    assert_eq!((stored.node.as_str(), stored.observed_at), ("node1", Some(to_wire(UnixNanos(10)))));
+    assert_eq!(ids(&store, Filter::default()).await, [1]);
+    assert_eq!(store.get("node1/none/1").await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn the_newest_revision_is_read_and_the_report_stays() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(&directory);
+    let first = crash(1, 10);
+    store.insert(first.clone()).await.unwrap();
+    let revised = |revision, cause: v1::Cause, pod: &str| Assessment {
+        revision,
+        container: v1::Container { pod_name: pod.to_owned(), ..first.assessment.container.clone() },
+        pod_state: Some(v1::PodState { phase: "Running".to_owned(), ..v1::PodState::default() }),
+        diagnosis: v1::Diagnosis { cause: cause.into(), ..v1::Diagnosis::default() },
+    };
+    store.revise(&first.id, revised(3, v1::Cause::Completed, "late")).await.unwrap();
+    store.revise(&first.id, revised(2, v1::Cause::Killed, "older")).await.unwrap();
+    store.revise("node1/none/1", revised(2, v1::Cause::Killed, "nobody")).await.unwrap();
+    let stored = store.get(&first.id).await.unwrap().unwrap();
+    let diagnosis = stored.diagnosis.unwrap();
+    assert_eq!((diagnosis.revision, diagnosis.cause()), (3, v1::Cause::Completed));
+    assert_eq!(stored.container.unwrap().pod_name, "late");
+    assert_eq!(stored.pod_state.unwrap().phase, "Running");
+    let of_pod =
+        |pod: &str| Filter { pod_name: pod.to_owned(), include_completed: true, ..Filter::default() };
+    assert_eq!(ids(&store, of_pod("late")).await, [1]);
+    assert!(ids(&store, of_pod("older")).await.is_empty());
+    assert!(ids(&store, of_pod("api-1")).await.is_empty());
+    let raw = Connection::open(directory.path().join("data/lastwords.db")).unwrap();
+    let (reports, revisions): (i64, i64) = raw
+        .query_row("SELECT (SELECT count(*) FROM reports), (SELECT count(*) FROM diagnoses)", [], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })
+        .unwrap();
+    assert_eq!((reports, revisions), (1, 3));
+}
+
+#[tokio::test]
+async fn pages_have_each_crash_once_though_more_are_stored_meanwhile() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(&directory);
+    for sequence in 1..=25 {
+        // Five at a time share a moment.
+        store.insert(crash(sequence, i64::try_from(sequence / 5).unwrap())).await.unwrap();
+    }
+    let bounds = PageBounds { crashes: 4, ..BOUNDS };
+    let mut seen = Vec::new();
+    let mut after = None;
+    for page_number in 0.. {
+        let page = store.list(Filter::default(), bounds, after).await.unwrap();
+        seen.extend(page.crashes.iter().map(|crash| crash.id.clone()));
+        store.insert(crash(1000 + page_number, 50)).await.unwrap();
+        after = page.next.map(|cursor| Cursor::from_token(&cursor.to_token()).unwrap());
+        if after.is_none() {
+            break;
+        }
+    }
+    let expected: Vec<String> = (1..=25).rev().map(|sequence| crash(sequence, 0).id).collect();
+    assert_eq!(seen, expected);
+}
+
+#[tokio::test]
+async fn a_page_is_bounded_in_bytes_but_never_empty() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(&directory);
+    for sequence in 1..=5 {
+        let mut crash = crash(sequence, 1);
+        crash.report.agent_version = "x".repeat(1000);
+        store.insert(crash).await.unwrap();
+    }
+    let page = |bytes| store.list(Filter::default(), PageBounds { crashes: 100, bytes }, None);
+    assert_eq!(page(3_600).await.unwrap().crashes.len(), 3);
+    let one = page(1).await.unwrap();
+    assert_eq!((one.crashes.len(), one.next.is_some()), (1, true));
+    let all = page(1 << 20).await.unwrap();
+    assert_eq!((all.crashes.len(), all.next), (5, None));
+}
+
+#[tokio::test]
+async fn filters() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(&directory);
+    for sequence in 1..=6 {
+        store.insert(crash(sequence, i64::try_from(sequence).unwrap() * 100)).await.unwrap();
+    }
+    let mut completed = crash(7, 700);
+    completed.assessment.diagnosis.cause = v1::Cause::Completed.into();
+    store.insert(completed).await.unwrap();
+    let all = Filter::default();
+    assert_eq!(ids(&store, all.clone()).await, [6, 5, 4, 3, 2, 1]);
+    assert_eq!(ids(&store, Filter { include_completed: true, ..all.clone() }).await.len(), 7);
+    assert_eq!(ids(&store, Filter { cause: Some(v1::Cause::Completed.into()), ..all.clone() }).await, [7]);
+    assert_eq!(ids(&store, Filter { since: Some(UnixNanos(400)), ..all.clone() }).await, [6, 5, 4]);
+    assert_eq!(ids(&store, Filter { node: "node1".to_owned(), ..all.clone() }).await, [5, 3, 1]);
+    let of_pod = Filter { namespace: "prod".to_owned(), pod_name: "api-2".to_owned(), ..all.clone() };
+    assert_eq!(ids(&store, of_pod.clone()).await, [5, 2]);
+    assert_eq!(ids(&store, Filter { container: "app".to_owned(), ..of_pod.clone() }).await, [5, 2]);
+    assert!(ids(&store, Filter { container: "other".to_owned(), ..of_pod }).await.is_empty());
+    assert!(ids(&store, Filter { namespace: "' OR 1 --".to_owned(), ..all }).await.is_empty());
+}
+
+#[tokio::test]
+async fn what_was_acknowledged_survives_a_kill() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(&directory);
+    for sequence in 1..=10 {
+        store.insert(crash(sequence, 1)).await.unwrap();
+    }
+    // What a killed process leaves: the file and its log, as they are while the store is open.
+    let after = tempfile::tempdir().unwrap();
+    std::fs::create_dir(after.path().join("data")).unwrap();
+    for file in ["lastwords.db", "lastwords.db-wal"] {
+        std::fs::copy(directory.path().join("data").join(file), after.path().join("data").join(file))
+            .unwrap();
+    }
+    let reopened = open(&after);
+    assert_eq!(ids(&reopened, Filter::default()).await.len(), 10);
+    assert_eq!(reopened.insert(crash(10, 1)).await.unwrap(), Inserted::Known);
+    assert_eq!(reopened.insert(crash(11, 1)).await.unwrap(), Inserted::New);
+}
+
+#[tokio::test]
+async fn many_writers_share_transactions() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(&directory);
+    let inserts = (1..=400).map(|sequence| store.insert(crash(sequence, 1)));
+    let outcomes = futures::future::join_all(inserts).await;
+    assert!(outcomes.iter().all(|outcome| matches!(outcome, Ok(Inserted::New))));
+    assert!(store.written().transactions.load(Ordering::Relaxed) < 100);
+}
+
+#[tokio::test]
+async fn closing_finishes_what_was_begun_and_refuses_the_rest() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(&directory);
+    let (inserted, ()) = tokio::join!(store.insert(crash(1, 1)), store.close());
+    assert_eq!(inserted.unwrap(), Inserted::New);
+    assert_eq!(store.insert(crash(2, 1)).await.unwrap_err().kind, Kind::Closed);
+    assert_eq!(ids(&open(&directory), Filter::default()).await, [1]);
+}
+
+#[tokio::test]
+async fn the_oldest_go_first_and_are_counted() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("lastwords.db");
+    let retention = Retention { max_bytes: 1 << 20, ..Retention::default() };
+    let store = Sqlite::open(&path, retention).unwrap();
+    for sequence in 1..=600 {
+        let mut crash = crash(sequence, i64::try_from(sequence).unwrap());
+        crash.report.agent_version = "x".repeat(4_000);
+        store.insert(crash).await.unwrap();
+    }
+    let connection = connect(&path).unwrap();
+    let removed = retention::enforce(&connection, &retention, time::now().0).unwrap();
+    assert_eq!(removed, retention::Removed { too_old: 0, too_much: 400 });
+    let left = ids(&store, Filter::default()).await;
+    assert_eq!((left.len(), left[0]), (100, 600));
+    let nothing_yet = retention::enforce(&connection, &retention, time::now().0).unwrap();
+    assert_eq!(nothing_yet, retention::Removed::default());
+    let much_later = time::now().0 + 31 * 24 * 3_600_000_000_000;
+    assert_eq!(retention::enforce(&connection, &retention, much_later).unwrap().too_old, 200);
+    let orphans: i64 = connection.query_row("SELECT count(*) FROM diagnoses", [], |row| row.get(0)).unwrap();
+    assert_eq!(orphans, 0);
+}
+
+#[tokio::test]
+async fn a_locked_store_is_an_error_and_loses_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(&directory);
+    store.insert(crash(1, 1)).await.unwrap();
+    let other = Connection::open(directory.path().join("data/lastwords.db")).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let error = store.insert(crash(2, 1)).await.unwrap_err();
+    assert_eq!(error.kind, Kind::Locked, "{error}");
+    other.execute_batch("ROLLBACK").unwrap();
+    assert_eq!(store.insert(crash(2, 1)).await.unwrap(), Inserted::New);
+    assert_eq!(ids(&store, Filter::default()).await, [2, 1]);
+}
+
+#[tokio::test]
+async fn a_full_store_is_an_error_and_loses_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("lastwords.db");
+    let mut connection = connect(&path).unwrap();
+    schema::prepare(&mut connection).unwrap();
+    // What SQLite does when the disk has no more room, without filling one.
+    connection.pragma_update_and_check(None, "max_page_count", 20, |_| Ok(())).unwrap();
+    let mut stored = 0;
+    let error = loop {
+        let (reply, _answer) = oneshot::channel();
+        match write_all(&mut connection, &[Write::Insert(Box::new(crash(stored + 1, 1)), reply)]) {
+            Ok(_) => stored += 1,
+            Err(error) => break StoreError::from_sqlite(&path, &error),
+        }
+    };
+    assert_eq!(error.kind, Kind::Full, "{error}");
+    assert!(error.to_string().contains("make room"), "{error}");
+    let store = Sqlite::open(&path, Retention::default()).unwrap();
+    let page = store.list(Filter::default(), PageBounds { crashes: 1_000, ..BOUNDS }, None).await.unwrap();
+    assert_eq!(page.crashes.len() as u64, stored);
+}
+
+#[test]
+fn what_cannot_be_opened_is_said_in_one_sentence() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    std::fs::write(at("text"), "no database, but long enough to be looked at for a header".repeat(100))
+        .unwrap();
+    Connection::open(at("foreign")).unwrap().execute_batch("CREATE TABLE t (x)").unwrap();
+    let newer = Connection::open(at("newer")).unwrap();
+    newer
+        .execute_batch("CREATE TABLE t (x); PRAGMA user_version = 99; PRAGMA application_id = 0x4c737457")
+        .unwrap();
+    std::fs::create_dir(at("directory")).unwrap();
+    for (name, kind, part) in [
+        ("text", Kind::Damaged, "damaged or no SQLite database"),
+        ("foreign", Kind::Damaged, "of another program"),
+        ("newer", Kind::Damaged, "version 99"),
+        ("directory", Kind::NotWritable, "cannot be opened for writing"),
+        ("text/below", Kind::NotWritable, "cannot be created"),
+    ] {
+        let error = Sqlite::open(&at(name), Retention::default()).unwrap_err();
+        assert_eq!(error.kind, kind, "{error}");
+        assert!(error.to_string().contains(part) && !error.to_string().contains('\n'), "{error}");
+    }
+}
