@@ -1,8 +1,221 @@
-use anyhow::Result;
-#[derive(clap::Args)]
-pub(crate) struct Test {}
+//! `cargo xtask test`: everything that has to pass, in one run, with a table of what took how long.
+//!
+//! Nothing is compiled twice without need: the release programs are built once and are what the live tests and the emulated
+//! machines run; all tests of the workspace are compiled by one cargo call, so that cargo settles on one set of features, and
+//! their programs are then run one by one.
+
+mod executables;
+mod outcome;
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use clap::Args;
+
+use self::executables::Executable;
+use self::outcome::Outcome;
+use crate::build::Build;
+use crate::setup::Setup;
+use crate::{process, table, tidy, vm, workspace};
+
+/// The package whose tests need root, real eBPF and the release programs.
+const LIVE_PACKAGE: &str = "lastwords-tests";
+
+/// Reasons that a test may give for skipping itself even where CI=true, each with why CI cannot have it.
+const SKIPPED_EVEN_IN_CI: &[(&str, &str)] =
+    &[("fexit", "CI's own kernel refuses tracing programs; the emulated kernels load them")];
+
+/// Run everything that has to pass: format, lints, laws, unit tests, live tests, the kernels in QEMU.
+#[derive(Args)]
+pub(crate) struct Test {
+    /// Leave out the emulated machines.
+    #[arg(long)]
+    no_vm: bool,
+    /// Leave out the tests that need root and real eBPF.
+    #[arg(long)]
+    no_live: bool,
+}
+
+/// A step that has run.
+struct Step {
+    name: &'static str,
+    took: Duration,
+    outcome: Outcome,
+}
+
+/// The steps so far.
+#[derive(Default)]
+struct Run {
+    steps: Vec<Step>,
+}
+
 impl Test {
+    /// Runs every step that can run, then says how each went.
     pub(crate) fn run(self) -> Result<()> {
+        let mut run = Run::default();
+        let started = Instant::now();
+        run.step("setup", || as_outcome(Setup::everything().run()));
+        if run.passed("setup") {
+            run.step("build", || as_outcome(Build::everything().compile()));
+            run.step("format", format);
+            run.step("clippy", || as_outcome(process::show(&mut clippy())));
+            run.step("tidy", laws);
+            let executables = run.compile_tests();
+            run.step("unit tests", || {
+                executables::run(executables.iter().filter(|one| one.package != LIVE_PACKAGE))
+            });
+            run.step("doc tests", executables::documentation);
+            if !run.passed("build") {
+                run.leave_out("live tests", "the programs were not built");
+                run.leave_out("kernels in QEMU", "the programs were not built");
+            } else {
+                self.on_kernels(&mut run, &executables);
+            }
+        }
+        run.report(started.elapsed())
+    }
+
+    fn on_kernels(&self, run: &mut Run, executables: &[Executable]) {
+        if self.no_live {
+            run.leave_out("live tests", "--no-live");
+        } else {
+            let live = executables.iter().filter(|one| one.package == LIVE_PACKAGE);
+            run.step("live tests", || executables::run(live));
+        }
+        if self.no_vm {
+            run.leave_out("kernels in QEMU", "--no-vm");
+        } else {
+            run.step("kernels in QEMU", || vm::everyday().map(|outcomes| kernels(&outcomes)));
+        }
+    }
+}
+
+impl Run {
+    fn step(&mut self, name: &'static str, action: impl FnOnce() -> Result<Outcome>) {
+        eprintln!("\n== {name}");
+        let started = Instant::now();
+        let outcome = action().unwrap_or_else(|error| Outcome::failure(format!("{name}: {error:#}")));
+        for failure in &outcome.failures {
+            eprintln!("FAILED {failure}");
+        }
+        self.steps.push(Step { name, took: started.elapsed(), outcome });
+    }
+
+    fn leave_out(&mut self, name: &'static str, reason: &str) {
+        let outcome = Outcome { skipped: vec![format!("{name}: {reason}")], ..Outcome::default() };
+        self.steps.push(Step { name, took: Duration::ZERO, outcome });
+    }
+
+    fn passed(&self, name: &str) -> bool {
+        self.steps.iter().any(|step| step.name == name && step.outcome.failures.is_empty())
+    }
+
+    fn compile_tests(&mut self) -> Vec<Executable> {
+        let mut found = Vec::new();
+        self.step("compile tests", || {
+            found = executables::compile()?;
+            Ok(Outcome::default())
+        });
+        found
+    }
+
+    fn report(&self, took: Duration) -> Result<()> {
+        let mut rows = vec![["step", "seconds", "passed", "failed", "skipped"].map(str::to_owned).to_vec()];
+        let mut total = Outcome::default();
+        for Step { name, took, outcome } in &self.steps {
+            let seconds = format!("{:.1}", took.as_secs_f32());
+            let counts = [outcome.passed, outcome.failures.len(), outcome.skipped.len()];
+            rows.push(
+                [(*name).to_owned(), seconds]
+                    .into_iter()
+                    .chain(counts.map(|count| count.to_string()))
+                    .collect(),
+            );
+            total.add(outcome);
+        }
+        println!("\n{}", table::render(&rows));
+        for failure in &total.failures {
+            println!("FAILED {}", failure.lines().next().unwrap_or_default());
+        }
+        for skipped in &total.skipped {
+            println!("SKIPPED {skipped}");
+        }
+        let unexcused = if workspace::in_ci() { total.unexcused(SKIPPED_EVEN_IN_CI) } else { 0 };
+        if unexcused > 0 {
+            println!("CI has to run everything: {unexcused} of the skipped count as failed");
+        }
+        println!("{:.0} s in all", took.as_secs_f32());
+        let (failed, skipped) = (total.failures.len() + unexcused, total.skipped.len() - unexcused);
+        println!("{} passed, {failed} failed, {skipped} skipped", total.passed);
+        if failed > 0 {
+            bail!("{failed} of {} checks failed", total.passed + failed);
+        }
         Ok(())
     }
+}
+
+/// A step without tests of its own counts as one.
+fn as_outcome(result: Result<()>) -> Result<Outcome> {
+    result.map(|()| Outcome { passed: 1, ..Outcome::default() })
+}
+
+fn format() -> Result<Outcome> {
+    let mut outcome = Outcome::default();
+    for manifest in ["Cargo.toml", "agent-ebpf/Cargo.toml"] {
+        let mut cargo = Command::new("cargo");
+        cargo.current_dir(workspace::root()).args(["fmt", "--check", "--manifest-path", manifest]);
+        if manifest == "Cargo.toml" {
+            cargo.arg("--all");
+        }
+        match process::show(&mut cargo) {
+            Ok(()) => outcome.passed += 1,
+            Err(error) => outcome.failures.push(format!("{error:#}")),
+        }
+    }
+    Ok(outcome)
+}
+
+fn clippy() -> Command {
+    let mut cargo = Command::new("cargo");
+    cargo.current_dir(workspace::root()).args([
+        "clippy",
+        "--quiet",
+        "--workspace",
+        "--all-targets",
+        "--locked",
+        "--",
+        "-D",
+        "warnings",
+    ]);
+    cargo
+}
+
+fn laws() -> Result<Outcome> {
+    let report = tidy::check()?;
+    report.print();
+    let mut outcome = Outcome::default();
+    for (law, broken) in report.laws {
+        match broken {
+            0 => outcome.passed += 1,
+            _ => outcome.failures.push(format!("tidy: {law} is broken in {broken} places")),
+        }
+    }
+    Ok(outcome)
+}
+
+fn kernels(outcomes: &[vm::Outcome]) -> Outcome {
+    let mut total = Outcome::default();
+    for kernel in outcomes {
+        for (case, fault) in &kernel.rows {
+            match fault {
+                None => total.passed += 1,
+                Some(fault) => total.failures.push(format!("kernel {} {case}: {fault}", kernel.series)),
+            }
+        }
+        total
+            .skipped
+            .extend(kernel.skipped.iter().map(|reason| format!("kernel {}: {reason}", kernel.series)));
+    }
+    total
 }
