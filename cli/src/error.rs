@@ -1,0 +1,81 @@
+//! What can go wrong, each with the exit code that scripts may rely on.
+
+use tonic::{Code, Status};
+
+/// Why a command did not do what was asked. The message says what, where and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The address given with `--server` is not one.
+    #[error("--server {address} is no address: {problem}; write it as http://HOST:PORT")]
+    Address {
+        /// As given.
+        address: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// Nobody answered, or not in time.
+    #[error(
+        "the aggregator at {address} cannot be reached ({problem}); start lastwords-aggregator, give its address with --server or LASTWORDS_SERVER, or forward its port: kubectl -n lastwords port-forward service/lastwords-aggregator 7443"
+    )]
+    Unreachable {
+        /// Where it was looked for.
+        address: String,
+        /// What the network said.
+        problem: String,
+    },
+    /// The aggregator knows nothing of what was asked for.
+    #[error("{0}")]
+    NotFound(String),
+    /// The aggregator answered with an error.
+    #[error("the aggregator at {address} answered {code:?}: {message}")]
+    Refused {
+        /// Who answered.
+        address: String,
+        /// The gRPC status code.
+        code: Code,
+        /// Its message.
+        message: String,
+    },
+    /// The answer cannot be printed as JSON or YAML.
+    #[error("the answer cannot be printed: {0}")]
+    Format(String),
+    /// Standard output cannot be written.
+    #[error("cannot write to standard output: {0}")]
+    Write(#[from] std::io::Error),
+}
+
+/// It failed at run time.
+const FAILED: u8 = 1;
+/// The command line is wrong.
+const USAGE: u8 = 2;
+/// A service that is needed is unreachable (EX_UNAVAILABLE).
+const UNREACHABLE: u8 = 69;
+
+impl Error {
+    /// What to tell of a failed call; `not_found` is the sentence for an answer of NOT_FOUND.
+    pub(crate) fn from_status(status: &Status, address: &str, not_found: &str) -> Self {
+        let address = address.to_owned();
+        match status.code() {
+            Code::NotFound => Self::NotFound(not_found.to_owned()),
+            Code::Unavailable => Self::Unreachable { address, problem: status.message().to_owned() },
+            Code::DeadlineExceeded | Code::Cancelled => {
+                Self::Unreachable { address, problem: "no answer in time".to_owned() }
+            }
+            code => Self::Refused { address, code, message: status.message().to_owned() },
+        }
+    }
+
+    /// The exit code of the program.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Address { .. } => USAGE,
+            Self::Unreachable { .. } => UNREACHABLE,
+            Self::NotFound(_) | Self::Refused { .. } | Self::Format(_) | Self::Write(_) => FAILED,
+        }
+    }
+
+    /// True when the reader of standard output went away.
+    pub fn is_closed_pipe(&self) -> bool {
+        matches!(self, Self::Write(error) if error.kind() == std::io::ErrorKind::BrokenPipe)
+    }
+}
