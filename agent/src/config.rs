@@ -157,7 +157,9 @@ fn read(path: &Path) -> Result<String, String> {
     std::fs::read_to_string(path).map_err(|error| format!("cannot read it: {error}"))
 }
 
-fn default_node_name() -> String {
+/// The node's name where nothing else says it: the environment variable NODE_NAME, else the host's name.
+#[must_use]
+pub fn default_node_name() -> String {
     let host_name = || nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
     std::env::var("NODE_NAME").ok().filter(|name| !name.is_empty()).or_else(host_name).unwrap_or_default()
 }
@@ -175,12 +177,14 @@ fn is_node_name(name: &str) -> Result<(), String> {
 }
 
 fn is_plain_http(address: &str) -> Result<(), String> {
-    let uri: tonic::transport::Uri =
-        address.parse().map_err(|_| "must be a URL such as http://lastwords-aggregator:7443".to_owned())?;
-    match (uri.scheme_str(), uri.host()) {
-        (Some("https"), _) => Err("must begin with http://; this version does not speak TLS".to_owned()),
-        (Some("http"), Some(host)) if !host.is_empty() => Ok(()),
-        _ => Err("must be a URL such as http://lastwords-aggregator:7443".to_owned()),
+    let wrong = || "must be a URL such as http://lastwords-aggregator:7443".to_owned();
+    let uri: tonic::transport::Uri = address.parse().map_err(|_| wrong())?;
+    let authority = uri.authority().ok_or_else(wrong)?;
+    let port_is_right = authority.port_u16().is_some() || authority.as_str() == authority.host();
+    match uri.scheme_str() {
+        Some("https") => Err("must begin with http://; this version does not speak TLS".to_owned()),
+        Some("http") if port_is_right && !authority.host().is_empty() => Ok(()),
+        _ => Err(wrong()),
     }
 }
 

@@ -52,6 +52,16 @@ counters! {
     RING_RECORDS_DROPPED "ring_records_dropped";
     /// Records whose form was not understood; a kernel object and an agent of different versions would do that.
     DECODE_ERRORS "decode_errors";
+    /// Programs of a main process that were not kept because it executed too many.
+    EXECS_DROPPED "execs_dropped";
+    /// OOM kills of one container that were not kept because there were too many.
+    OOM_KILLS_DROPPED "oom_kills_dropped";
+    /// Flight recorders that the kernel would not take back.
+    RECORDERS_LOST "recorders_lost";
+    /// Looks at a process or file that were not made because too many were waiting.
+    LOOKS_DROPPED "looks_dropped";
+    /// Reports that did not wait any longer for a look at a file.
+    LOOKS_LATE "looks_late";
     /// Log tails left out because several containers of the pod could have written them.
     LOG_AMBIGUOUS "log_ambiguous";
     /// Crash reports taken into the spool.

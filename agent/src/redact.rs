@@ -158,20 +158,24 @@ fn hide_password(captures: &Captures<'_>) -> String {
     }
 }
 
-/// `Bearer …`, `Basic …` and the like, as in an Authorization header.
+/// `Bearer …`, `Basic …` and the like, and whatever an Authorization header holds.
 static AUTHORIZATION: LazyLock<Regex> = LazyLock::new(|| {
     pattern(
-        r"(?i)\b(?P<scheme>bearer|basic|negotiate|apikey)(?P<gap>[ \t]+)(?P<credentials>[A-Za-z0-9+/_.~=-]{8,})",
+        r#"(?ix)
+        (?P<before> \b(?:bearer|basic|negotiate|apikey)[ \t]+
+                  | \bauthorization["']?[ \t]*[:=][ \t]*["']?(?:[a-z0-9-]+[ \t]+)? )
+        (?P<credentials>[a-z0-9+/_.~=-]{8,})
+        "#,
     )
 });
 
 fn hide_credentials(captures: &Captures<'_>) -> String {
     let part = |name| captures.name(name).map_or("", |part| part.as_str());
-    let credentials = part("credentials");
+    let (before, credentials) = (part("before"), part("credentials"));
     // "basic authentication failed" is a sentence.
-    let is_word = credentials.len() < 20 && credentials.bytes().all(|byte| byte.is_ascii_alphabetic());
+    let is_word = credentials.len() < 20 && credentials.bytes().skip(1).all(|byte| byte.is_ascii_lowercase());
     let shown = if is_word { credentials } else { REDACTED };
-    format!("{}{}{shown}", part("scheme"), part("gap"))
+    format!("{before}{shown}")
 }
 
 fn hide_first_group(captures: &Captures<'_>) -> String {

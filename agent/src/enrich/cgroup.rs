@@ -11,6 +11,8 @@ use crate::container::ContainerRef;
 
 /// The largest of the files read here, `memory.events`, has about 150 bytes.
 const FILE_LIMIT: u64 = 4096;
+/// Bytes of `cgroup.procs` that are read: 8 000 processes.
+const MEMBERS_LIMIT: u64 = 64 * 1024;
 /// Groups looked at when the containers that already run are listed: 1 000 containers with ten groups each. More are left out.
 const MAX_GROUPS: usize = 10_000;
 /// From this value on a v1 limit means "none": the kernel shows the largest multiple of the page size.
@@ -71,6 +73,45 @@ impl ControlGroups {
             return Err(io::Error::new(io::ErrorKind::NotFound, problem));
         };
         Ok(Self { root: root.to_owned(), layout })
+    }
+
+    /// What `check` calls the layout.
+    #[must_use]
+    pub fn layout_name(&self) -> &'static str {
+        match self.layout {
+            Layout::V2 => "v2",
+            Layout::Hybrid => "hybrid: v1 controllers beside v2",
+        }
+    }
+
+    /// The v2 hierarchy is what identifies a container: every runtime makes its groups there too, if it is mounted.
+    ///
+    /// # Errors
+    /// On a node with cgroup v1 alone.
+    pub fn require_version_2(&self) -> io::Result<()> {
+        if self.unified_root().is_dir() {
+            return Ok(());
+        }
+        let problem = format!(
+            "{} has cgroup v1 alone, by which containers cannot be told apart: boot with systemd.unified_cgroup_hierarchy=1",
+            self.root.display()
+        );
+        Err(io::Error::new(io::ErrorKind::Unsupported, problem))
+    }
+
+    /// The directory of a controller's hierarchy.
+    #[must_use]
+    pub fn controller_root(&self, controller: &str) -> PathBuf {
+        match self.layout {
+            Layout::V2 => self.root.clone(),
+            Layout::Hybrid => self.root.join(controller),
+        }
+    }
+
+    /// Whether controllers are v1 hierarchies of their own.
+    #[must_use]
+    pub fn is_hybrid(&self) -> bool {
+        self.layout == Layout::Hybrid
     }
 
     /// The root of the v2 hierarchy, whose paths and inode numbers identify groups.
@@ -153,6 +194,15 @@ impl ControlGroups {
             waiting.extend(children.take(room).map(|entry| entry.path()));
         }
         found
+    }
+
+    /// The processes of the group at `path`, by the reader's PID namespace; none when it is gone.
+    #[must_use]
+    pub fn members(&self, path: &str) -> Vec<u32> {
+        let group = below(&self.unified_root(), path);
+        let text = group.and_then(|group| read_at_most(&group.join("cgroup.procs"), MEMBERS_LIMIT).ok());
+        let text = text.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
+        text.lines().filter_map(|line| line.parse().ok()).collect()
     }
 
     fn controller(&self, path: &str, controller: &str) -> Option<PathBuf> {

@@ -133,7 +133,11 @@ fn sensitivity(key: &str) -> Sensitivity {
         return Sensitivity::None;
     }
     let mut words = words(key);
-    while words.last().is_some_and(|word| word.bytes().all(|byte| byte.is_ascii_digit())) {
+    while let Some(last) = words.last_mut() {
+        last.truncate(last.trim_end_matches(|digit: char| digit.is_ascii_digit()).len());
+        if !last.is_empty() {
+            break;
+        }
         words.pop();
     }
     // Rails' SECRET_KEY_BASE, Django's secret_key_fallbacks.
@@ -225,6 +229,12 @@ fn is_plain_word(value: &str) -> bool {
         "open",
         "permission",
         "read",
+        // The scheme in an Authorization header; what follows it is hidden already.
+        "bearer",
+        "basic",
+        "digest",
+        "negotiate",
+        "token",
     ];
     WORDS.contains(&value.to_ascii_lowercase().trim_end_matches(['.', ':', '!']))
 }

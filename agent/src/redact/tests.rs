@@ -28,6 +28,8 @@ fn hides_secrets_in_lines() {
         ("password=geheim€wort", "password=<redacted>"),
         ("Authorization: Bearer abcdef0123456789", "Authorization: Bearer <redacted>"),
         ("authorization: Basic dXNlcjpwYXNz", "authorization: Basic <redacted>"),
+        ("authorization=\"Token abcdef012345\"", "authorization=\"<redacted>\""),
+        ("Authorization: abcdef012345", "Authorization: <redacted>"),
         ("got eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmN", "got <redacted>"),
         ("key id AKIAIOSFODNN7EXAMPLE used", "key id <redacted> used"),
         ("push with ghp_0123456789abcdefghijklmnopqrstuvwxyz", "push with <redacted>"),

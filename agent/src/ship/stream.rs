@@ -1,0 +1,175 @@
+//! One stream to the aggregator, from the connection to its end.
+
+use std::error::Error;
+use std::time::Duration;
+
+use lastwords_proto::v1;
+use lastwords_proto::v1::acknowledgement::Outcome;
+use lastwords_proto::v1::crash_ingest_client::CrashIngestClient;
+use lastwords_proto::v1::stream_crashes_request::Message;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep_until, timeout};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::{Channel, Endpoint};
+
+use super::back_off::BackOff;
+use super::flow::{Flow, IN_FLIGHT};
+use super::{ShipSettings, is_down};
+use crate::counters;
+use crate::escape::escape;
+use crate::spool::Spool;
+
+/// Connecting and the answer to the stream's opening; within a cluster either takes milliseconds.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
+/// A connection whose other end vanished without a word is noticed after this and the next together.
+const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(20);
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// An aggregator that owes acknowledgements for this long hangs: a new connection may reach another one.
+const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(60);
+/// A stream that lasted this long, or brought an acknowledgement, works: only then the aggregator counts as back.
+const SETTLED_AFTER: Duration = Duration::from_secs(2);
+
+/// How a stream ended.
+#[derive(Debug)]
+pub(super) enum Ended {
+    /// After the shutdown signal, with nothing left to send.
+    Drained,
+    /// For this reason.
+    Broken(String),
+}
+
+pub(super) struct Stream<'a> {
+    pub(super) spool: &'a Spool,
+    pub(super) settings: &'a ShipSettings,
+    pub(super) hello: &'a v1::AgentHello,
+    pub(super) back_off: &'a BackOff,
+}
+
+impl Stream<'_> {
+    /// Connects and delivers until the stream breaks, or nothing is left to send after `shutdown`. Calls `settled` once it works.
+    pub(super) async fn run(&self, shutdown: &mut watch::Receiver<bool>, mut settled: impl FnMut()) -> Ended {
+        let channel = match self.connect().await {
+            Ok(channel) => channel,
+            Err(error) => return Ended::Broken(innermost(&error)),
+        };
+        // Room for all that may be in flight and the hello, so that sending never waits.
+        let (requests, outgoing) = mpsc::channel(IN_FLIGHT + 1);
+        let hello = request(Message::Hello(self.hello.clone()));
+        let mut client = CrashIngestClient::new(channel);
+        if requests.try_send(hello).is_err() {
+            return Ended::Broken("the stream ended as it began".to_owned());
+        }
+        let opened = timeout(OPEN_TIMEOUT, client.stream_crashes(ReceiverStream::new(outgoing))).await;
+        let mut acknowledgements = match opened {
+            Ok(Ok(response)) => response.into_inner(),
+            Ok(Err(status)) => return Ended::Broken(said(&status)),
+            Err(_) => return Ended::Broken(format!("no answer within {} s", OPEN_TIMEOUT.as_secs())),
+        };
+
+        let mut flow = Flow::new(self.back_off.clone());
+        let mut last_heard = Instant::now();
+        let mut settles_at = Some(last_heard + SETTLED_AFTER);
+        let mut stopping = is_down(shutdown);
+        loop {
+            let was_waiting = flow.is_waiting();
+            while let Some(report) = flow.next(self.spool, Instant::now()) {
+                if !was_waiting {
+                    last_heard = Instant::now();
+                }
+                counters::REPORTS_SENT.increment();
+                if requests.try_send(request(Message::Report(report))).is_err() {
+                    return Ended::Broken("the aggregator closed the stream".to_owned());
+                }
+            }
+            if stopping && self.spool.pending() == 0 {
+                return Ended::Drained;
+            }
+            let due = flow.next_due();
+            tokio::select! {
+                received = acknowledgements.message() => match received {
+                    Ok(Some(response)) => {
+                        last_heard = Instant::now();
+                        if settles_at.take().is_some() {
+                            settled();
+                        }
+                        if let Some(acknowledgement) = response.acknowledgement {
+                            self.acknowledge(&mut flow, &acknowledgement);
+                        }
+                    }
+                    Ok(None) => return Ended::Broken("the aggregator closed the stream".to_owned()),
+                    Err(status) => return Ended::Broken(said(&status)),
+                },
+                () = self.spool.appended() => {}
+                () = at(due) => {}
+                () = at(settles_at) => {
+                    settles_at = None;
+                    settled();
+                }
+                () = sleep_until(last_heard + ACKNOWLEDGED_WITHIN), if flow.is_waiting() => {
+                    return Ended::Broken(format!("no acknowledgement for {} s", ACKNOWLEDGED_WITHIN.as_secs()));
+                }
+                _ = shutdown.wait_for(|down| *down), if !stopping => stopping = true,
+            }
+        }
+    }
+
+    async fn connect(&self) -> Result<Channel, tonic::transport::Error> {
+        Endpoint::from_shared(self.settings.aggregator.clone())?
+            .connect_timeout(OPEN_TIMEOUT)
+            .http2_keep_alive_interval(KEEP_ALIVE_EVERY)
+            .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
+            .keep_alive_while_idle(true)
+            .connect()
+            .await
+    }
+
+    fn acknowledge(&self, flow: &mut Flow, acknowledgement: &v1::Acknowledgement) {
+        let sequence = acknowledgement.sequence;
+        match acknowledgement.outcome() {
+            Outcome::Stored => counters::REPORTS_STORED.increment(),
+            Outcome::Rejected => {
+                counters::REPORTS_REJECTED.increment();
+                let reason = escape(acknowledgement.reason.as_bytes(), 300);
+                tracing::warn!("the aggregator rejected crash report {sequence}: {reason}; it is dropped");
+            }
+            Outcome::Retry | Outcome::Unspecified => {
+                counters::REPORTS_RETRIED.increment();
+                tracing::debug!("crash report {sequence} is sent again later: {:?}", acknowledgement.reason);
+                flow.put_off(sequence, Instant::now());
+                return;
+            }
+        }
+        flow.finish(sequence);
+        self.spool.acknowledge(sequence);
+    }
+}
+
+fn request(message: Message) -> v1::StreamCrashesRequest {
+    v1::StreamCrashesRequest { message: Some(message) }
+}
+
+/// Resolves at that time, or never.
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// What a status says for people: its message, else its code, else what lies below it.
+fn said(status: &tonic::Status) -> String {
+    match status.source() {
+        Some(source) => innermost(source),
+        None if status.message().is_empty() => status.code().to_string(),
+        None => escape(status.message().as_bytes(), 300),
+    }
+}
+
+/// The error at the bottom of a chain, which names the cause ("Connection refused"), where those above say "transport error".
+fn innermost(error: &dyn Error) -> String {
+    let mut error = error;
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error.to_string()
+}
