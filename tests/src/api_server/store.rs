@@ -88,11 +88,7 @@ impl Store {
     ///
     /// # Errors
     /// 410 when that version is no longer kept.
-    pub fn list(
-        &self,
-        store: &'static str,
-        at: Option<u64>,
-    ) -> Result<(Objects, u64), Failure> {
+    pub fn list(&self, store: &'static str, at: Option<u64>) -> Result<(Objects, u64), Failure> {
         let inner = self.lock();
         let mut objects: BTreeMap<&Key, &Arc<Value>> = inner
             .objects
