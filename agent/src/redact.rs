@@ -162,8 +162,8 @@ fn hide_password(captures: &Captures<'_>) -> String {
 static AUTHORIZATION: LazyLock<Regex> = LazyLock::new(|| {
     pattern(
         r#"(?ix)
-        (?P<before> \b(?:bearer|basic|negotiate|apikey)[ \t]+
-                  | \bauthorization["']?[ \t]*[:=][ \t]*["']?(?:[a-z0-9-]+[ \t]+)? )
+        (?P<before> \b(?:bearer|basic|negotiate|apikey)[\x20\t]+
+                  | \bauthorization["']?[\x20\t]*[:=][\x20\t]*["']?(?:[a-z0-9-]+[\x20\t]+)? )
         (?P<credentials>[a-z0-9+/_.~=-]{8,})
         "#,
     )

@@ -182,7 +182,7 @@ fn identity(status: Status) -> Identity {
         gid: status.rgid,
         file_system_uid: status.fuid,
         file_system_gid: status.fgid,
-        groups: status.groups.into_iter().filter_map(|group| u32::try_from(group).ok()).collect(),
+        groups: status.groups,
     }
 }
 

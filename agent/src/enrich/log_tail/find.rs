@@ -67,7 +67,7 @@ pub(super) fn log_file(pods: &Path, links: &Path, pod: &PodFolder, query: &LogQu
     if logs.len() > 1
         && let Some(started) = query.started_at.map(system_time)
     {
-        logs = logs.into_iter().filter(|log| log.could_be_of_a_start_at(started)).collect();
+        logs.retain(|log| log.could_be_of_a_start_at(started));
         logs = last_created_before(logs, started);
     }
     match logs.pop() {
