@@ -53,7 +53,7 @@ pub struct Stored {
 /// What came of judging a crash anew.
 enum Judged {
     /// It may change again; with the newer assessment, if there is one.
-    Open(Option<Assessment>),
+    Open(Option<Box<Assessment>>),
     /// It is followed no longer.
     Settled,
 }
@@ -171,7 +171,7 @@ impl Diagnoser {
             .await;
         for (id, judged) in judged {
             match (judged, unsettled.by_id.get_mut(&id)) {
-                (Judged::Open(Some(assessment)), Some(entry)) => entry.assessment = assessment,
+                (Judged::Open(Some(assessment)), Some(entry)) => entry.assessment = *assessment,
                 (Judged::Settled, _) => drop(unsettled.remove(&id)),
                 _ => {}
             }
@@ -201,7 +201,7 @@ impl Diagnoser {
         if settled || assessment.revision >= MAX_REVISIONS {
             Judged::Settled
         } else {
-            Judged::Open(Some(assessment))
+            Judged::Open(Some(Box::new(assessment)))
         }
     }
 

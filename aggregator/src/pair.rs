@@ -46,7 +46,7 @@ pub fn note(crash: &v1::Crash, pods: &mut Pods) {
     let started_at = started_at.and_then(time::from_wire).filter(|time| time.0 > 0);
     let ended_at = died_at(crash).filter(|_| !crash.container_survived);
     let name = container.context.name.clone();
-    let restart_count = restart_count(reported, known.history(&name), started_at.or(ended_at));
+    let restart_count = restart_count(reported, known.history(&name), died_at(crash));
     let uid = known.pod.uid.clone();
     let run =
         Run { container_id: reported.id.clone(), restart_count, started_at, ended_at, ..Run::default() };
@@ -121,7 +121,7 @@ fn shown(container: &Container, history: Option<&History>, id: &str) -> Shown {
 
 /// Restarts before the run that a report is about: as the API counts them, else as the node's log files do, else counted from
 /// the run that is known to come before it.
-fn restart_count(reported: &v1::Container, history: Option<&History>, at: Option<UnixNanos>) -> i32 {
+fn restart_count(reported: &v1::Container, history: Option<&History>, ended_at: Option<UnixNanos>) -> i32 {
     if let Some(run) = history.and_then(|history| history.run(&reported.id)) {
         return run.restart_count;
     }
@@ -129,8 +129,8 @@ fn restart_count(reported: &v1::Container, history: Option<&History>, at: Option
     if reported.restart_count > 0 || runs.is_empty() {
         return reported.restart_count;
     }
-    let began = |run: &Run| run.ended_at.or(run.started_at);
-    match runs.iter().rev().find(|run| began(run) <= at) {
+    let began = |run: &Run| run.started_at.or(run.ended_at);
+    match runs.iter().rev().find(|run| began(run) <= ended_at) {
         Some(before) => before.restart_count.saturating_add(1),
         None => runs.first().map_or(0, |after| after.restart_count.saturating_sub(1).max(0)),
     }
