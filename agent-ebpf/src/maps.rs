@@ -35,6 +35,13 @@ pub static SYSCALLS: Array<SyscallRule> = Array::with_max_entries(SYSCALL_COUNT,
 #[map]
 pub static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTER_COUNT, 0);
 
+/// Bytes of [`NAME`], a power of two.
+pub const NAME_BYTES: usize = 128;
+
+/// Room for a group's name: the stack cannot be read at a place that is only known while running before Linux 5.12.
+#[map]
+pub static NAME: PerCpuArray<[u8; NAME_BYTES]> = PerCpuArray::with_max_entries(1, 0);
+
 /// Counts one.
 #[inline(always)]
 pub fn count(counter: Counter) {

@@ -1,1 +1,17 @@
-fn main() {}
+//! `lastwords-agent`: see `args.rs` for what it can be told.
+
+use clap::Parser as _;
+use lastwords_agent::{
+    args::{Arguments, Command},
+    check, run, try_command,
+};
+
+fn main() -> std::process::ExitCode {
+    match Arguments::parse().command {
+        Command::Run { config } => run::run(config.as_deref()),
+        Command::Check { output } => check::check(output),
+        Command::Try(arguments) => try_command::try_command(&arguments),
+        Command::TryChild => try_command::become_command(),
+    }
+    .into()
+}

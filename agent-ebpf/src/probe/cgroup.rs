@@ -6,7 +6,7 @@
 //! Cost: two events in a container's life. Both have (cgroup, path) on every kernel since 4.20.
 
 use lastwords_agent_common::{
-    limits::{CGROUP_PATH_BYTES, GROUP_NAME_BYTES},
+    limits::CGROUP_PATH_BYTES,
     record::{CgroupGone, CgroupMade, Counter, Group, NO_RECORDER, kind},
 };
 
@@ -14,8 +14,11 @@ use crate::{
     emit::emit,
     hook,
     kernel::{Address, follow, offset, pointer, read, read_string},
-    maps::{FREE_RECORDERS, GROUPS, RECORDERS, count},
+    maps::{FREE_RECORDERS, GROUPS, NAME, NAME_BYTES, RECORDERS, count},
 };
+
+/// A container's id.
+const DIGITS: usize = 64;
 
 hook!("cgroup_mkdir", cgroup_mkdir, cgroup_mkdir_raw, |arguments| {
     let cgroup = pointer(arguments, 0);
@@ -84,24 +87,37 @@ fn free_recorder(id: u64) -> u32 {
     NO_RECORDER
 }
 
-/// Whether the directory's name has a run of 64 hexadecimal digits.
+/// Whether the directory's name ends in 64 hexadecimal digits, or in 64 of them and `.scope`.
 #[inline(always)]
 fn has_container_name(node: Address) -> bool {
-    let mut words = [0u64; GROUP_NAME_BYTES / 8];
-    let name = (&raw mut words).cast::<[u8; GROUP_NAME_BYTES]>();
-    let length = read_string(name, follow(node, &offset::KERNFS_NODE_NAME));
-    if length <= 64 {
+    const SCOPE: usize = ".scope".len();
+    let Some(name) = NAME.get_ptr_mut(0) else {
+        return false;
+    };
+    let length = read_string::<NAME_BYTES>(name, follow(node, &offset::KERNFS_NODE_NAME)) as usize;
+    if length <= DIGITS || length > NAME_BYTES - 1 {
         return false;
     }
-    let mut run: u32 = 0;
-    for index in 0..GROUP_NAME_BYTES {
-        // SAFETY: `index` is below the array's size.
-        let byte = unsafe { (&raw const words).cast::<u8>().add(index).read_volatile() };
-        let hexadecimal = byte.wrapping_sub(b'0') < 10 || byte.wrapping_sub(b'a') < 6;
-        run = if hexadecimal { run + 1 } else { 0 };
-        if run == 64 {
-            return true;
+    let end = length - 1;
+    let start = if byte(name, end - 1) == b'e' && end > DIGITS + SCOPE && byte(name, end - SCOPE) == b'.' {
+        end - SCOPE - DIGITS
+    } else {
+        end - DIGITS
+    };
+    // Leaves at the first other character: the verifier sees 64 rounds and not 2^64 ways through them.
+    for index in 0..DIGITS {
+        let byte = byte(name, start + index);
+        if byte.wrapping_sub(b'0') >= 10 && byte.wrapping_sub(b'a') >= 6 {
+            return false;
         }
     }
-    false
+    true
+}
+
+#[inline(always)]
+fn byte(name: *const [u8; NAME_BYTES], index: usize) -> u8 {
+    // LLVM proves the mask away; the verifier needs to see it.
+    let index = core::hint::black_box(index) & (NAME_BYTES - 1);
+    // SAFETY: the mask keeps `index` below the array's size.
+    unsafe { name.cast::<u8>().add(index).read_volatile() }
 }

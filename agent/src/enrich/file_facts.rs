@@ -260,4 +260,41 @@ mod tests {
         let facts = root.facts(&Path::new("/").join(name), None, &Mounts::default()).unwrap();
         assert_eq!(facts.path, r"/bad\x1b\xff");
     }
+
+    /// In a mount namespace of a process of its own, which is killed.
+    #[test]
+    fn a_volume_can_be_looked_at_after_the_container_is_gone() {
+        use std::io::{BufRead, BufReader};
+        use std::process::{Command, Stdio};
+
+        let volume = tempfile::tempdir().unwrap();
+        let script = format!(
+            "mount -t tmpfs t {0} && : > {0}/app.db && echo ready && exec sleep 60",
+            volume.path().display()
+        );
+        let child = Command::new("unshare")
+            .args(["-m", "sh", "-c", &script])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn();
+        let Ok(mut child) = child else {
+            eprintln!("skipped: there is no unshare");
+            return;
+        };
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        if line.trim() != "ready" {
+            eprintln!("skipped: a mount namespace needs root");
+            child.wait().unwrap();
+            return;
+        }
+        let facts = super::super::procfs::HostProc::new(Path::new("/proc")).facts(child.id()).unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+
+        let file = volume.path().join("app.db");
+        assert!(!file.exists(), "it is in the other namespace only");
+        let seen = facts.root.unwrap().facts(&file, None, &facts.mounts).unwrap();
+        assert_eq!((seen.kind.as_str(), Path::new(&seen.mount_point)), ("file", volume.path()));
+    }
 }

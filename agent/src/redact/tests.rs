@@ -159,3 +159,16 @@ fn redacting_twice_changes_nothing_more() {
         assert_eq!(line(&once), once);
     }
 }
+
+#[test]
+fn long_hostile_lines_take_no_long_time() {
+    let start = std::time::Instant::now();
+    for unit in
+        ["a", "a=", "--token ", "password=\"", "x:y@", "eyJ", "http://a:", "-----BEGIN PRIVATE KEY-----", "é"]
+    {
+        let shown = line(&unit.repeat(64 * 1024 / unit.len()));
+        assert!(!shown.is_empty());
+    }
+    assert!(start.elapsed() < std::time::Duration::from_secs(20), "{:?}", start.elapsed());
+    eprintln!("{:?}", start.elapsed());
+}

@@ -1,0 +1,124 @@
+//! The command line.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::quantity::{bytes, duration};
+
+/// Records why containers on this node die.
+///
+/// Exit codes: 0 done; 1 it failed while running; 2 wrong command line; 64 wrong configuration; 77 the kernel or the permissions
+/// needed are not there.
+#[derive(Debug, Parser)]
+#[command(name = "lastwords-agent", version)]
+pub struct Arguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Record crashes on this node and report them to the aggregator (the DaemonSet's process)
+    Run {
+        /// Configuration file (TOML); every key has a default
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
+    /// Say whether crashes can be recorded on this node; exit 0 only if they can
+    Check {
+        /// How to print it
+        #[arg(short, long, value_enum, default_value_t = Output::Text)]
+        output: Output,
+    },
+    /// Run one command as a container of its own and explain its death; no Kubernetes
+    Try(Box<TryArguments>),
+    /// The process that becomes the tried command; started by `try` alone
+    #[command(hide = true, name = "try-child")]
+    TryChild,
+}
+
+/// How to print a result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people
+    Text,
+    /// One JSON value on standard output
+    Json,
+}
+
+/// What `try` needs to know.
+#[derive(Debug, Args)]
+pub struct TryArguments {
+    /// Memory limit of its group, for example 20Mi
+    #[arg(long, value_name = "QUANTITY", value_parser = bytes)]
+    pub memory: Option<u64>,
+    /// Most processes and threads
+    #[arg(long, value_name = "N")]
+    pub pids: Option<u64>,
+    /// User id, and group id (the same number without one); no other groups
+    #[arg(long, value_name = "UID[:GID]", value_parser = user)]
+    pub user: Option<User>,
+    /// Capabilities to take away: ALL or a name; may be repeated
+    #[arg(long, value_name = "all|NAME")]
+    pub cap_drop: Vec<String>,
+    /// Make every mount read-only, /dev and /proc usable
+    #[arg(long)]
+    pub read_only: bool,
+    /// Network: a namespace of its own with only loopback, or this machine's
+    #[arg(long, value_enum, default_value_t = Network::None)]
+    pub network: Network,
+    /// Seccomp profile in the OCI format (JSON)
+    #[arg(long, value_name = "FILE")]
+    pub seccomp: Option<PathBuf>,
+    /// Environment variable; may be repeated
+    #[arg(long = "env", value_name = "KEY=VALUE", value_parser = variable)]
+    pub environment: Vec<(String, String)>,
+    /// Send SIGTERM after this time as a runtime would, then SIGKILL 10 s later
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub stop_after: Option<Duration>,
+    /// Kill it after this time and say so
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "60s")]
+    pub timeout: Duration,
+    /// How to print the explanation
+    #[arg(short, long, value_enum, default_value_t = Output::Text)]
+    pub output: Output,
+    /// The command and its arguments
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
+    pub command: Vec<std::ffi::OsString>,
+}
+
+/// Network of a tried command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Network {
+    /// A namespace of its own with loopback up
+    None,
+    /// This machine's
+    Host,
+}
+
+/// Whom a tried command runs as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct User {
+    /// User id.
+    pub uid: u32,
+    /// Group id.
+    pub gid: u32,
+}
+
+fn user(text: &str) -> Result<User, String> {
+    let number = |part: &str| {
+        part.parse::<u32>().map_err(|_| format!("{part:?} is no user or group number; write for example 1000 or 1000:1000"))
+    };
+    let (uid, gid) = text.split_once(':').unwrap_or((text, text));
+    Ok(User { uid: number(uid)?, gid: number(gid)? })
+}
+
+fn variable(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() && !text.contains('\0') => Ok((key.to_owned(), value.to_owned())),
+        _ => Err(format!("{text:?} is no KEY=VALUE")),
+    }
+}

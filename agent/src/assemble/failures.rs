@@ -1,0 +1,116 @@
+//! Failed calls: named, resolved against the working directory, repeats folded together.
+
+use lastwords_diagnosis::evidence::{Failure, FileFacts};
+use nix::libc::AT_FDCWD;
+
+use super::{Death, End, is_of_run, milliseconds_before, text};
+use crate::{
+    decode::{self, Object, Recording, SocketAddress},
+    kernel::syscalls,
+};
+
+/// The failures before the end, oldest first by their last occurrence; the same call of the same thread on the same object with
+/// the same error is one.
+pub(super) fn folded(death: &Death, recording: &Recording) -> Vec<Failure> {
+    let mut folded: Vec<(&decode::Failure, Failure)> = Vec::new();
+    for raw in recording.failures.iter().filter(|failure| is_of_run(death, failure.time)) {
+        let before_death_ms = milliseconds_before(death.time, raw.time);
+        match folded.iter().position(|(first, _)| is_same(first, raw)) {
+            Some(position) => {
+                let (first, mut failure) = folded.remove(position);
+                failure.count += 1;
+                failure.last_before_death_ms = before_death_ms;
+                folded.push((first, failure));
+            }
+            None => folded.push((raw, failure(death, raw, before_death_ms))),
+        }
+    }
+    folded.into_iter().map(|(_, failure)| failure).collect()
+}
+
+fn is_same(a: &decode::Failure, b: &decode::Failure) -> bool {
+    (a.syscall, a.errno, a.tgid, a.tid, &a.object) == (b.syscall, b.errno, b.tgid, b.tid, &b.object)
+}
+
+fn failure(death: &Death, raw: &decode::Failure, before_death_ms: f64) -> Failure {
+    let dying = match &death.end {
+        End::Exited(exited) => Some(exited.first_tid),
+        // The runtime's set-up gave up: its last failed call was made by the only thread there is.
+        End::NeverRan => Some(raw.tid),
+        End::Survived => None,
+    };
+    let mut failure = Failure {
+        syscall: syscalls::name(raw.syscall),
+        errno: raw.errno,
+        pid: raw.tgid,
+        tid: raw.tid,
+        comm: text(&raw.comm),
+        uid: raw.uid,
+        gid: raw.gid,
+        count: 1,
+        first_before_death_ms: before_death_ms,
+        last_before_death_ms: before_death_ms,
+        by_dying_thread: dying == Some(raw.tid),
+        ..Failure::default()
+    };
+    match &raw.object {
+        Object::None => {}
+        Object::Address(SocketAddress::Internet(address)) => {
+            failure.address = format!("{address}/{}", transport(raw));
+        }
+        Object::Address(SocketAddress::Unix(path)) => failure.path = text(path),
+        Object::Path { path, directory, truncated } => {
+            let cwd = if *directory == AT_FDCWD { working_directory(death, raw.tgid) } else { None };
+            let resolved = against(path, cwd);
+            failure.path_truncated = *truncated;
+            failure.path_unresolved = resolved.is_none();
+            failure.file = facts(death, path);
+            failure.path = text(&resolved.unwrap_or_else(|| path.clone()));
+        }
+    }
+    failure
+}
+
+/// A bind or connect does not say which transport its socket has. Those that fail for want of a peer are TCP's; a datagram
+/// socket's connect sends nothing and cannot be refused.
+fn transport(raw: &decode::Failure) -> &'static str {
+    if syscalls::name(raw.syscall) == "sendto" { "udp" } else { "tcp" }
+}
+
+/// The main process's directory, when it did not move between its last exec and its end. Another process's is not known.
+fn working_directory(death: &Death, tgid: u32) -> Option<&[u8]> {
+    let at_exec = death.execs.last().and_then(|(_, executed)| executed.cwd.as_deref());
+    let (main, at_end) = match &death.end {
+        End::Exited(exited) => (exited.tgid, exited.cwd.as_deref()),
+        End::NeverRan | End::Survived => return None,
+    };
+    if main != tgid {
+        return None;
+    }
+    match (at_exec, at_end) {
+        (Some(before), Some(after)) => (before == after).then_some(after),
+        (None, Some(only)) | (Some(only), None) => Some(only),
+        (None, None) => None,
+    }
+}
+
+/// `path` seen from the root: itself when it is absolute, else below `cwd`. None when it is relative and `cwd` is not known.
+/// Symbolic links are left as they are.
+pub(super) fn against(path: &[u8], cwd: Option<&[u8]>) -> Option<Vec<u8>> {
+    if path.starts_with(b"/") {
+        return Some(path.to_vec());
+    }
+    let mut rest = path;
+    while let Some(shorter) = rest.strip_prefix(b"./") {
+        rest = shorter;
+    }
+    let cwd = cwd?;
+    let mut resolved = cwd.strip_suffix(b"/").unwrap_or(cwd).to_vec();
+    resolved.push(b'/');
+    resolved.extend_from_slice(rest);
+    Some(resolved)
+}
+
+fn facts(death: &Death, path: &[u8]) -> Option<FileFacts> {
+    death.files.iter().find(|(looked_at, _)| looked_at == path).map(|(_, facts)| facts.clone())
+}

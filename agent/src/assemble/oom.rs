@@ -1,0 +1,64 @@
+//! OOM kills: whose limit was hit.
+
+use lastwords_diagnosis::evidence::{OomKill, OomScope};
+
+use super::{Death, Node, is_of_run, text};
+use crate::decode::{MemoryLevel, OomVictim};
+
+/// Pages that a processor may have charged in advance (MEMCG_CHARGE_BATCH, mm/memcontrol.c): a full group may show that many less.
+const CHARGE_BATCH_PAGES: u64 = 64;
+
+pub(super) fn kills(death: &Death, node: &Node<'_>) -> Vec<OomKill> {
+    let kills = death.oom.iter().filter(|(time, victim)| is_of_run(death, *time) && !victim.already_exiting);
+    kills.map(|(time, victim)| kill(death, node, *time, victim)).collect()
+}
+
+fn kill(death: &Death, node: &Node<'_>, time: u64, victim: &OomVictim) -> OomKill {
+    let bytes = |pages: u64| pages.saturating_mul(node.page_bytes);
+    let owner = owner(&victim.levels);
+    let level = owner.and_then(|index| victim.levels.get(index));
+    OomKill {
+        victim_pid: victim.tgid,
+        victim_comm: text(&victim.comm),
+        victim_is_main: victim.is_main,
+        total_vm_bytes: bytes(victim.total_vm_pages),
+        anon_rss_bytes: bytes(victim.anon_pages),
+        file_rss_bytes: bytes(victim.file_pages),
+        shmem_rss_bytes: bytes(victim.shmem_pages),
+        page_tables_bytes: victim.page_tables_bytes,
+        oom_score_adj: victim.oom_score_adj,
+        scope: owner.map_or(OomScope::Node, |index| scope(death, &victim.levels, index)),
+        limit_bytes: level.map_or(0, |level| bytes(level.limit_pages)),
+        usage_bytes: level.map_or(0, |level| bytes(level.usage_pages)),
+        allocating_pid: victim.allocating_tgid,
+        allocating_comm: text(&victim.allocating_comm),
+        group_kill: level.is_some_and(|level| level.oom_group),
+        time: node.clock.from_monotonic(time),
+    }
+}
+
+/// The lowest level that is full and that was itself out of memory. None: the node was.
+fn owner(levels: &[MemoryLevel]) -> Option<usize> {
+    levels.iter().position(|level| {
+        level.oom_events > 0 && level.usage_pages.saturating_add(CHARGE_BATCH_PAGES) >= level.limit_pages
+    })
+}
+
+/// Whose limit the level at `index` is. A pod's group gets the sum of its containers' limits; where that is this container's own
+/// limit the user wrote one number, and that is the container's.
+fn scope(death: &Death, levels: &[MemoryLevel], index: usize) -> OomScope {
+    let own = levels.iter().position(|level| contains(&level.name, death.container.id.as_bytes()));
+    match own {
+        Some(own) if index <= own => OomScope::Container,
+        Some(own) if index == own + 1 && !death.container.pod_uid.is_empty() => {
+            let same = levels.get(own).map(|level| level.limit_pages) == levels.get(index).map(|level| level.limit_pages);
+            if same { OomScope::Container } else { OomScope::Pod }
+        }
+        Some(_) => OomScope::Node,
+        None => OomScope::Unknown,
+    }
+}
+
+fn contains(name: &[u8], id: &[u8]) -> bool {
+    name.windows(id.len()).any(|window| window == id)
+}

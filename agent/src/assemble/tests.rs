@@ -1,0 +1,263 @@
+use lastwords_diagnosis::evidence::{OomScope, SenderKind};
+
+use super::*;
+use crate::decode::{self, Failure, MemoryLevel, Object, Signal};
+
+const MAIN: u32 = 100;
+const GROUP: u64 = 42;
+const POD: &str = "835d2b9d-605e-4925-9a48-f9e7424bc518";
+
+fn id() -> String {
+    "3f".repeat(32)
+}
+
+fn executed() -> Executed {
+    Executed {
+        tgid: MAIN,
+        uid: 4242,
+        gid: 4242,
+        namespace_init: true,
+        first: true,
+        comm: b"cat".to_vec(),
+        filename: b"/bin/cat".to_vec(),
+        arguments: vec![b"cat".to_vec(), b"--password=hunter2".to_vec(), b"secret.txt".to_vec()],
+        arguments_truncated: false,
+        cwd: Some(b"/app".to_vec()),
+    }
+}
+
+fn exited(status: Status) -> Exited {
+    Exited {
+        tgid: MAIN,
+        first_tid: MAIN,
+        status,
+        uid: 4242,
+        gid: 4242,
+        comm: b"cat".to_vec(),
+        cwd: Some(b"/app".to_vec()),
+    }
+}
+
+fn death(status: Status) -> Death {
+    let path = format!("/kubepods/burstable/pod{POD}/{}", id());
+    Death {
+        container: ContainerRef::from_cgroup_path(&path).unwrap(),
+        cgroup_id: GROUP,
+        adopted: false,
+        execs: vec![(1_000_000, executed())],
+        end: End::Exited(exited(status)),
+        time: 3_000_000,
+        oom: Vec::new(),
+        recording: Some(Recording::default()),
+        files: Vec::new(),
+        ring_records_dropped: 0,
+    }
+}
+
+fn failure(time: u64, path: &[u8]) -> Failure {
+    Failure {
+        time,
+        tgid: MAIN,
+        tid: MAIN,
+        uid: 4242,
+        gid: 4242,
+        syscall: 257,
+        errno: 13,
+        arguments: [0; 3],
+        comm: b"cat".to_vec(),
+        object: Object::Path { path: path.to_vec(), directory: nix::libc::AT_FDCWD, truncated: false },
+    }
+}
+
+fn signal(number: i32, code: i32, sender_cgroup: u64, sender: &[u8]) -> Signal {
+    Signal {
+        time: 2_500_000,
+        signal: number,
+        code,
+        result: 0,
+        sender_tgid: 7,
+        sender_cgroup,
+        sender_comm: sender.to_vec(),
+        sender_parent_comm: b"bash".to_vec(),
+        target_tgid: MAIN,
+        target_comm: b"cat".to_vec(),
+        address: 0,
+    }
+}
+
+fn evidence(death: &Death) -> Evidence {
+    let redactor = Redactor::default();
+    let node =
+        Node { name: "node1", page_bytes: 4096, redactor: &redactor, clock: ClockOffsets::measure(), agent_pid: 1 };
+    assemble(death, &node)
+}
+
+fn with_failures(failures: Vec<Failure>) -> Evidence {
+    let mut death = death(Status { code: 1, ..Status::default() });
+    death.recording = Some(Recording { failures, ..Recording::default() });
+    evidence(&death)
+}
+
+fn killed_by(signals: Vec<Signal>, oom: Vec<(u64, OomVictim)>) -> Option<lastwords_diagnosis::evidence::KilledBy> {
+    let mut death = death(Status { signal: 9, ..Status::default() });
+    death.recording = Some(Recording { signals, ..Recording::default() });
+    death.oom = oom;
+    evidence(&death).exit.unwrap().killed_by
+}
+
+#[test]
+fn arguments_are_redacted_and_times_are_kept() {
+    let evidence = with_failures(Vec::new());
+    let process = evidence.process.unwrap();
+    assert_eq!(process.args, ["cat", "--password=<redacted>", "secret.txt"]);
+    assert_eq!(process.exited_at.0 - process.started_at.0, 2_000_000);
+    assert_eq!(evidence.container.pod_uid, POD);
+}
+
+#[test]
+fn repeats_are_one_failure_with_a_count() {
+    let failures = vec![failure(1_500_000, b"/k"), failure(2_000_000, b"/other"), failure(2_900_000, b"/k")];
+    let failures = with_failures(failures).failures;
+    let shown: Vec<_> = failures.iter().map(|it| (it.path.as_str(), it.count)).collect();
+    assert_eq!(shown, [("/other", 1), ("/k", 2)], "ordered by their last occurrence");
+    assert!((failures[1].first_before_death_ms - 1.5).abs() < 1e-9);
+    assert!((failures[1].last_before_death_ms - 0.1).abs() < 1e-9);
+    assert!(failures[1].by_dying_thread);
+}
+
+#[test]
+fn what_failed_before_the_program_or_after_the_end_is_left_out() {
+    let failures = vec![failure(900_000, b"/setup"), failure(2_000_000, b"/k"), failure(3_000_001, b"/late")];
+    let paths: Vec<_> = with_failures(failures).failures.into_iter().map(|it| it.path).collect();
+    assert_eq!(paths, ["/k"]);
+}
+
+#[test]
+fn relative_paths_are_resolved_only_when_the_directory_is_sure() {
+    let sure = with_failures(vec![failure(2_000_000, b"./secret.txt")]).failures.remove(0);
+    assert_eq!((sure.path.as_str(), sure.path_unresolved), ("/app/secret.txt", false));
+
+    let mut elsewhere = failure(2_000_000, b"secret.txt");
+    elsewhere.tgid = MAIN + 1;
+    let unsure = with_failures(vec![elsewhere]).failures.remove(0);
+    assert_eq!((unsure.path.as_str(), unsure.path_unresolved), ("secret.txt", true));
+
+    let mut moved = death(Status::default());
+    moved.recording =
+        Some(Recording { failures: vec![failure(2_000_000, b"secret.txt")], ..Recording::default() });
+    if let End::Exited(exited) = &mut moved.end {
+        exited.cwd = Some(b"/tmp".to_vec());
+    }
+    assert!(evidence(&moved).failures[0].path_unresolved, "it changed its directory at some time");
+}
+
+#[test]
+fn hostile_names_cannot_leave_the_line() {
+    let shown = with_failures(vec![failure(2_000_000, b"/a\x1b[2J\xff\nb")]).failures.remove(0).path;
+    assert_eq!(shown, "/a\\x1b[2J\\xff\\x0ab");
+}
+
+#[test]
+fn the_sender_of_the_fatal_signal_is_told_by_where_it_runs() {
+    let kind = |signal| killed_by(vec![signal], Vec::new()).map(|it| it.kind);
+    assert_eq!(kind(signal(9, 0, GROUP, b"sh")), Some(SenderKind::SameContainer));
+    assert_eq!(kind(signal(9, 0, 1, b"runc")), Some(SenderKind::Runtime));
+    assert_eq!(kind(signal(9, 0, 1, b"containerd-shim")), Some(SenderKind::Runtime));
+    assert_eq!(kind(signal(9, 0, 1, b"stress")), Some(SenderKind::Other));
+    assert_eq!(kind(signal(9, 128, GROUP, b"cat")), Some(SenderKind::Kernel));
+    assert_eq!(kind(signal(15, 0, 1, b"stress")), None, "another signal did not end it");
+    let mut ignored = signal(9, 0, 1, b"stress");
+    ignored.result = 1;
+    assert_eq!(kind(ignored), None);
+}
+
+fn victim(levels: Vec<MemoryLevel>) -> OomVictim {
+    OomVictim {
+        tgid: MAIN,
+        comm: b"cat".to_vec(),
+        is_main: true,
+        oom_score_adj: 0,
+        allocating_tgid: MAIN,
+        allocating_comm: b"cat".to_vec(),
+        total_vm_pages: 10_000,
+        anon_pages: 5_000,
+        file_pages: 1,
+        shmem_pages: 0,
+        page_tables_bytes: 8192,
+        already_exiting: false,
+        levels,
+    }
+}
+
+fn level(name: &str, usage_pages: u64, limit_pages: u64, oom_events: u64) -> MemoryLevel {
+    MemoryLevel { usage_pages, limit_pages, oom_events, oom_group: false, name: name.as_bytes().to_vec() }
+}
+
+fn oom_of(levels: Vec<MemoryLevel>) -> lastwords_diagnosis::evidence::OomKill {
+    let mut death = death(Status { signal: 9, ..Status::default() });
+    death.oom = vec![(2_400_000, victim(levels))];
+    evidence(&death).oom.remove(0)
+}
+
+#[test]
+fn the_limit_is_the_lowest_full_level_that_was_out_of_memory() {
+    const NONE: u64 = u64::MAX / 4096;
+    let pod = format!("pod{POD}");
+    let own = oom_of(vec![level(&id(), 5120, 5120, 1), level(&pod, 5200, 10_240, 0), level("kubepods", 9_000, NONE, 0)]);
+    assert_eq!((own.scope, own.limit_bytes), (OomScope::Container, 20 << 20));
+
+    let pods = oom_of(vec![level(&id(), 5100, NONE, 0), level(&pod, 10_230, 10_240, 1), level("kubepods", 9_000, NONE, 0)]);
+    assert_eq!((pods.scope, pods.limit_bytes), (OomScope::Pod, 40 << 20));
+
+    let same = oom_of(vec![level(&id(), 5100, 5120, 0), level(&pod, 5120, 5120, 1)]);
+    assert_eq!(same.scope, OomScope::Container, "the pod's limit is this container's own");
+
+    let above = oom_of(vec![level(&id(), 5100, NONE, 0), level(&pod, 5120, NONE, 0), level("kubepods", 100, 100, 3)]);
+    assert_eq!((above.scope, above.limit_bytes), (OomScope::Node, 409_600));
+
+    let node = oom_of(vec![level(&id(), 5100, NONE, 0), level(&pod, 5120, NONE, 4)]);
+    assert_eq!((node.scope, node.limit_bytes), (OomScope::Node, 0), "an old count at a level that is not full says nothing");
+}
+
+#[test]
+fn an_oom_kill_is_known_by_its_victim_and_not_by_the_bystander() {
+    let kill = || signal(9, 128, GROUP, b"cat");
+    let oom = |victim: OomVictim| killed_by(vec![kill()], vec![(2_499_000, victim)]).map(|it| (it.kind, it.pid));
+    assert_eq!(oom(victim(Vec::new())), Some((SenderKind::OomKiller, 0)));
+    let mut other = victim(Vec::new());
+    other.tgid = 5;
+    assert_eq!(oom(other), Some((SenderKind::Kernel, 0)));
+    let mut marked = victim(Vec::new());
+    marked.already_exiting = true;
+    assert_eq!(oom(marked), Some((SenderKind::Kernel, 0)), "marked on its way out: not killed");
+}
+
+#[test]
+fn a_container_without_a_recorder_says_so() {
+    let mut death = death(Status::default());
+    death.recording = None;
+    death.adopted = true;
+    let losses = evidence(&death).losses;
+    assert!(losses.recorder_missing && losses.agent_started_later);
+}
+
+#[test]
+fn a_set_up_that_failed_has_no_process() {
+    let mut death = death(Status::default());
+    death.execs.clear();
+    death.end = End::NeverRan;
+    death.recording = Some(Recording {
+        failures: vec![failure(2_000_000, b"/no/such")],
+        child_exits: vec![decode::ChildExit {
+            time: 2_000_100,
+            tgid: MAIN,
+            comm: b"runc:[2:INIT]".to_vec(),
+            status: Status { code: 1, ..Status::default() },
+        }],
+        ..Recording::default()
+    });
+    let evidence = evidence(&death);
+    assert_eq!((evidence.process, evidence.exit), (None, None));
+    assert!(evidence.failures[0].by_dying_thread);
+    assert_eq!(evidence.child_exits[0].code, 1);
+}

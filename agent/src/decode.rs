@@ -1,0 +1,313 @@
+//! Bytes from the kernel → values. Pure and total: any bytes in, a value or a [`DecodeError`] out.
+//!
+//! Text stays as bytes here: what a container chose is escaped where it becomes evidence (`assemble.rs`), and paths are needed
+//! raw to look the file up.
+
+mod address;
+mod recorder;
+
+pub use address::{SocketAddress, socket_address};
+pub use recorder::{ChildExit, Failure, Object, Recording, Signal, recording};
+
+use lastwords_agent_common::{
+    limits::{ARGUMENT_BYTES, CGROUP_PATH_BYTES, CWD_PARTS, PATH_BYTES},
+    record::{self, Header, kind},
+};
+
+/// A record from the ring buffer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// CLOCK_MONOTONIC in nanoseconds.
+    pub time: u64,
+    /// The container's own group.
+    pub cgroup_id: u64,
+    /// Slot of its recorder.
+    pub recorder: u32,
+    /// What happened.
+    pub event: Event,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// A container's group was made.
+    Made {
+        /// Below the root of the hierarchy.
+        path: String,
+    },
+    /// It is being removed.
+    Gone,
+    /// The main process executed a program.
+    Executed(Executed),
+    /// The main process ended.
+    Exited(Exited),
+    /// The OOM killer chose a process.
+    OomVictim(OomVictim),
+    /// A path was refused just now.
+    Refused(Refused),
+}
+
+/// See [`record::Executed`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Executed {
+    /// Process.
+    pub tgid: u32,
+    /// Real user id.
+    pub uid: u32,
+    /// Real group id.
+    pub gid: u32,
+    /// PID 1 of its namespace.
+    pub namespace_init: bool,
+    /// The container's first program.
+    pub first: bool,
+    /// Name after the exec.
+    pub comm: Vec<u8>,
+    /// The file as asked for.
+    pub filename: Vec<u8>,
+    /// argv.
+    pub arguments: Vec<Vec<u8>>,
+    /// More arguments existed.
+    pub arguments_truncated: bool,
+    /// Where; None when it could not be read whole.
+    pub cwd: Option<Vec<u8>>,
+}
+
+/// See [`record::Exited`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exited {
+    /// Process.
+    pub tgid: u32,
+    /// The thread that began the end.
+    pub first_tid: u32,
+    /// How it ended.
+    pub status: Status,
+    /// Real user id.
+    pub uid: u32,
+    /// Real group id.
+    pub gid: u32,
+    /// Name of the leader.
+    pub comm: Vec<u8>,
+    /// Where; None when it could not be read whole.
+    pub cwd: Option<Vec<u8>>,
+}
+
+/// How a process ended, as wait(2) tells it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Status {
+    /// 0 to 255; 0 after a signal.
+    pub code: i32,
+    /// 0 without one.
+    pub signal: i32,
+    /// A core dump was asked for.
+    pub core_dumped: bool,
+}
+
+impl Status {
+    fn from_wait(status: u32) -> Self {
+        let signal = (status & 0x7f).cast_signed();
+        let code = if signal == 0 { (status >> 8 & 0xff).cast_signed() } else { 0 };
+        Self { code, signal, core_dumped: signal != 0 && status & 0x80 != 0 }
+    }
+}
+
+/// See [`record::OomVictim`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OomVictim {
+    /// The victim.
+    pub tgid: u32,
+    /// Its name.
+    pub comm: Vec<u8>,
+    /// Whether it is the main process.
+    pub is_main: bool,
+    /// Its `oom_score_adj`.
+    pub oom_score_adj: i32,
+    /// Whose allocation failed.
+    pub allocating_tgid: u32,
+    /// Its name.
+    pub allocating_comm: Vec<u8>,
+    /// Pages.
+    pub total_vm_pages: u64,
+    /// Pages.
+    pub anon_pages: u64,
+    /// Pages.
+    pub file_pages: u64,
+    /// Pages.
+    pub shmem_pages: u64,
+    /// Bytes.
+    pub page_tables_bytes: u64,
+    /// It was on its way out when it was marked: no kill.
+    pub already_exiting: bool,
+    /// From its own group up.
+    pub levels: Vec<MemoryLevel>,
+}
+
+/// See [`record::MemoryLevel`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MemoryLevel {
+    /// Pages.
+    pub usage_pages: u64,
+    /// Pages.
+    pub limit_pages: u64,
+    /// How often this level itself was out of memory.
+    pub oom_events: u64,
+    /// `memory.oom.group`.
+    pub oom_group: bool,
+    /// Directory name.
+    pub name: Vec<u8>,
+}
+
+/// See [`record::Refused`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// The caller.
+    pub tgid: u32,
+    /// Where a relative path starts; AT_FDCWD for the working directory.
+    pub directory: i64,
+    /// As passed.
+    pub path: Vec<u8>,
+}
+
+/// The bytes are no record of this version's kernel side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// Shorter than its kind.
+    #[error("a kernel record of kind {kind} has {have} bytes instead of {want}")]
+    Short {
+        /// Its kind, 0 when even the header is cut.
+        kind: u32,
+        /// Its size.
+        have: usize,
+        /// The size it should have.
+        want: usize,
+    },
+    /// Of no known kind.
+    #[error("a kernel record has the unknown kind {0}")]
+    UnknownKind(u32),
+}
+
+/// Decodes one record of the ring buffer.
+///
+/// # Errors
+/// When the bytes are too short or of no known kind: kernel side and agent are of different builds.
+pub fn decode(bytes: &[u8]) -> Result<Record, DecodeError> {
+    let header: Header = plain(bytes, 0)?;
+    let event = match header.kind {
+        kind::CGROUP_MADE => {
+            let raw: record::CgroupMade = plain(bytes, header.kind)?;
+            Event::Made { path: String::from_utf8_lossy(until_zero(&raw.path)).into_owned() }
+        }
+        kind::CGROUP_GONE => Event::Gone,
+        kind::EXECUTED => Event::Executed(executed(&plain(bytes, header.kind)?)),
+        kind::EXITED => Event::Exited(exited(&plain(bytes, header.kind)?)),
+        kind::OOM_VICTIM => Event::OomVictim(oom_victim(&plain(bytes, header.kind)?)),
+        kind::REFUSED => {
+            let raw: record::Refused = plain(bytes, header.kind)?;
+            let path = until_zero(&raw.path);
+            let length = path.len().min(raw.length as usize);
+            let path = path.get(..length).unwrap_or_default().to_vec();
+            Event::Refused(Refused { tgid: raw.tgid, directory: raw.directory, path })
+        }
+        unknown => return Err(DecodeError::UnknownKind(unknown)),
+    };
+    Ok(Record { time: header.time, cgroup_id: header.cgroup_id, recorder: header.recorder, event })
+}
+
+fn executed(raw: &record::Executed) -> Executed {
+    let there = (raw.argument_bytes as usize).min(ARGUMENT_BYTES - 1);
+    let bytes = raw.arguments.get(..there).unwrap_or_default();
+    let arguments_truncated = raw.argument_bytes as usize > there;
+    let bytes = if arguments_truncated { bytes } else { bytes.strip_suffix(&[0]).unwrap_or(bytes) };
+    let arguments =
+        if bytes.is_empty() { Vec::new() } else { bytes.split(|byte| *byte == 0).map(<[u8]>::to_vec).collect() };
+    Executed {
+        tgid: raw.tgid,
+        uid: raw.uid,
+        gid: raw.gid,
+        namespace_init: raw.namespace_init != 0,
+        first: raw.first != 0,
+        comm: until_zero(&raw.comm).to_vec(),
+        filename: until_zero(&raw.filename).to_vec(),
+        arguments,
+        arguments_truncated,
+        cwd: working_directory(&raw.cwd),
+    }
+}
+
+fn exited(raw: &record::Exited) -> Exited {
+    Exited {
+        tgid: raw.tgid,
+        first_tid: raw.first_tid,
+        status: Status::from_wait(raw.status),
+        uid: raw.uid,
+        gid: raw.gid,
+        comm: until_zero(&raw.comm).to_vec(),
+        cwd: working_directory(&raw.cwd),
+    }
+}
+
+fn oom_victim(raw: &record::OomVictim) -> OomVictim {
+    let count = (raw.level_count as usize).min(raw.levels.len());
+    OomVictim {
+        tgid: raw.tgid,
+        comm: until_zero(&raw.comm).to_vec(),
+        is_main: raw.is_main != 0,
+        oom_score_adj: raw.oom_score_adj,
+        allocating_tgid: raw.allocating_tgid,
+        allocating_comm: until_zero(&raw.allocating_comm).to_vec(),
+        total_vm_pages: raw.total_vm_pages,
+        anon_pages: raw.anon_pages,
+        file_pages: raw.file_pages,
+        shmem_pages: raw.shmem_pages,
+        page_tables_bytes: raw.page_tables_bytes,
+        already_exiting: raw.already_exiting != 0,
+        levels: raw
+            .levels
+            .iter()
+            .take(count)
+            .map(|level| MemoryLevel {
+                usage_pages: level.usage_pages,
+                limit_pages: level.limit_pages,
+                oom_events: level.oom_events,
+                oom_group: level.oom_group != 0,
+                name: until_zero(&level.name).to_vec(),
+            })
+            .collect(),
+    }
+}
+
+fn working_directory(raw: &record::WorkingDirectory) -> Option<Vec<u8>> {
+    let count = raw.count as usize;
+    if raw.complete == 0 || count > CWD_PARTS {
+        return None;
+    }
+    let mut path = Vec::new();
+    for part in raw.parts.iter().take(count).rev() {
+        path.push(b'/');
+        path.extend_from_slice(until_zero(part));
+    }
+    if path.is_empty() {
+        path.push(b'/');
+    }
+    Some(path)
+}
+
+/// The bytes before the first zero.
+fn until_zero(bytes: &[u8]) -> &[u8] {
+    bytes.split(|byte| *byte == 0).next().unwrap_or_default()
+}
+
+/// Copies a record out of the ring. Only for the types of `agent_common::record`: integers and arrays of them.
+fn plain<T: Copy>(bytes: &[u8], kind: u32) -> Result<T, DecodeError> {
+    let want = size_of::<T>();
+    if bytes.len() < want {
+        return Err(DecodeError::Short { kind, have: bytes.len(), want });
+    }
+    // SAFETY: there are enough bytes, the read is unaligned, and every bit pattern is a valid value of these types.
+    #[expect(unsafe_code, reason = "the records are C structures")]
+    Ok(unsafe { bytes.as_ptr().cast::<T>().read_unaligned() })
+}
+
+const _: () = assert!(PATH_BYTES <= 4096 && CGROUP_PATH_BYTES <= 4096);
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,228 @@
+//! A flight recorder's slots → what happened, oldest first.
+
+use lastwords_agent_common::{
+    limits::{
+        CHILD_EXITS, LOOKING_FAILURES, MAIN_FAULTS, MAIN_SIGNALS, MISSING_FAILURES, NETWORK_FAILURES, OTHER_SIGNALS,
+        TELLING_FAILURES,
+    },
+    record::{ChildExitEntry, FailureEntry, Recorder, SignalEntry},
+    rules::object,
+};
+
+use super::{SocketAddress, Status, socket_address, until_zero};
+
+/// What a recorder held.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Recording {
+    /// Oldest first.
+    pub failures: Vec<Failure>,
+    /// Oldest first.
+    pub signals: Vec<Signal>,
+    /// Oldest first.
+    pub child_exits: Vec<ChildExit>,
+    /// Failures that newer ones of their class replaced.
+    pub failures_overwritten: u64,
+    /// Signals and child exits that newer ones replaced.
+    pub signals_overwritten: u64,
+    /// Entries that two processors wrote at once.
+    pub torn: u64,
+}
+
+/// One failed call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// CLOCK_MONOTONIC.
+    pub time: u64,
+    /// Process.
+    pub tgid: u32,
+    /// Thread.
+    pub tid: u32,
+    /// Real user id.
+    pub uid: u32,
+    /// Real group id.
+    pub gid: u32,
+    /// System call number.
+    pub syscall: u32,
+    /// Positive.
+    pub errno: i32,
+    /// Arguments 0 to 2.
+    pub arguments: [u64; 3],
+    /// The thread's name.
+    pub comm: Vec<u8>,
+    /// What it was about.
+    pub object: Object,
+}
+
+/// What a failed call was about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Object {
+    /// Nothing that is kept, or it could not be read.
+    None,
+    /// A path.
+    Path {
+        /// As passed.
+        path: Vec<u8>,
+        /// Where a relative one starts; AT_FDCWD for the working directory.
+        directory: i32,
+        /// It was longer than what is kept.
+        truncated: bool,
+    },
+    /// An address.
+    Address(SocketAddress),
+}
+
+/// One signal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Signal {
+    /// CLOCK_MONOTONIC.
+    pub time: u64,
+    /// Its number.
+    pub signal: i32,
+    /// si_code.
+    pub code: i32,
+    /// `trace_signal_generate`'s result: 0 delivered.
+    pub result: u32,
+    /// The process that was running.
+    pub sender_tgid: u32,
+    /// Its cgroup v2 id.
+    pub sender_cgroup: u64,
+    /// Its name.
+    pub sender_comm: Vec<u8>,
+    /// Its parent's name.
+    pub sender_parent_comm: Vec<u8>,
+    /// The target process.
+    pub target_tgid: u32,
+    /// The target's name.
+    pub target_comm: Vec<u8>,
+    /// si_addr of a fault.
+    pub address: u64,
+}
+
+/// One abnormal end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChildExit {
+    /// CLOCK_MONOTONIC.
+    pub time: u64,
+    /// Process.
+    pub tgid: u32,
+    /// Its name.
+    pub comm: Vec<u8>,
+    /// How it ended.
+    pub status: Status,
+}
+
+/// Reads a recorder.
+#[must_use]
+pub fn recording(recorder: &Recorder) -> Recording {
+    let mut read = Recording::default();
+    let mut failures = recorder.failures.as_slice();
+    let sizes = [TELLING_FAILURES, MISSING_FAILURES, NETWORK_FAILURES, LOOKING_FAILURES];
+    for (size, head) in sizes.into_iter().zip(recorder.failure_heads) {
+        let (class, rest) = failures.split_at_checked(size).unwrap_or((failures, &[]));
+        failures = rest;
+        read.failures_overwritten += head.saturating_sub(size as u64);
+        for entry in in_use(class, head) {
+            match failure(entry) {
+                Some(failure) => read.failures.push(failure),
+                None => read.torn += 1,
+            }
+        }
+    }
+    let mut signals = recorder.signals.as_slice();
+    for (size, head) in [MAIN_SIGNALS, MAIN_FAULTS, OTHER_SIGNALS].into_iter().zip(recorder.signal_heads) {
+        let (class, rest) = signals.split_at_checked(size).unwrap_or((signals, &[]));
+        signals = rest;
+        read.signals_overwritten += head.saturating_sub(size as u64);
+        for entry in in_use(class, head) {
+            match signal(entry) {
+                Some(signal) => read.signals.push(signal),
+                None => read.torn += 1,
+            }
+        }
+    }
+    read.signals_overwritten += recorder.child_exit_head.saturating_sub(CHILD_EXITS as u64);
+    for entry in in_use(&recorder.child_exits, recorder.child_exit_head) {
+        match child_exit(entry) {
+            Some(child) => read.child_exits.push(child),
+            None => read.torn += 1,
+        }
+    }
+    read.failures.sort_by_key(|failure| failure.time);
+    read.signals.sort_by_key(|signal| signal.time);
+    read.child_exits.sort_by_key(|child| child.time);
+    read
+}
+
+/// The slots that were ever written.
+fn in_use<T>(class: &[T], head: u64) -> impl Iterator<Item = &T> {
+    class.iter().take(usize::try_from(head).unwrap_or(usize::MAX))
+}
+
+fn failure(entry: &FailureEntry) -> Option<Failure> {
+    if entry.begin == 0 || entry.begin != entry.end {
+        return None;
+    }
+    let length = (entry.length as usize).min(entry.data.len());
+    let data = entry.data.get(..length).unwrap_or_default();
+    let path = |directory: i32| {
+        if length == 0 {
+            return Object::None;
+        }
+        let path = until_zero(data).to_vec();
+        // A full array ends in the zero that the kernel put there in place of what followed.
+        let truncated = length == entry.data.len();
+        Object::Path { path, directory, truncated }
+    };
+    let kind = u8::try_from(entry.object).unwrap_or(object::NONE);
+    Some(Failure {
+        time: entry.time,
+        tgid: entry.tgid,
+        tid: entry.tid,
+        uid: entry.uid,
+        gid: entry.gid,
+        syscall: entry.syscall,
+        errno: entry.errno.cast_signed(),
+        arguments: entry.arguments,
+        comm: until_zero(&entry.comm).to_vec(),
+        object: match kind {
+            object::PATH_0 => path(nix::libc::AT_FDCWD),
+            object::PATH_1 => path(low_half(entry.arguments[0])),
+            object::PATH_2 => path(low_half(entry.arguments[1])),
+            object::SOCKET_ADDRESS | object::SOCKET_ADDRESS_4 => {
+                socket_address(data).map_or(Object::None, Object::Address)
+            }
+            _ => Object::None,
+        },
+    })
+}
+
+/// A descriptor is an `int` in a 64-bit register.
+fn low_half(register: u64) -> i32 {
+    let [a, b, c, d, ..] = register.to_le_bytes();
+    i32::from_le_bytes([a, b, c, d])
+}
+
+fn signal(entry: &SignalEntry) -> Option<Signal> {
+    (entry.begin != 0 && entry.begin == entry.end).then(|| Signal {
+        time: entry.time,
+        signal: entry.signal.cast_signed(),
+        code: entry.code,
+        result: entry.result,
+        sender_tgid: entry.sender_tgid,
+        sender_cgroup: entry.sender_cgroup,
+        sender_comm: until_zero(&entry.sender_comm).to_vec(),
+        sender_parent_comm: until_zero(&entry.sender_parent_comm).to_vec(),
+        target_tgid: entry.target_tgid,
+        target_comm: until_zero(&entry.target_comm).to_vec(),
+        address: entry.address,
+    })
+}
+
+fn child_exit(entry: &ChildExitEntry) -> Option<ChildExit> {
+    (entry.begin != 0 && entry.begin == entry.end).then(|| ChildExit {
+        time: entry.time,
+        tgid: entry.tgid,
+        comm: until_zero(&entry.comm).to_vec(),
+        status: Status::from_wait(entry.status),
+    })
+}

@@ -1,0 +1,103 @@
+//! Reads the kernel's ring buffer as records come, and hands on the deaths they make up.
+//!
+//! On a thread of its own that sleeps in poll(2): nothing else the agent does may keep it from reading, and a node where nothing
+//! dies is never woken.
+
+use std::{
+    io,
+    os::fd::AsFd as _,
+    sync::Arc,
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use aya::maps::{MapData, RingBuf};
+use lastwords_agent_common::record::Counter;
+use nix::{
+    errno::Errno,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::eventfd::EventFd,
+};
+use tokio::sync::mpsc;
+
+use crate::{assemble::Death, clock, counters, decode::decode, kernel::CounterMap, tracker::Tracker};
+
+/// The reading thread. Dropping it stops the thread after it has read what stands in the ring.
+pub struct Ingest {
+    stop: Arc<EventFd>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Ingest {
+    /// Starts reading. Deaths go to `deaths`; while that is full the ring buffer takes what comes.
+    ///
+    /// # Errors
+    /// When the system gives no descriptor or thread.
+    pub fn start(
+        mut records: RingBuf<MapData>,
+        kernel: CounterMap,
+        mut tracker: Tracker,
+        deaths: mpsc::Sender<Death>,
+    ) -> io::Result<Self> {
+        let stop = Arc::new(EventFd::new()?);
+        let stopped = Arc::clone(&stop);
+        let thread = std::thread::Builder::new().name("ingest".to_owned()).spawn(move || {
+            loop {
+                let end = wait(&records, &stopped, tracker.due_in(clock::monotonic_now()));
+                // All that is there is taken before anything is handed on: the next container's group may go within milliseconds.
+                let mut completed = drain(&mut records, &mut tracker);
+                completed.extend(tracker.tick(clock::monotonic_now(), kernel.read(Counter::RingFull)));
+                for death in completed {
+                    if deaths.blocking_send(death).is_err() {
+                        return;
+                    }
+                }
+                if end {
+                    return;
+                }
+            }
+        })?;
+        Ok(Self { stop, thread: Some(thread) })
+    }
+}
+
+impl Drop for Ingest {
+    fn drop(&mut self) {
+        // Writing fails only when the counter would overflow, and then it is readable anyway.
+        let _ = self.stop.write(1);
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the thread that reads the kernel's records failed");
+        }
+    }
+}
+
+/// Waits for records, for the end (then true), or for the time that something is due.
+fn wait(records: &RingBuf<MapData>, stop: &EventFd, due: Option<Duration>) -> bool {
+    let timeout = due.map_or(PollTimeout::NONE, |due| PollTimeout::try_from(due).unwrap_or(PollTimeout::MAX));
+    let mut sources =
+        [PollFd::new(records.as_fd(), PollFlags::POLLIN), PollFd::new(stop.as_fd(), PollFlags::POLLIN)];
+    match poll(&mut sources, timeout) {
+        Ok(_) | Err(Errno::EINTR) => sources.iter().skip(1).any(|stop| stop.any().unwrap_or(false)),
+        Err(error) => {
+            tracing::error!("waiting for the kernel's records failed: {error}; no more crashes are recorded");
+            true
+        }
+    }
+}
+
+fn drain(records: &mut RingBuf<MapData>, tracker: &mut Tracker) -> Vec<Death> {
+    let mut deaths = Vec::new();
+    while let Some(bytes) = records.next() {
+        counters::RING_RECORDS.increment();
+        match decode(&bytes) {
+            Ok(record) => deaths.extend(tracker.take(record)),
+            Err(error) => {
+                counters::DECODE_ERRORS.increment();
+                tracing::error!("{error}; the eBPF object and the agent are of different builds");
+            }
+        }
+    }
+    deaths
+}

@@ -1,0 +1,130 @@
+//! Loading: the object, the frozen offsets, the maps, the probes.
+
+use std::path::Path;
+
+use aya::{
+    Btf, Ebpf, EbpfLoader,
+    maps::{Array, HashMap, MapData, PerCpuArray, Queue, RingBuf},
+};
+
+use super::{
+    attach::attach_all,
+    btf::{BtfError, KernelTypes, VMLINUX},
+    maps::{CounterMap, GroupMap, RecorderMap},
+    plain::PlainRule,
+    syscalls,
+    verdict::Verdict,
+};
+
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lastwords.bpf.o"));
+
+/// Why nothing could be loaded at all.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The agent was compiled without the eBPF object.
+    #[error("this agent was built without its eBPF object; build it with `cargo xtask build`")]
+    NoObject,
+    /// Not allowed.
+    #[error(
+        "no permission to load eBPF programs: {0}; run as root, or with the capabilities BPF, PERFMON and SYS_PTRACE (and \
+         kernel.unprivileged_bpf_disabled does not matter then)"
+    )]
+    Permission(String),
+    /// See [`BtfError`].
+    #[error(transparent)]
+    Btf(#[from] BtfError),
+    /// The object or a map was refused.
+    #[error("the kernel refused the eBPF object: {0}")]
+    Refused(String),
+    /// This processor's registers are not known.
+    #[error("this agent knows no system calls of the architecture {0}; x86-64 and arm64 are supported")]
+    Architecture(&'static str),
+}
+
+/// The loaded kernel side. Dropping it detaches everything.
+pub struct Kernel {
+    /// What became of each probe.
+    pub verdicts: Vec<Verdict>,
+    /// The flight recorders.
+    pub recorders: RecorderMap,
+    /// Which group is whose.
+    pub groups: GroupMap,
+    /// Losses in the kernel.
+    pub counters: CounterMap,
+    /// Life-cycle records.
+    pub records: RingBuf<MapData>,
+    _programs: Ebpf,
+}
+
+impl Kernel {
+    /// Loads everything and attaches what this kernel takes.
+    ///
+    /// # Errors
+    /// See [`LoadError`]; a single probe that cannot run is a verdict, not an error.
+    pub fn load() -> Result<Self, LoadError> {
+        if OBJECT.is_empty() {
+            return Err(LoadError::NoObject);
+        }
+        let types = KernelTypes::read(Path::new(VMLINUX))?;
+        let globals = types.globals()?;
+        let registers = syscalls::registers().ok_or(LoadError::Architecture(std::env::consts::ARCH))?;
+        let mut loader = EbpfLoader::new();
+        for (name, value) in globals.iter().chain(registers) {
+            loader.override_global(name, value, true);
+        }
+        let mut ebpf = loader.load(OBJECT).map_err(|error| refused(&error))?;
+        let btf = Btf::from_sys_fs()
+            .map_err(|error| BtfError::Unreadable { path: VMLINUX.to_owned(), reason: error.to_string() })?;
+        // Its descriptor has to stay open until the programs that use it are loaded.
+        let rules = fill_rules(&mut ebpf)?;
+        let recorders = RecorderMap::new(
+            Array::try_from(take(&mut ebpf, "RECORDERS")?).map_err(|error| refused(&error))?,
+            Queue::try_from(take(&mut ebpf, "FREE_RECORDERS")?).map_err(|error| refused(&error))?,
+        )
+        .map_err(|error| refused(&error))?;
+        let groups =
+            GroupMap::new(HashMap::try_from(take(&mut ebpf, "GROUPS")?).map_err(|error| refused(&error))?);
+        let counters = CounterMap::new(
+            PerCpuArray::try_from(take(&mut ebpf, "COUNTERS")?).map_err(|error| refused(&error))?,
+        );
+        let records = RingBuf::try_from(take(&mut ebpf, "RECORDS")?).map_err(|error| refused(&error))?;
+        let verdicts = attach_all(&mut ebpf, &btf, &types);
+        drop(rules);
+        Ok(Self { verdicts, recorders, groups, counters, records, _programs: ebpf })
+    }
+
+    /// The probes without which no crash can be recorded, and which do not run.
+    pub fn missing(&self) -> impl Iterator<Item = &Verdict> {
+        self.verdicts.iter().filter(|verdict| verdict.required && !verdict.is_active())
+    }
+}
+
+fn fill_rules(ebpf: &mut Ebpf) -> Result<Array<MapData, PlainRule>, LoadError> {
+    let mut rules: Array<MapData, PlainRule> =
+        Array::try_from(take(ebpf, "SYSCALLS")?).map_err(|error| refused(&error))?;
+    for (number, rule) in (0u32..).zip(syscalls::rules()) {
+        rules.set(number, PlainRule(rule), 0).map_err(|error| refused(&error))?;
+    }
+    Ok(rules)
+}
+
+fn take(ebpf: &mut Ebpf, name: &str) -> Result<aya::maps::Map, LoadError> {
+    ebpf.take_map(name).ok_or_else(|| LoadError::Refused(format!("it has no map {name}")))
+}
+
+/// Tells a missing permission from other refusals, by the first system error in the chain.
+fn refused(error: &(dyn std::error::Error + 'static)) -> LoadError {
+    let mut chain: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    let mut text = error.to_string();
+    while let Some(link) = chain {
+        if let Some(io) = link.downcast_ref::<std::io::Error>() {
+            text = format!("{text}: {io}");
+            if io.kind() == std::io::ErrorKind::PermissionDenied {
+                return LoadError::Permission(text);
+            }
+            break;
+        }
+        chain = link.source();
+    }
+    LoadError::Refused(text)
+}

@@ -1,0 +1,120 @@
+//! The maps that the agent reads and writes: recorders, groups and counters.
+
+use std::collections::HashMap as StdHashMap;
+
+use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray, Queue};
+use lastwords_agent_common::{
+    limits::RECORDERS,
+    record::{COUNTERS, Counter, Group, NO_RECORDER, Recorder},
+};
+
+use super::plain::{PlainGroup, PlainRecorder, empty_recorder};
+
+/// The flight recorders and their free slots.
+pub struct RecorderMap {
+    recorders: Array<MapData, PlainRecorder>,
+    free: Queue<MapData, u32>,
+}
+
+impl RecorderMap {
+    pub(super) fn new(
+        recorders: Array<MapData, PlainRecorder>,
+        mut free: Queue<MapData, u32>,
+    ) -> Result<Self, MapError> {
+        for slot in 0..RECORDERS {
+            free.push(slot, 0)?;
+        }
+        Ok(Self { recorders, free })
+    }
+
+    /// What the recorder in `slot` holds for the container `cgroup_id`; None without a recorder, or when the slot is another's.
+    #[must_use]
+    pub fn read(&self, slot: u32, cgroup_id: u64) -> Option<Box<Recorder>> {
+        if slot == NO_RECORDER {
+            return None;
+        }
+        let recorder = Box::new(self.recorders.get(&slot, 0).ok()?.0);
+        (recorder.cgroup_id == cgroup_id).then_some(recorder)
+    }
+
+    /// Empties a slot and gives it back.
+    ///
+    /// # Errors
+    /// When the kernel refuses; the slot is then lost until the agent starts again.
+    pub fn release(&mut self, slot: u32) -> Result<(), MapError> {
+        if slot == NO_RECORDER {
+            return Ok(());
+        }
+        self.recorders.set(slot, empty_recorder(), 0)?;
+        self.free.push(slot, 0)
+    }
+
+    /// Takes a slot for a container that was there before the agent.
+    #[must_use]
+    pub fn take(&mut self, cgroup_id: u64) -> u32 {
+        let Ok(slot) = self.free.pop(0) else { return NO_RECORDER };
+        let mut recorder = empty_recorder();
+        recorder.0.cgroup_id = cgroup_id;
+        match self.recorders.set(slot, recorder, 0) {
+            Ok(()) => slot,
+            Err(_) => NO_RECORDER,
+        }
+    }
+}
+
+/// Which control group belongs to which container.
+pub struct GroupMap(HashMap<MapData, u64, PlainGroup>);
+
+impl GroupMap {
+    pub(super) fn new(groups: HashMap<MapData, u64, PlainGroup>) -> Self {
+        Self(groups)
+    }
+
+    /// Whether the group is known.
+    #[must_use]
+    pub fn contains(&self, cgroup_id: u64) -> bool {
+        self.0.get(&cgroup_id, 0).is_ok()
+    }
+
+    /// Remembers a group.
+    ///
+    /// # Errors
+    /// When the map is full.
+    pub fn insert(&mut self, cgroup_id: u64, group: Group) -> Result<(), MapError> {
+        self.0.insert(cgroup_id, PlainGroup(group), 0)
+    }
+
+    /// Forgets a group.
+    pub fn remove(&mut self, cgroup_id: u64) {
+        // It may be gone already: the kernel side forgets a group when it is removed.
+        let _ = self.0.remove(&cgroup_id);
+    }
+}
+
+/// The kernel side's counters.
+pub struct CounterMap(PerCpuArray<MapData, u64>);
+
+impl CounterMap {
+    pub(super) fn new(counters: PerCpuArray<MapData, u64>) -> Self {
+        Self(counters)
+    }
+
+    /// One counter, summed over all processors.
+    #[must_use]
+    pub fn read(&self, counter: Counter) -> u64 {
+        self.0.get(&(counter as u32), 0).map_or(0, |values| values.iter().sum())
+    }
+
+    /// All of them, by name.
+    #[must_use]
+    pub fn all(&self) -> StdHashMap<&'static str, u64> {
+        const ALL: [(Counter, &str); COUNTERS as usize] = [
+            (Counter::RingFull, "ring_full"),
+            (Counter::RecordersExhausted, "recorders_exhausted"),
+            (Counter::GroupsExhausted, "groups_exhausted"),
+            (Counter::FailuresRecorded, "failures_recorded"),
+            (Counter::UnreadableStrings, "unreadable_strings"),
+        ];
+        ALL.into_iter().map(|(counter, name)| (name, self.read(counter))).collect()
+    }
+}

@@ -1,0 +1,13 @@
+//! Everything between the agent and the kernel: finding the fields, loading and attaching the probes with a verdict for each, and
+//! reading the flight recorders. With `ingest.rs` the only place that knows aya.
+
+mod attach;
+pub mod btf;
+mod load;
+mod maps;
+mod plain;
+pub mod syscalls;
+pub mod verdict;
+
+pub use load::{Kernel, LoadError};
+pub use maps::{CounterMap, GroupMap, RecorderMap};

@@ -1,0 +1,39 @@
+//! Types that may be read from and written to kernel maps as plain bytes.
+
+use lastwords_agent_common::{
+    record::{Group, Recorder},
+    rules::SyscallRule,
+};
+
+/// [`Recorder`] as a map's value.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub(super) struct PlainRecorder(pub Recorder);
+
+/// [`Group`] as a map's value.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub(super) struct PlainGroup(pub Group);
+
+/// [`SyscallRule`] as a map's value.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub(super) struct PlainRule(pub SyscallRule);
+
+// SAFETY: integers and arrays of them without padding (sizes asserted in agent-common); every bit pattern is valid.
+#[expect(unsafe_code, reason = "aya asks for this promise")]
+unsafe impl aya::Pod for PlainRecorder {}
+// SAFETY: as above.
+#[expect(unsafe_code, reason = "aya asks for this promise")]
+unsafe impl aya::Pod for PlainGroup {}
+// SAFETY: as above.
+#[expect(unsafe_code, reason = "aya asks for this promise")]
+unsafe impl aya::Pod for PlainRule {}
+
+/// A recorder with nothing in it.
+#[must_use]
+pub(super) fn empty_recorder() -> PlainRecorder {
+    // SAFETY: as above, all zeroes are valid.
+    #[expect(unsafe_code, reason = "16 KiB of nested arrays have no Default")]
+    PlainRecorder(unsafe { std::mem::zeroed() })
+}

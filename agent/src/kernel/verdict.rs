@@ -1,0 +1,74 @@
+//! What became of each probe. A probe that cannot run is a verdict, not the end of the agent.
+
+use std::fmt;
+
+/// One probe and what became of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdict {
+    /// What it watches, for example `exit`.
+    pub probe: &'static str,
+    /// The kernel's name of the hook.
+    pub hook: &'static str,
+    /// What is lost without it.
+    pub without: &'static str,
+    /// Without it no crash can be recorded at all.
+    pub required: bool,
+    /// How it runs, if it does.
+    pub state: State,
+}
+
+/// How a probe runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum State {
+    /// It is attached.
+    Active {
+        /// Which way in.
+        way_in: WayIn,
+        /// Why the ways before it were not taken.
+        refused: Vec<String>,
+        /// Instructions of the program after the verifier rewrote it; 0 when the kernel does not say.
+        instructions: u32,
+    },
+    /// This kernel has no such hook, or another form of it.
+    Unsupported(String),
+    /// Every way in was refused.
+    Broken(String),
+}
+
+/// A way to run a program at a hook.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WayIn {
+    /// A BTF-typed raw tracepoint (Linux 5.5).
+    TypedTracepoint,
+    /// A raw tracepoint (Linux 4.17).
+    RawTracepoint,
+}
+
+impl fmt::Display for WayIn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::TypedTracepoint => "tp_btf",
+            Self::RawTracepoint => "raw_tracepoint",
+        })
+    }
+}
+
+impl Verdict {
+    /// Whether the probe runs.
+    #[must_use]
+    pub fn is_active(&self) -> bool {
+        matches!(self.state, State::Active { .. })
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({}): ", self.probe, self.hook)?;
+        match &self.state {
+            State::Active { way_in, refused, .. } if refused.is_empty() => write!(f, "active, {way_in}"),
+            State::Active { way_in, refused, .. } => write!(f, "active, {way_in} ({})", refused.join("; ")),
+            State::Unsupported(reason) => write!(f, "unsupported, {reason}; without it: {}", self.without),
+            State::Broken(reason) => write!(f, "broken, {reason}; without it: {}", self.without),
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! Looks at processes and files while they are there: a process when its program is executed, a file when a call on it was refused.
+//!
+//! On a thread of its own, because a file system can block for ever (a dead NFS server) and the kernel's records must be read all
+//! the same. A crash report waits for it no longer than [`PATIENCE`] and then goes without the facts.
+
+use std::{
+    collections::HashMap,
+    io,
+    os::unix::ffi::OsStrExt as _,
+    path::{Path, PathBuf},
+    sync::mpsc::{Receiver, SyncSender, sync_channel},
+    time::Duration,
+};
+
+use lastwords_diagnosis::evidence::FileFacts;
+
+use crate::{
+    counters,
+    enrich::procfs::{HostProc, ProcessFacts},
+};
+
+/// Looks that may wait. 500 containers that start at once need one each, and up to eight refusals each come later; more are dropped
+/// and counted.
+const QUEUE: usize = 4096;
+/// How long a report waits for looks that are under way.
+pub const PATIENCE: Duration = Duration::from_millis(500);
+
+/// Files that were looked at, by the path that the program passed.
+pub type Files = Vec<(Vec<u8>, FileFacts)>;
+
+enum Job {
+    Executed { cgroup_id: u64, pid: u32 },
+    Refused { cgroup_id: u64, pid: u32, passed: Vec<u8>, path: PathBuf },
+    Ended { cgroup_id: u64, reply: tokio::sync::oneshot::Sender<Files> },
+}
+
+/// The thread that looks. It ends when this is dropped.
+#[derive(Clone)]
+pub struct Looker(SyncSender<Job>);
+
+impl Looker {
+    /// Starts it.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub fn start(processes: HostProc) -> io::Result<Self> {
+        let (sender, jobs) = sync_channel(QUEUE);
+        std::thread::Builder::new().name("look".to_owned()).spawn(move || run(&processes, &jobs))?;
+        Ok(Self(sender))
+    }
+
+    /// A container's main process executed a program.
+    pub fn executed(&self, cgroup_id: u64, pid: u32) {
+        self.send(Job::Executed { cgroup_id, pid });
+    }
+
+    /// A call on a path was refused. `path` is the absolute one, `passed` what the program passed.
+    pub fn refused(&self, cgroup_id: u64, pid: u32, passed: Vec<u8>, path: &[u8]) {
+        let path = Path::new(std::ffi::OsStr::from_bytes(path)).to_owned();
+        self.send(Job::Refused { cgroup_id, pid, passed, path });
+    }
+
+    /// What was seen for a container that has ended; forgets it.
+    pub async fn ended(&self, cgroup_id: u64) -> Files {
+        let (reply, files) = tokio::sync::oneshot::channel();
+        self.send(Job::Ended { cgroup_id, reply });
+        match tokio::time::timeout(PATIENCE, files).await {
+            Ok(Ok(files)) => files,
+            Ok(Err(_)) | Err(_) => {
+                counters::LOOKS_LATE.increment();
+                Files::new()
+            }
+        }
+    }
+
+    fn send(&self, job: Job) {
+        if self.0.try_send(job).is_err() {
+            counters::LOOKS_DROPPED.increment();
+        }
+    }
+}
+
+/// What is known of one container.
+#[derive(Default)]
+struct Seen {
+    process: ProcessFacts,
+    files: Files,
+}
+
+fn run(processes: &HostProc, jobs: &Receiver<Job>) {
+    let mut containers: HashMap<u64, Seen> = HashMap::new();
+    while let Ok(job) = jobs.recv() {
+        match job {
+            Job::Executed { cgroup_id, pid } => {
+                if let Some(process) = processes.facts(pid) {
+                    containers.entry(cgroup_id).or_default().process = process;
+                }
+            }
+            Job::Refused { cgroup_id, pid, passed, path } => {
+                let seen = containers.entry(cgroup_id).or_default();
+                if let Some(facts) = look_at(processes, &seen.process, pid, &path) {
+                    seen.files.push((passed, facts));
+                }
+            }
+            Job::Ended { cgroup_id, reply } => {
+                let files = containers.remove(&cgroup_id).map(|seen| seen.files).unwrap_or_default();
+                // The one who asked may have lost patience.
+                let _ = reply.send(files);
+            }
+        }
+    }
+}
+
+/// Through the caller's own root while it lives, else through the root that the main process had.
+fn look_at(processes: &HostProc, main: &ProcessFacts, pid: u32, path: &Path) -> Option<FileFacts> {
+    let alive = processes.facts(pid).filter(|facts| facts.root.is_some() && facts.identity.is_some());
+    let by = alive.as_ref().unwrap_or(main);
+    by.root.as_ref()?.facts(path, by.identity.as_ref(), &by.mounts)
+}

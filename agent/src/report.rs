@@ -1,0 +1,123 @@
+//! A death → a crash report in the spool: assembled, completed with what the node's files still tell, stored.
+
+use std::{sync::Arc, time::Duration};
+
+use lastwords_diagnosis::evidence::{Evidence, UnixNanos};
+use lastwords_proto::convert;
+use tokio::{
+    sync::mpsc,
+    time::sleep,
+};
+
+use crate::{
+    assemble::{Death, End, Node, assemble},
+    clock::{self, ClockOffsets},
+    config::Config,
+    enrich::log_tail::{LogFindings, LogQuery, LogReader},
+    look::Looker,
+    page_bytes,
+    spool::Spool,
+};
+
+/// From a death to the reading of its log: the runtime still has to copy the last lines from its pipe to the file. A shim under load
+/// took up to 100 ms.
+const LOG_DELAY: Duration = Duration::from_millis(250);
+/// When it could not be told which log is the container's, the kubelet's link to it settles that a moment later.
+const AMBIGUOUS_DELAY: Duration = Duration::from_millis(500);
+
+/// What makes reports.
+pub struct Reporter {
+    config: Config,
+    logs: LogReader,
+    looker: Looker,
+    spool: Arc<Spool>,
+}
+
+impl Reporter {
+    /// Of this node.
+    #[must_use]
+    pub fn new(config: Config, looker: Looker, spool: Arc<Spool>) -> Self {
+        let logs = LogReader::new(&config.pod_logs_directory, &config.log_tail, &config.redactor);
+        Self { config, logs, looker, spool }
+    }
+
+    /// Reports every death until there are no more: the sender is gone.
+    pub async fn run(self, mut deaths: mpsc::Receiver<Death>) {
+        while let Some(death) = deaths.recv().await {
+            self.report(death).await;
+        }
+    }
+
+    async fn report(&self, mut death: Death) {
+        let age = Duration::from_nanos(clock::monotonic_now().saturating_sub(death.time));
+        sleep(LOG_DELAY.saturating_sub(age)).await;
+        if death.end != End::Survived {
+            death.files = self.looker.ended(death.cgroup_id).await;
+        }
+        let mut evidence = assemble(&death, &self.node());
+        let mut findings = self.read_log(&death, &evidence).await;
+        if findings.ambiguous {
+            sleep(AMBIGUOUS_DELAY).await;
+            findings = self.read_log(&death, &evidence).await;
+        }
+        add(&mut evidence, findings);
+        let crash = convert::evidence_to_crash(&evidence);
+        let spool = Arc::clone(&self.spool);
+        let appended = tokio::task::spawn_blocking(move || spool.append(crash)).await;
+        match appended {
+            Ok(Some(sequence)) => tracing::info!(
+                "container {} ended ({}), report {sequence}",
+                short(&evidence.container.id),
+                ending(&evidence)
+            ),
+            // Counted and said by the spool.
+            Ok(None) => {}
+            Err(error) => tracing::error!("a crash report was lost: {error}"),
+        }
+    }
+
+    fn node(&self) -> Node<'_> {
+        Node {
+            name: &self.config.node_name,
+            page_bytes: page_bytes(),
+            redactor: &self.config.redactor,
+            clock: ClockOffsets::measure(),
+            agent_pid: std::process::id(),
+        }
+    }
+
+    async fn read_log(&self, death: &Death, evidence: &Evidence) -> LogFindings {
+        let logs = self.logs.clone();
+        let container = death.container.clone();
+        let started_at = evidence.process.as_ref().map(|process| process.started_at);
+        let started_at = started_at.filter(|time| *time != UnixNanos(0) && !death.adopted);
+        let died_at = evidence.observed_at;
+        let read = move || {
+            logs.read(&LogQuery { container: &container, container_name: None, started_at, died_at })
+        };
+        tokio::task::spawn_blocking(read).await.unwrap_or_default()
+    }
+}
+
+fn add(evidence: &mut Evidence, findings: LogFindings) {
+    evidence.container.namespace = findings.namespace;
+    evidence.container.pod_name = findings.pod_name;
+    evidence.container.name = findings.container_name;
+    evidence.container.restart_count = findings.restart_count.unwrap_or(0);
+    evidence.log_tail = findings.tail;
+    evidence.losses.unreadable.extend(findings.unreadable);
+}
+
+/// As much of an id as people use.
+fn short(id: &str) -> &str {
+    id.get(..12).unwrap_or(id)
+}
+
+fn ending(evidence: &Evidence) -> String {
+    match &evidence.exit {
+        Some(exit) if exit.signal != 0 => format!("signal {}", exit.signal),
+        Some(exit) => format!("exit code {}", exit.code),
+        None if evidence.container_survived => "survived an OOM kill".to_owned(),
+        None => "it never ran".to_owned(),
+    }
+}

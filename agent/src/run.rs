@@ -1,0 +1,133 @@
+//! `lastwords-agent run`: the DaemonSet's process, from its configuration to its last report.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use lastwords_proto::v1::AgentHello;
+use tokio::{
+    runtime::Builder,
+    signal::unix::{SignalKind, signal},
+    sync::{mpsc, watch},
+};
+
+use crate::{
+    check::kernel_release,
+    config::Config,
+    counters,
+    enrich::{cgroup::ControlGroups, procfs::HostProc},
+    ingest::Ingest,
+    kernel::Kernel,
+    look::Looker,
+    program::{ExitCode, complain},
+    report::Reporter,
+    ship::{self, ShipSettings},
+    spool::Spool,
+    telemetry,
+    tracker::Tracker,
+};
+
+/// Deaths between the kernel's ring buffer and the reporter. Each holds at most 50 KiB; while it is full the ring buffer, which has
+/// room for some 3 000 more, takes what comes.
+const DEATHS: usize = 256;
+/// How long the last deaths may take to become reports once the agent is told to stop. With the time to deliver them this stays
+/// below five seconds, a sixth of a pod's default grace period.
+const LAST_REPORTS: Duration = Duration::from_millis(1500);
+
+/// Runs until SIGTERM or SIGINT.
+#[must_use]
+pub fn run(file: Option<&Path>) -> ExitCode {
+    let config = match Config::load(file) {
+        Ok(config) => config,
+        Err(error) => return fail(ExitCode::WrongConfiguration, error),
+    };
+    telemetry::start(config.log_level);
+    let control_groups = match ControlGroups::open(&config.cgroup_root) {
+        Ok(groups) => groups,
+        Err(error) => return fail(ExitCode::NotPossibleHere, error),
+    };
+    if let Err(error) = control_groups.require_version_2() {
+        return fail(ExitCode::NotPossibleHere, error);
+    }
+    let spool = match Spool::open(&config.spool_directory, config.spool_max_bytes) {
+        Ok(spool) => Arc::new(spool),
+        Err(error) => return fail(ExitCode::Failed, error),
+    };
+    let kernel = match Kernel::load() {
+        Ok(kernel) => kernel,
+        Err(error) => return fail(ExitCode::NotPossibleHere, error),
+    };
+    if let Some(missing) = kernel.missing().next() {
+        return fail(ExitCode::NotPossibleHere, format!("crashes cannot be recorded here: probe {missing}"));
+    }
+    // One thread is enough for what waits most of the time, and costs a node the least.
+    let runtime = match Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(ExitCode::Failed, format!("cannot start: {error}")),
+    };
+    match runtime.block_on(serve(config, control_groups, spool, kernel)) {
+        Ok(()) => ExitCode::Done,
+        Err(error) => fail(ExitCode::Failed, error),
+    }
+}
+
+async fn serve(
+    config: Config,
+    control_groups: ControlGroups,
+    spool: Arc<Spool>,
+    kernel: Kernel,
+) -> Result<(), String> {
+    for verdict in &kernel.verdicts {
+        tracing::info!("probe {verdict}");
+    }
+    let hello = AgentHello {
+        node: config.node_name.clone(),
+        agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+        kernel_release: kernel_release(),
+        probes: kernel.verdicts.iter().map(ToString::to_string).collect(),
+    };
+    let processes = HostProc::new(&config.host_proc);
+    let looker = Looker::start(processes.clone()).map_err(|error| format!("cannot start a thread: {error}"))?;
+    let mut tracker = Tracker::new(kernel.recorders, kernel.groups, looker.clone());
+    tracker.adopt(&control_groups, &processes);
+    tracing::info!("watching {} containers that were here before", tracker.watched());
+
+    let (sender, deaths) = mpsc::channel(DEATHS);
+    let ingest = Ingest::start(kernel.records, kernel.counters, tracker, sender)
+        .map_err(|error| format!("cannot read the kernel's records: {error}"))?;
+    let (stop, stopped) = watch::channel(false);
+    let shipping = tokio::spawn(ship::ship(Arc::clone(&spool), ShipSettings::new(&config.aggregator), hello, stopped));
+    let reporting = tokio::spawn(Reporter::new(config, looker, spool).run(deaths));
+
+    told_to_stop().await.map_err(|error| format!("cannot wait for signals: {error}"))?;
+    tracing::info!("told to stop");
+    // First what is still in the kernel, then what is made of it, then its delivery. Stopping waits for the thread's end, which
+    // in turn may wait for the reporter: hence not here.
+    let ingest = tokio::task::spawn_blocking(move || drop(ingest));
+    let last = tokio::time::timeout(LAST_REPORTS, async {
+        let _ = ingest.await;
+        reporting.await
+    });
+    if last.await.is_err() {
+        tracing::warn!("some deaths were not reported before the end");
+    }
+    // The receiver ends with its task.
+    let _ = stop.send(true);
+    let _ = shipping.await;
+    let losses = counters::summary();
+    tracing::info!("stopped; {}", if losses.is_empty() { "nothing happened" } else { &losses });
+    Ok(())
+}
+
+async fn told_to_stop() -> std::io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}
+
+fn fail(code: ExitCode, sentence: impl std::fmt::Display) -> ExitCode {
+    complain(sentence);
+    code
+}

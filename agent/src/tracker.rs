@@ -1,0 +1,233 @@
+//! The containers of this node, from the making of their group to its removal: puts the kernel's records together into deaths.
+
+mod adopt;
+
+use std::collections::HashMap;
+
+use crate::{
+    assemble::{Death, End},
+    container::ContainerRef,
+    counters,
+    decode::{Event, Executed, Exited, OomVictim, Record, Recording, Refused, recording},
+    kernel::{GroupMap, RecorderMap},
+    look::Looker,
+};
+
+/// Programs of a main process that are kept; an entrypoint that executes itself for ever must not grow without bound.
+const MAX_EXECS: usize = 16;
+/// OOM kills of one container that are kept.
+const MAX_OOM_KILLS: usize = 32;
+/// After an OOM kill of another process the main one usually ends within milliseconds; if it still lives after this time the kill
+/// is reported by itself.
+const SURVIVED_AFTER: u64 = 2_000_000_000;
+
+/// One container.
+struct Tracked {
+    container: ContainerRef,
+    recorder: u32,
+    adopted: bool,
+    execs: Vec<(u64, Executed)>,
+    oom: Vec<(u64, OomVictim)>,
+    /// When the kill that the container may survive is reported.
+    survived_at: Option<u64>,
+    ended: bool,
+}
+
+/// All of them.
+pub struct Tracker {
+    containers: HashMap<u64, Tracked>,
+    recorders: RecorderMap,
+    groups: GroupMap,
+    looker: Looker,
+    /// The kernel's count of dropped records, and what of it was told.
+    ring_records_dropped: u64,
+    told_dropped: u64,
+}
+
+impl Tracker {
+    /// Knows no container yet.
+    #[must_use]
+    pub fn new(recorders: RecorderMap, groups: GroupMap, looker: Looker) -> Self {
+        Self { containers: HashMap::new(), recorders, groups, looker, ring_records_dropped: 0, told_dropped: 0 }
+    }
+
+    /// How many containers are being watched.
+    #[must_use]
+    pub fn watched(&self) -> usize {
+        self.containers.len()
+    }
+
+    /// Takes one record; gives the death that it completes.
+    pub fn take(&mut self, record: Record) -> Option<Death> {
+        let Record { time, cgroup_id, recorder, event } = record;
+        match event {
+            Event::Made { path } => {
+                self.made(cgroup_id, recorder, &path);
+                None
+            }
+            Event::Gone => self.gone(cgroup_id, time),
+            Event::Executed(executed) => {
+                self.executed(cgroup_id, time, executed);
+                None
+            }
+            Event::Exited(exited) => self.exited(cgroup_id, time, exited),
+            Event::OomVictim(victim) => {
+                self.oom_victim(cgroup_id, time, victim);
+                None
+            }
+            Event::Refused(refused) => {
+                self.refused(cgroup_id, refused);
+                None
+            }
+        }
+    }
+
+    /// How long until [`Tracker::tick`] has something to do; None when nothing is waiting.
+    #[must_use]
+    pub fn due_in(&self, now: u64) -> Option<std::time::Duration> {
+        let next = self.containers.values().filter_map(|tracked| tracked.survived_at).min()?;
+        Some(std::time::Duration::from_nanos(next.saturating_sub(now)))
+    }
+
+    /// Reports OOM kills that their containers survived. `dropped` is the kernel's count of records lost on the node so far.
+    pub fn tick(&mut self, now: u64, dropped: u64) -> Vec<Death> {
+        counters::RING_RECORDS_DROPPED.add(dropped.saturating_sub(self.ring_records_dropped));
+        self.ring_records_dropped = self.ring_records_dropped.max(dropped);
+        let due = |tracked: &Tracked| tracked.survived_at.is_some_and(|at| at <= now);
+        let due: Vec<u64> = self.containers.iter().filter(|(_, it)| due(it)).map(|(id, _)| *id).collect();
+        due.into_iter()
+            .filter_map(|cgroup_id| {
+                let at = self.containers.get_mut(&cgroup_id)?.survived_at.take()?;
+                self.death(cgroup_id, at, End::Survived)
+            })
+            .collect()
+    }
+
+    fn made(&mut self, cgroup_id: u64, recorder: u32, path: &str) {
+        let Some(container) = ContainerRef::from_cgroup_path(path).filter(|container| container.cgroup_path == path)
+        else {
+            self.stop_watching(cgroup_id, recorder);
+            return;
+        };
+        self.containers.insert(cgroup_id, Tracked::new(container, recorder, false));
+    }
+
+    fn executed(&mut self, cgroup_id: u64, time: u64, executed: Executed) {
+        let Some(tracked) = self.containers.get_mut(&cgroup_id) else { return };
+        if executed.first && is_sandbox(&executed) {
+            if let Some(tracked) = self.containers.remove(&cgroup_id) {
+                self.stop_watching(cgroup_id, tracked.recorder);
+            }
+            return;
+        }
+        self.looker.executed(cgroup_id, executed.tgid);
+        if tracked.execs.len() == MAX_EXECS {
+            // The first tells what was started and the last what ran: those in the middle can go.
+            tracked.execs.remove(1);
+            counters::EXECS_DROPPED.increment();
+        }
+        tracked.execs.push((time, executed));
+    }
+
+    fn refused(&mut self, cgroup_id: u64, refused: Refused) {
+        let Some(tracked) = self.containers.get(&cgroup_id) else { return };
+        let Refused { tgid, directory, path } = refused;
+        if path.starts_with(b"/") {
+            let absolute = path.clone();
+            self.looker.refused(cgroup_id, tgid, path, &absolute);
+        } else if directory == i64::from(nix::libc::AT_FDCWD)
+            && let Some(cwd) = tracked.execs.last().and_then(|(_, executed)| executed.cwd.as_deref())
+        {
+            let absolute = [cwd, b"/", &path].concat();
+            self.looker.refused(cgroup_id, tgid, path, &absolute);
+        }
+    }
+
+    fn oom_victim(&mut self, cgroup_id: u64, time: u64, victim: OomVictim) {
+        let Some(tracked) = self.containers.get_mut(&cgroup_id) else { return };
+        if tracked.ended {
+            return;
+        }
+        if !victim.is_main && !victim.already_exiting {
+            tracked.survived_at.get_or_insert(time + SURVIVED_AFTER);
+        }
+        if tracked.oom.len() == MAX_OOM_KILLS {
+            tracked.oom.remove(0);
+            counters::OOM_KILLS_DROPPED.increment();
+        }
+        tracked.oom.push((time, victim));
+    }
+
+    fn exited(&mut self, cgroup_id: u64, time: u64, exited: Exited) -> Option<Death> {
+        let tracked = self.containers.get_mut(&cgroup_id)?;
+        if tracked.ended {
+            // Two last threads can both see themselves as the last (agent-ebpf, probe/exit.rs).
+            return None;
+        }
+        tracked.ended = true;
+        tracked.survived_at = None;
+        self.death(cgroup_id, time, End::Exited(exited))
+    }
+
+    fn gone(&mut self, cgroup_id: u64, time: u64) -> Option<Death> {
+        let tracked = self.containers.get(&cgroup_id)?;
+        let death = if tracked.ended || !tracked.execs.is_empty() {
+            None
+        } else {
+            // A set-up that ended well ran no program because nobody wanted it to.
+            self.death(cgroup_id, time, End::NeverRan)
+                .filter(|death| death.recording.as_ref().is_some_and(|recording| !recording.child_exits.is_empty()))
+        };
+        if let Some(tracked) = self.containers.remove(&cgroup_id) {
+            self.stop_watching(cgroup_id, tracked.recorder);
+        }
+        death
+    }
+
+    fn death(&mut self, cgroup_id: u64, time: u64, end: End) -> Option<Death> {
+        let tracked = self.containers.get(&cgroup_id)?;
+        let recording: Option<Recording> =
+            self.recorders.read(tracked.recorder, cgroup_id).map(|recorder| recording(&recorder));
+        let ring_records_dropped = self.ring_records_dropped - self.told_dropped;
+        self.told_dropped = self.ring_records_dropped;
+        Some(Death {
+            container: tracked.container.clone(),
+            cgroup_id,
+            adopted: tracked.adopted,
+            execs: tracked.execs.clone(),
+            end,
+            time,
+            oom: tracked.oom.clone(),
+            recording,
+            files: Vec::new(),
+            ring_records_dropped,
+        })
+    }
+
+    fn stop_watching(&mut self, cgroup_id: u64, recorder: u32) {
+        self.groups.remove(cgroup_id);
+        if let Err(error) = self.recorders.release(recorder) {
+            counters::RECORDERS_LOST.increment();
+            tracing::warn!("the recorder in slot {recorder} could not be given back: {error}");
+        }
+    }
+}
+
+impl Tracked {
+    fn new(container: ContainerRef, recorder: u32, adopted: bool) -> Self {
+        Self {
+            container,
+            recorder,
+            adopted,
+            execs: Vec::new(),
+            oom: Vec::new(),
+            survived_at: None,
+            ended: false,
+        }
+    }
+}
+
+/// Whether this is a pod's sandbox: every runtime's holds its namespaces with a program called pause.
+fn is_sandbox(executed: &Executed) -> bool {
+    executed.comm == b"pause" && executed.arguments.first().is_some_and(|name| name.ends_with(b"pause"))
+}

@@ -1,0 +1,79 @@
+//! Containers that ran before the agent did. What they did until now was not seen, and their crashes say so.
+
+use lastwords_agent_common::{limits::ARGUMENT_BYTES, record::Group};
+
+use super::{Tracked, Tracker};
+use crate::{
+    container::ContainerRef,
+    decode::Executed,
+    enrich::{cgroup::ControlGroups, procfs::HostProc},
+};
+
+impl Tracker {
+    /// Takes the containers that have a group already. One that is made at this very moment is the kernel side's: it is known
+    /// there, and its records stand in the ring.
+    pub fn adopt(&mut self, control_groups: &ControlGroups, processes: &HostProc) {
+        for (cgroup_id, container) in control_groups.containers() {
+            if self.groups.contains(cgroup_id) {
+                continue;
+            }
+            let Some((main, executed)) = main_process(control_groups, processes, &container) else { continue };
+            if super::is_sandbox(&executed) {
+                continue;
+            }
+            let recorder = self.recorders.take(cgroup_id);
+            let group = Group { container: cgroup_id, recorder, main_tgid: main, ..Group::default() };
+            if let Err(error) = self.groups.insert(cgroup_id, group) {
+                tracing::warn!("the container {} cannot be watched: {error}", container.id);
+                continue;
+            }
+            let started = executed_at(processes, main);
+            let mut tracked = Tracked::new(container, recorder, true);
+            tracked.execs.push((started, executed));
+            self.containers.insert(cgroup_id, tracked);
+            self.looker.executed(cgroup_id, main);
+        }
+    }
+}
+
+/// PID 1 of the container, or the process that began first where it shares the pod's PID namespace.
+fn main_process(
+    control_groups: &ControlGroups,
+    processes: &HostProc,
+    container: &ContainerRef,
+) -> Option<(u32, Executed)> {
+    let members = control_groups.members(&container.cgroup_path);
+    let known = members.into_iter().filter_map(|pid| Some((pid, processes.facts(pid)?)));
+    let rank = |pid: Option<u32>, started: Option<u64>| (pid != Some(1), started.unwrap_or(u64::MAX));
+    let (pid, facts) = known.min_by_key(|(_, facts)| rank(facts.namespace_pid, facts.started_boot_time))?;
+    let (arguments, arguments_truncated) = processes.arguments(pid, ARGUMENT_BYTES as u64).unwrap_or_default();
+    let bytes = |path: Option<std::path::PathBuf>| {
+        path.map(|path| std::os::unix::ffi::OsStringExt::into_vec(path.into_os_string()))
+    };
+    let filename = bytes(facts.exe).unwrap_or_default();
+    let comm = filename.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+    let identity = facts.identity.unwrap_or_default();
+    Some((
+        pid,
+        Executed {
+            tgid: pid,
+            uid: identity.uid,
+            gid: identity.gid,
+            namespace_init: facts.namespace_pid == Some(1),
+            first: true,
+            comm: comm.iter().take(15).copied().collect(),
+            filename: filename.clone(),
+            arguments,
+            arguments_truncated,
+            cwd: bytes(facts.cwd),
+        },
+    ))
+}
+
+/// Start of the process as CLOCK_MONOTONIC would have shown it; the two clocks differ by the time the node was asleep.
+fn executed_at(processes: &HostProc, pid: u32) -> u64 {
+    let started = processes.facts(pid).and_then(|facts| facts.started_boot_time).unwrap_or(0);
+    let clock = crate::clock::ClockOffsets::measure();
+    let asleep = clock.from_monotonic(0).0 - clock.from_boot_time(0).0;
+    started.saturating_sub(u64::try_from(asleep).unwrap_or(0))
+}
