@@ -198,7 +198,12 @@ fn state(
         next_retry_at: wait.map(|(_, next)| time::to_wire(next)),
         back_off_level: wait.map_or(0, |(wait, _)| wait.level),
         back_off_computed: wait.is_some_and(|(wait, _)| wait.computed),
-        probe_events: probe_events(known, container, run),
+        // Of a run long gone it cannot be told which events were its own.
+        probe_events: if run.is_none() && shown == Shown::Restarted {
+            Vec::new()
+        } else {
+            probe_events(known, container, run)
+        },
         owner: known.pod.owner.clone(),
         changed_since_last_good: Vec::new(),
         restart_count: container.context.restart_count,

@@ -160,8 +160,8 @@ impl Outage {
     fn began(&mut self, reason: &str) {
         if !self.lasts {
             tracing::warn!(
-                "cannot read {}: {reason}; crashes are stored and diagnosed without the pod's state until it answers, \
-                 trying again with growing pauses",
+                "cannot read {}: {reason}; crashes are stored and diagnosed without the pod's state until it answers; \
+                 trying again",
                 self.what
             );
         }

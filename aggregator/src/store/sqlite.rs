@@ -28,7 +28,7 @@ const BATCH: usize = 256;
 const READ_QUEUE: usize = 64;
 /// How long another process may hold the file before that is an error.
 const BUSY: Duration = Duration::from_secs(3);
-/// How often what is too old or too much is removed.
+/// How often what is too old or too much is removed, as long as something is written.
 const RETENTION_INTERVAL: Duration = Duration::from_secs(30);
 
 type Read = Box<dyn FnOnce(&Connection) + Send>;
