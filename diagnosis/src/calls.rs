@@ -21,6 +21,9 @@ const FRESH_MS: f64 = 1_000.0;
 /// Within this (milliseconds), and within a tenth of its life, a program did nothing but leave.
 const AT_ONCE_MS: f64 = 5.0;
 
+/// Shells go on after a file that they did not find, and then do what their script says.
+const SHELLS: [&str; 8] = ["sh", "bash", "dash", "ash", "busybox", "ksh", "mksh", "zsh"];
+
 /// A failed call that may have ended the program.
 #[derive(Debug, Clone)]
 pub(crate) struct Call<'a> {
@@ -116,13 +119,15 @@ impl Call<'_> {
         let own = self.weight.caller >= Caller::SameProcess;
         let near = self.weight.caller >= Caller::ChildJustBefore;
         match self.standing {
-            Standing::Weak if self.by_dying() => match (self.named, self.at_once && self.rivals == 0) {
-                (true, true) => Confidence::High,
-                (true, false) | (false, true) => Confidence::Medium,
-                (false, false) => Confidence::Low,
-            },
+            Standing::Weak if self.by_dying() => {
+                match (self.named, self.gap_ms <= AT_ONCE_MS && self.rivals == 0) {
+                    (true, true) => Confidence::High,
+                    (true, false) | (false, true) => Confidence::Medium,
+                    (false, false) => Confidence::Low,
+                }
+            }
             Standing::Plain if fresh && self.by_dying() => self.plain(),
-            Standing::Plain if fresh && own && self.named => Confidence::Medium,
+            Standing::Plain if fresh && own && (self.named || self.rivals == 0) => Confidence::Medium,
             Standing::Rare if fresh && (self.by_dying() || (own && self.named)) => Confidence::High,
             Standing::Rare if fresh && near => Confidence::Medium,
             Standing::Rare if self.by_dying() && self.weight.freshness == Freshness::Recent => {
@@ -136,8 +141,9 @@ impl Call<'_> {
     /// the log names it, or when it was the one such file and nothing but leaving followed.
     fn plain(&self) -> Confidence {
         match (self.named, self.at_once, self.rivals) {
-            (true, ..) | (_, true, 0) => Confidence::High,
-            (_, false, 0) | (_, true, 1..=2) => Confidence::Medium,
+            (true, ..) => Confidence::High,
+            (_, true, 0) if !SHELLS.contains(&self.failure.comm.as_str()) => Confidence::High,
+            (_, _, 0) | (_, true, 1..=2) => Confidence::Medium,
             _ => Confidence::Low,
         }
     }
@@ -246,13 +252,11 @@ fn named(case: &Case<'_>, failure: &Failure) -> bool {
     in_arguments || in_log
 }
 
-/// True when an argument (`/a/b`, `--config=/a/b`, `conf/b`, or a word of a shell's `-c` script) is the call's path, or the
-/// folder above it for a change of ownership.
+/// True when an argument (`/a/b`, `--config=/a/b`, `conf/b`) is the call's path, or the folder above it for a change of ownership.
+/// The words of a shell's `-c` script do not count: a script may mention a file and do without it.
 fn argument_names(argument: &str, failure: &Failure) -> bool {
-    argument
-        .split(|character: char| character.is_whitespace() || "=,;|&()<>\"'".contains(character))
-        .filter(|word| !word.is_empty() && !matches!(*word, "." | ".." | "/"))
-        .any(|word| {
+    argument.split(['=', ',', ';']).filter(|word| !word.is_empty() && !matches!(*word, "." | ".." | "/")).any(
+        |word| {
             let word = word.trim_start_matches("./");
             let path = failure.path.as_str();
             let relative = !word.starts_with('/') && !word.is_empty();
@@ -262,5 +266,6 @@ fn argument_names(argument: &str, failure: &Failure) -> bool {
                     && path
                         .strip_prefix(word.trim_end_matches('/'))
                         .is_some_and(|rest| rest.starts_with('/')))
-        })
+        },
+    )
 }

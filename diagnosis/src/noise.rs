@@ -19,7 +19,7 @@ pub(crate) enum Standing {
 }
 
 /// Files and folders that C libraries, language runtimes and shells look for and do without.
-const OPTIONAL_PREFIXES: [&str; 54] = [
+const OPTIONAL_PREFIXES: [&str; 57] = [
     "/.dockerenv",
     "/dev/log",
     "/etc/alpine-release",
@@ -38,6 +38,7 @@ const OPTIONAL_PREFIXES: [&str; 54] = [
     "/etc/localtime",
     "/etc/machine-id",
     "/etc/malloc.conf",
+    "/etc/netsvc.conf",
     "/etc/nsswitch.conf",
     "/etc/os-release",
     "/etc/perl/",
@@ -49,6 +50,7 @@ const OPTIONAL_PREFIXES: [&str; 54] = [
     "/etc/ssl/ca-bundle.pem",
     "/etc/ssl/cert.pem",
     "/etc/ssl/openssl.cnf",
+    "/etc/svc.conf",
     "/etc/sysconfig/",
     "/etc/terminfo",
     "/etc/timezone",
@@ -57,6 +59,7 @@ const OPTIONAL_PREFIXES: [&str; 54] = [
     "/run/.containerenv",
     "/run/nscd",
     "/run/systemd/",
+    "/selinux",
     "/sys/",
     "/usr/lib/debug",
     "/usr/lib/locale",
@@ -187,7 +190,12 @@ pub(crate) fn executes(syscall: &str) -> bool {
 /// True when a shared library was looked for: a search goes through many folders, and only its end tells.
 pub(crate) fn is_library(path: &str) -> bool {
     let name = words::base_name(path);
-    name.ends_with(".so") || name.contains(".so.")
+    (name.ends_with(".so") || name.contains(".so.")) && !path.starts_with("/etc/")
+}
+
+/// True for a path that a search through PATH may try.
+pub(crate) fn in_a_program_folder(path: &str) -> bool {
+    path.rsplit_once('/').is_some_and(|(folder, _)| folder.ends_with("/bin") || folder.ends_with("/sbin"))
 }
 
 /// What a failed call can be by its kind alone.
@@ -227,8 +235,9 @@ fn absent(failure: &Failure) -> Standing {
     if executes(syscall) {
         return Standing::Plain;
     }
-    // Temporary names are unlinked and looked up on purpose.
-    if is_library(path) || matches!(syscall, "unlink" | "unlinkat" | "rmdir") {
+    // A search through PATH, of which only the end tells; temporary names are unlinked and looked up on purpose.
+    let searches = only_looks(syscall) && in_a_program_folder(path);
+    if searches || is_library(path) || matches!(syscall, "unlink" | "unlinkat" | "rmdir") {
         return Standing::Noise;
     }
     if only_looks(syscall) || is_private(path) { Standing::Weak } else { Standing::Plain }
@@ -303,6 +312,7 @@ mod tests {
             ("connect", errno::ENOENT, "/var/run/docker.sock", Standing::Rare),
             ("openat", errno::ENOENT, "/etc/app/app.yaml", Standing::Plain),
             ("statx", errno::ENOENT, "/app/server.js", Standing::Weak),
+            ("newfstatat", errno::ENOENT, "/usr/local/bin/cat", Standing::Noise),
             ("openat", errno::ENOENT, "/root/.pgpass", Standing::Weak),
             ("execve", errno::ENOENT, "/usr/local/bin/app", Standing::Plain),
             ("openat", errno::EACCES, "/etc/shadow", Standing::Rare),

@@ -78,6 +78,7 @@ const PRECEDENCE: &[Step] = &[
         disk_full::call,
         resource_limit::call,
     ]),
+    Step::Whole(file_not_found::module),
     Step::Whole(program_error::handled_fault),
     Step::Whole(program_error::exit_code),
 ];

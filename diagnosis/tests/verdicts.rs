@@ -220,6 +220,51 @@ fn missing_files() {
             "PROGRAM_ERROR LOW exit code 3",
         ),
         (
+            "a module under every ending",
+            with(
+                exited(&["node", "/app/main.js"], 70, 1),
+                ["/app/package.json", "/app/nope", "/app/nope.js", "/app/nope.json", "/app/nope.node"]
+                    .iter()
+                    .zip([17.0, 14.4, 14.3, 14.2, 14.1])
+                    .map(|(path, before)| failed("statx", errno::ENOENT, path, before))
+                    .collect(),
+            ),
+            "FILE_NOT_FOUND MEDIUM /app/nope",
+        ),
+        (
+            "a module that was found under its second ending",
+            with(
+                exited(&["node", "/app/main.js"], 70, 1),
+                vec![failed("statx", errno::ENOENT, "/app/x", 14.0)],
+            ),
+            "PROGRAM_ERROR LOW exit code 1",
+        ),
+        (
+            "a shell goes on after a file that it did not find",
+            with(
+                exited(&["bash", "-c", ". /etc/settings; exit 4"], 70, 4),
+                vec![Failure {
+                    comm: "bash".into(),
+                    ..failed("openat", errno::ENOENT, "/etc/settings", 0.4)
+                }],
+            ),
+            "FILE_NOT_FOUND MEDIUM /etc/settings",
+        ),
+        (
+            "bash asks for its own file in every folder of PATH, and the loader for a file that is never there",
+            with(
+                exited(&["bash", "/no/script.sh"], 6, 127),
+                vec![
+                    failed("access", errno::ENOENT, "/etc/ld.so.preload", 5.1),
+                    failed("newfstatat", errno::ENOENT, "/usr/local/sbin/bash", 2.4),
+                    failed("newfstatat", errno::ENOENT, "/usr/local/bin/bash", 2.3),
+                    failed("connect", errno::ENOENT, "/var/run/nscd/socket", 1.7),
+                    failed("openat", errno::ENOENT, "/no/script.sh", 0.5),
+                ],
+            ),
+            "FILE_NOT_FOUND HIGH /no/script.sh",
+        ),
+        (
             "a user's own settings, which nobody needs",
             with(exited(&["psql"], 30, 2), vec![failed("openat", errno::ENOENT, "/root/.pgpass", 20.0)]),
             "PROGRAM_ERROR LOW exit code 2",
@@ -286,6 +331,19 @@ fn starting_programs() {
                     .collect(),
             ),
             "EXEC_FAILED HIGH nosuch",
+        ),
+        (
+            "a child made to execute something that is nowhere",
+            {
+                let tried =
+                    ["/usr/local/bin/nosuch", "/usr/bin/nosuch", "/bin/nosuch"].iter().zip([0.9, 0.8, 0.7]);
+                let calls =
+                    tried.map(|(path, before)| by_child(failed("execve", errno::ENOENT, path, before)));
+                let mut evidence = with(exited(&["python3", "run.py"], 60, 1), calls.collect());
+                evidence.child_exits = vec![child_exit("python3", 255, 0, 0.5)];
+                evidence
+            },
+            "EXEC_FAILED MEDIUM nosuch",
         ),
         (
             "an entrypoint script whose program is not executable",

@@ -1,7 +1,7 @@
 //! A program could not be started: it is missing, its interpreter is, it is not executable, or it is of another format.
 
 use super::{Finding, before_the_end, call_and_exit};
-use crate::calls::Call;
+use crate::calls::{Call, Caller};
 use crate::case::Case;
 use crate::evidence::Failure;
 use crate::verdict::{Cause, Confidence, EvidenceRef};
@@ -10,6 +10,8 @@ use crate::{errno, noise, words};
 /// What shells exit with for a command that is not executable, and for one that they do not find.
 const NOT_EXECUTABLE: i32 = 126;
 const NOT_FOUND: i32 = 127;
+/// A child that could not execute its program ends within this (milliseconds).
+const CHILD_GONE_MS: f64 = 100.0;
 
 /// The container's own command: nothing was ever executed.
 pub(super) fn never_started(case: &Case<'_>) -> Option<Finding> {
@@ -70,9 +72,16 @@ pub(super) fn call(case: &Case<'_>, call: &Call<'_>) -> Option<Finding> {
     }
     let object = searched_name(case, failure);
     let agrees = matches!(case.exit_code(), Some(NOT_EXECUTABLE | NOT_FOUND));
+    // A child that exists only to execute something and ends when that fails.
+    let child_ended = call.weight.caller == Caller::ChildJustBefore && call.gap_ms <= CHILD_GONE_MS;
+    let confidence = match (agrees && call.by_dying(), child_ended) {
+        (true, _) => Confidence::High,
+        (false, true) => Confidence::Medium.max(call.confidence()),
+        (false, false) => call.confidence(),
+    };
     Some(Finding {
         cause: Cause::ExecFailed,
-        confidence: if agrees && call.by_dying() { Confidence::High } else { call.confidence() },
+        confidence,
         summary: format!(
             "{} could not start {object}: {} {}",
             words::program(&failure.comm),
@@ -96,10 +105,12 @@ pub(super) fn command_not_found(case: &Case<'_>) -> Option<Finding> {
         })
     };
     let places = |name: &str| looks().filter(|(_, failure)| words::base_name(&failure.path) == name).count();
-    let (_, last) =
-        looks().filter(|(_, failure)| failure.by_dying_thread || failure.pid == case.main_pid()).rfind(
-            |(_, failure)| places(words::base_name(&failure.path)) >= 2 && in_a_program_folder(&failure.path),
-        )?;
+    let (_, last) = looks()
+        .filter(|(_, failure)| failure.by_dying_thread || failure.pid == case.main_pid())
+        .rfind(|(_, failure)| {
+            let name = words::base_name(&failure.path);
+            noise::in_a_program_folder(&failure.path) && places(name) >= 2 && !ran(case, name)
+        })?;
     let name = words::base_name(&last.path);
     let mut evidence: Vec<EvidenceRef> = looks()
         .filter(|(_, failure)| words::base_name(&failure.path) == name)
@@ -124,8 +135,14 @@ pub(super) fn command_not_found(case: &Case<'_>) -> Option<Finding> {
     })
 }
 
-fn in_a_program_folder(path: &str) -> bool {
-    path.rsplit_once('/').is_some_and(|(folder, _)| folder.ends_with("bin"))
+/// True when a program of this name did run: a shell asks for its own file, and for commands that it then finds further on.
+fn ran(case: &Case<'_>, name: &str) -> bool {
+    // The kernel keeps 15 bytes of a name.
+    let is = |comm: &str| comm == name || (comm.len() >= 15 && name.starts_with(comm));
+    let mains = case.evidence.process.iter().map(|process| process.comm.as_str());
+    let children = case.evidence.child_exits.iter().map(|child| child.comm.as_str());
+    let executed = case.evidence.execs.iter().map(|exec| words::base_name(&exec.path));
+    mains.chain(children).chain(executed).any(is)
 }
 
 /// The path, or the bare name when it was looked for in several folders.

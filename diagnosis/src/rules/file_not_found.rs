@@ -11,6 +11,11 @@ const LOADER_FAILED: i32 = 127;
 /// The loader leaves at once; a slow node may make that this long (milliseconds).
 const LOADER_GONE_MS: f64 = 250.0;
 
+/// An interpreter prints its trace and leaves within this (milliseconds).
+const MODULE_MS: f64 = 1_000.0;
+/// A module that exists is found under the second ending at the latest; this many failed ones mean that it is not there.
+const MODULE_ENDINGS: usize = 3;
+
 pub(super) fn call(case: &Case<'_>, call: &Call<'_>) -> Option<Finding> {
     let failure = call.failure;
     let missing =
@@ -89,4 +94,52 @@ pub(super) fn library(case: &Case<'_>) -> Option<Finding> {
             .to_owned(),
         evidence,
     })
+}
+
+/// A language's runtime asked for a module under the endings that it knows (`x`, `x.js`, `x.json`) and found none: one that exists
+/// is found before the last of them.
+pub(super) fn module(case: &Case<'_>) -> Option<Finding> {
+    case.exit_code().filter(|code| *code != 0)?;
+    let looks = || {
+        case.evidence.failures.iter().enumerate().filter(|(_, failure)| {
+            failure.by_dying_thread
+                && failure.errno == errno::ENOENT
+                && noise::only_looks(&failure.syscall)
+                && failure.last_before_death_ms <= MODULE_MS
+        })
+    };
+    let (_, last) = looks().last()?;
+    let name = stem(&last.path);
+    let mut evidence: Vec<EvidenceRef> = looks()
+        .filter(|(_, failure)| stem(&failure.path) == name)
+        .map(|(index, _)| EvidenceRef::Failure(index))
+        .collect();
+    let tried = evidence.len();
+    if tried < MODULE_ENDINGS {
+        return None;
+    }
+    evidence.push(EvidenceRef::Exit);
+    let object = words::one_line(name);
+    Some(Finding {
+        cause: Cause::FileNotFound,
+        confidence: Confidence::Medium,
+        summary: format!(
+            "{} found the module {object} under none of {tried} endings and ended with exit code {} {} later",
+            words::program(&last.comm),
+            case.exit_code().unwrap_or_default(),
+            words::span(last.last_before_death_ms)
+        ),
+        remedy: format!("put {object} into the image, or correct the place from which it is loaded"),
+        object,
+        evidence,
+    })
+}
+
+/// A path without its ending.
+fn stem(path: &str) -> &str {
+    let name_at = path.rfind('/').map_or(0, |slash| slash + 1);
+    match path.rfind('.') {
+        Some(dot) if dot > name_at => path.get(..dot).unwrap_or(path),
+        _ => path,
+    }
 }

@@ -23,7 +23,9 @@ pub(super) fn fatal_signal(case: &Case<'_>) -> Option<Finding> {
     let by_itself = raised_by_itself(case, sent.map(|(_, signal)| signal));
     let by_kernel = killer(case) == SenderKind::Kernel || sent.is_some_and(|(_, signal)| signal.code > 0);
     let own = by_itself || (by_kernel && (signals::is_fault(number) || OWN_DOING.contains(&number)));
-    let unseen = sent.is_none() && killer(case) == SenderKind::Unknown && signals::is_fault(number);
+    let sender_seen =
+        sent.is_some_and(|(_, signal)| signal.sender.is_some()) || killer(case) != SenderKind::Unknown;
+    let unseen = !sender_seen && signals::is_fault(number);
     if !own && !unseen {
         return None;
     }
