@@ -4,8 +4,8 @@
 //! on both sides. Times are `bpf_ktime_get_ns`: nanoseconds of CLOCK_MONOTONIC. Process ids are the initial PID namespace's.
 
 use crate::limits::{
-    ARGUMENT_BYTES, CGROUP_PATH_BYTES, CHILD_EXITS, CWD_PART_BYTES, CWD_PARTS, FAILURES, GROUP_NAME_BYTES, MEMORY_LEVELS,
-    PATH_BYTES, SIGNALS,
+    ARGUMENT_BYTES, CGROUP_PATH_BYTES, CHILD_EXITS, CWD_PART_BYTES, CWD_PARTS, FAILURES, GROUP_NAME_BYTES,
+    MEMORY_LEVELS, PATH_BYTES, SIGNALS,
 };
 
 /// `task_struct.comm`.

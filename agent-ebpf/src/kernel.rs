@@ -1,10 +1,11 @@
 //! Reading the kernel's memory at offsets that were resolved when the agent started.
 
+use core::mem::MaybeUninit;
+
 use aya_ebpf::{
     Global,
-    helpers::{
-        bpf_probe_read_kernel,
-        generated::{bpf_probe_read_kernel_str, bpf_probe_read_user, bpf_probe_read_user_str},
+    helpers::generated::{
+        bpf_probe_read_kernel, bpf_probe_read_kernel_str, bpf_probe_read_user, bpf_probe_read_user_str,
     },
 };
 use lastwords_agent_common::for_each_kernel_field;
@@ -73,10 +74,19 @@ pub fn pointer(arguments: *const u64, n: usize) -> Address {
 }
 
 /// The value at `base + offset`, zero when it cannot be read.
+///
+/// No look at the helper's result: it zeroes the destination when it fails (bpf_probe_read_kernel_common, kernel/trace/bpf_trace.c),
+/// and a branch here would double the ways that the verifier follows with every field read.
 #[inline(always)]
-pub fn read<T: Default>(base: Address, offset: &Global<u32>) -> T {
-    // SAFETY: the helper checks the address itself.
-    unsafe { bpf_probe_read_kernel(base.wrapping_add(offset.load() as usize).cast::<T>()) }.unwrap_or_default()
+pub fn read<T: Copy>(base: Address, offset: &Global<u32>) -> T {
+    let mut value = MaybeUninit::<T>::uninit();
+    let source = base.wrapping_add(offset.load() as usize);
+    // SAFETY: the destination has the size that is passed; the helper checks the source; T is an integer or an array of them, for
+    // which every value is valid.
+    unsafe {
+        bpf_probe_read_kernel(value.as_mut_ptr().cast(), size_of::<T>() as u32, source.cast());
+        value.assume_init()
+    }
 }
 
 /// The pointer at `base + offset`, null when it cannot be read.
@@ -114,7 +124,11 @@ pub fn read_user_string<const N: usize>(destination: *mut [u8; N], source: u64) 
 /// Copies `length` bytes, at most `MASK` (all ones, below the size of `destination`), from the memory of the current program; gives
 /// the bytes copied.
 #[inline(always)]
-pub fn read_user_bytes<const N: usize, const MASK: u64>(destination: *mut [u8; N], source: u64, length: u64) -> u32 {
+pub fn read_user_bytes<const N: usize, const MASK: u64>(
+    destination: *mut [u8; N],
+    source: u64,
+    length: u64,
+) -> u32 {
     const { assert!(MASK < N as u64) };
     // LLVM proves the mask away after `min`; the verifier needs to see it.
     let length = core::hint::black_box(if length > MASK { MASK } else { length }) & MASK;
@@ -129,10 +143,8 @@ pub fn read_user_bytes<const N: usize, const MASK: u64>(destination: *mut [u8; N
 /// `task->comm` to `destination`.
 #[inline(always)]
 pub fn read_comm(destination: *mut [u8; 16], task: Address) {
-    // SAFETY: the helper checks the address; an array of bytes has no invalid value.
-    let comm = unsafe { bpf_probe_read_kernel(task.wrapping_add(offset::TASK_COMM.load() as usize).cast::<[u8; 16]>()) };
     // SAFETY: `destination` is 16 bytes of a record or recorder.
-    unsafe { destination.write(comm.unwrap_or([0; 16])) };
+    unsafe { destination.write(read(task, &offset::TASK_COMM)) };
 }
 
 /// The cgroup v2 directory of a task.

@@ -5,8 +5,8 @@ use core::intrinsics::{AtomicOrdering, atomic_xadd};
 
 use lastwords_agent_common::{
     limits::{
-        CHILD_EXITS, LOOKING_FAILURES, MAIN_FAULTS, MAIN_SIGNALS, MISSING_FAILURES, NETWORK_FAILURES, OTHER_SIGNALS,
-        TELLING_FAILURES,
+        CHILD_EXITS, LOOKING_FAILURES, MAIN_FAULTS, MAIN_SIGNALS, MISSING_FAILURES, NETWORK_FAILURES,
+        OTHER_SIGNALS, TELLING_FAILURES,
     },
     record::{ChildExitEntry, FailureEntry, Recorder, SignalEntry},
     rules::class,
@@ -78,7 +78,9 @@ pub fn child_exit_slot(recorder: *mut Recorder) -> *mut ChildExitEntry {
     // SAFETY: as in `failure_slot`.
     unsafe {
         let head = &raw mut (*recorder).child_exit_head;
-        (&raw mut (*recorder).child_exits).cast::<ChildExitEntry>().add(next(head) as usize & (CHILD_EXITS - 1))
+        (&raw mut (*recorder).child_exits)
+            .cast::<ChildExitEntry>()
+            .add(next(head) as usize & (CHILD_EXITS - 1))
     }
 }
 

@@ -110,7 +110,8 @@ pub struct User {
 
 fn user(text: &str) -> Result<User, String> {
     let number = |part: &str| {
-        part.parse::<u32>().map_err(|_| format!("{part:?} is no user or group number; write for example 1000 or 1000:1000"))
+        part.parse::<u32>()
+            .map_err(|_| format!("{part:?} is no user or group number; write for example 1000 or 1000:1000"))
     };
     let (uid, gid) = text.split_once(':').unwrap_or((text, text));
     Ok(User { uid: number(uid)?, gid: number(gid)? })
@@ -118,7 +119,9 @@ fn user(text: &str) -> Result<User, String> {
 
 fn variable(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
-        Some((key, value)) if !key.is_empty() && !text.contains('\0') => Ok((key.to_owned(), value.to_owned())),
+        Some((key, value)) if !key.is_empty() && !text.contains('\0') => {
+            Ok((key.to_owned(), value.to_owned()))
+        }
         _ => Err(format!("{text:?} is no KEY=VALUE")),
     }
 }

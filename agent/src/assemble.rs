@@ -6,7 +6,9 @@ mod failures;
 mod oom;
 mod signals;
 
-use lastwords_diagnosis::evidence::{ChildExit, Container, Evidence, Exec, Exit, FileFacts, Losses, Process, UnixNanos};
+use lastwords_diagnosis::evidence::{
+    ChildExit, Container, Evidence, Exec, Exit, FileFacts, Losses, Process, UnixNanos,
+};
 
 use crate::{
     clock::ClockOffsets,
@@ -129,7 +131,8 @@ fn process(death: &Death, node: &Node<'_>) -> Option<Process> {
         (None, Some(executed)) => (executed.tgid, executed.uid, executed.gid, &executed.comm),
         (None, None) => return None,
     };
-    let cwd = exited.and_then(|exited| exited.cwd.as_ref()).or(last.and_then(|executed| executed.cwd.as_ref()));
+    let cwd =
+        exited.and_then(|exited| exited.cwd.as_ref()).or(last.and_then(|executed| executed.cwd.as_ref()));
     Some(Process {
         pid: tgid,
         comm: text(comm),
@@ -155,7 +158,10 @@ fn execs(death: &Death, node: &Node<'_>) -> Vec<Exec> {
 }
 
 fn executable(executed: &Executed) -> String {
-    text(&failures::against(&executed.filename, executed.cwd.as_deref()).unwrap_or_else(|| executed.filename.clone()))
+    text(
+        &failures::against(&executed.filename, executed.cwd.as_deref())
+            .unwrap_or_else(|| executed.filename.clone()),
+    )
 }
 
 fn arguments(executed: &Executed, node: &Node<'_>) -> Vec<String> {

@@ -41,7 +41,8 @@ pub fn check(output: Output) -> ExitCode {
 /// The kernel's release, as `uname -r` prints it.
 #[must_use]
 pub fn kernel_release() -> String {
-    nix::sys::utsname::uname().map_or_else(|_| "unknown".to_owned(), |name| name.release().to_string_lossy().into_owned())
+    nix::sys::utsname::uname()
+        .map_or_else(|_| "unknown".to_owned(), |name| name.release().to_string_lossy().into_owned())
 }
 
 impl Findings {
@@ -100,5 +101,8 @@ fn print_text(findings: &Findings) {
         }
         Err(problem) => println!("probes    {problem}"),
     }
-    println!("{}", if findings.works() { "Crashes can be recorded here." } else { "Crashes cannot be recorded here." });
+    println!(
+        "{}",
+        if findings.works() { "Crashes can be recorded here." } else { "Crashes cannot be recorded here." }
+    );
 }

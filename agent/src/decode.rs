@@ -217,8 +217,11 @@ fn executed(raw: &record::Executed) -> Executed {
     let bytes = raw.arguments.get(..there).unwrap_or_default();
     let arguments_truncated = raw.argument_bytes as usize > there;
     let bytes = if arguments_truncated { bytes } else { bytes.strip_suffix(&[0]).unwrap_or(bytes) };
-    let arguments =
-        if bytes.is_empty() { Vec::new() } else { bytes.split(|byte| *byte == 0).map(<[u8]>::to_vec).collect() };
+    let arguments = if bytes.is_empty() {
+        Vec::new()
+    } else {
+        bytes.split(|byte| *byte == 0).map(<[u8]>::to_vec).collect()
+    };
     Executed {
         tgid: raw.tgid,
         uid: raw.uid,
@@ -281,9 +284,13 @@ fn working_directory(raw: &record::WorkingDirectory) -> Option<Vec<u8>> {
         return None;
     }
     let mut path = Vec::new();
-    for part in raw.parts.iter().take(count).rev() {
+    for part in raw.parts.iter().take(count).rev().map(|part| until_zero(part)) {
+        if part.contains(&b'/') {
+            // The root of one mount on the root of another: the kernel side steps over one in a round.
+            return None;
+        }
         path.push(b'/');
-        path.extend_from_slice(until_zero(part));
+        path.extend_from_slice(part);
     }
     if path.is_empty() {
         path.push(b'/');

@@ -3,13 +3,7 @@
 //! On a thread of its own that sleeps in poll(2): nothing else the agent does may keep it from reading, and a node where nothing
 //! dies is never woken.
 
-use std::{
-    io,
-    os::fd::AsFd as _,
-    sync::Arc,
-    thread::JoinHandle,
-    time::Duration,
-};
+use std::{io, os::fd::AsFd as _, sync::Arc, thread::JoinHandle, time::Duration};
 
 use aya::maps::{MapData, RingBuf};
 use lastwords_agent_common::record::Counter;

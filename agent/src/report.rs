@@ -4,10 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use lastwords_diagnosis::evidence::{Evidence, UnixNanos};
 use lastwords_proto::convert;
-use tokio::{
-    sync::mpsc,
-    time::sleep,
-};
+use tokio::{sync::mpsc, time::sleep};
 
 use crate::{
     assemble::{Death, End, Node, assemble},
@@ -92,9 +89,8 @@ impl Reporter {
         let started_at = evidence.process.as_ref().map(|process| process.started_at);
         let started_at = started_at.filter(|time| *time != UnixNanos(0) && !death.adopted);
         let died_at = evidence.observed_at;
-        let read = move || {
-            logs.read(&LogQuery { container: &container, container_name: None, started_at, died_at })
-        };
+        let read =
+            move || logs.read(&LogQuery { container: &container, container_name: None, started_at, died_at });
         tokio::task::spawn_blocking(read).await.unwrap_or_default()
     }
 }

@@ -85,7 +85,8 @@ async fn serve(
         probes: kernel.verdicts.iter().map(ToString::to_string).collect(),
     };
     let processes = HostProc::new(&config.host_proc);
-    let looker = Looker::start(processes.clone()).map_err(|error| format!("cannot start a thread: {error}"))?;
+    let looker =
+        Looker::start(processes.clone()).map_err(|error| format!("cannot start a thread: {error}"))?;
     let mut tracker = Tracker::new(kernel.recorders, kernel.groups, looker.clone());
     tracker.adopt(&control_groups, &processes);
     tracing::info!("watching {} containers that were here before", tracker.watched());
@@ -94,7 +95,8 @@ async fn serve(
     let ingest = Ingest::start(kernel.records, kernel.counters, tracker, sender)
         .map_err(|error| format!("cannot read the kernel's records: {error}"))?;
     let (stop, stopped) = watch::channel(false);
-    let shipping = tokio::spawn(ship::ship(Arc::clone(&spool), ShipSettings::new(&config.aggregator), hello, stopped));
+    let shipping =
+        tokio::spawn(ship::ship(Arc::clone(&spool), ShipSettings::new(&config.aggregator), hello, stopped));
     let reporting = tokio::spawn(Reporter::new(config, looker, spool).run(deaths));
 
     told_to_stop().await.map_err(|error| format!("cannot wait for signals: {error}"))?;

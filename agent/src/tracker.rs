@@ -48,7 +48,14 @@ impl Tracker {
     /// Knows no container yet.
     #[must_use]
     pub fn new(recorders: RecorderMap, groups: GroupMap, looker: Looker) -> Self {
-        Self { containers: HashMap::new(), recorders, groups, looker, ring_records_dropped: 0, told_dropped: 0 }
+        Self {
+            containers: HashMap::new(),
+            recorders,
+            groups,
+            looker,
+            ring_records_dropped: 0,
+            told_dropped: 0,
+        }
     }
 
     /// How many containers are being watched.
@@ -104,7 +111,8 @@ impl Tracker {
     }
 
     fn made(&mut self, cgroup_id: u64, recorder: u32, path: &str) {
-        let Some(container) = ContainerRef::from_cgroup_path(path).filter(|container| container.cgroup_path == path)
+        let Some(container) =
+            ContainerRef::from_cgroup_path(path).filter(|container| container.cgroup_path == path)
         else {
             self.stop_watching(cgroup_id, recorder);
             return;
@@ -175,8 +183,9 @@ impl Tracker {
             None
         } else {
             // A set-up that ended well ran no program because nobody wanted it to.
-            self.death(cgroup_id, time, End::NeverRan)
-                .filter(|death| death.recording.as_ref().is_some_and(|recording| !recording.child_exits.is_empty()))
+            self.death(cgroup_id, time, End::NeverRan).filter(|death| {
+                death.recording.as_ref().is_some_and(|recording| !recording.child_exits.is_empty())
+            })
         };
         if let Some(tracked) = self.containers.remove(&cgroup_id) {
             self.stop_watching(cgroup_id, tracked.recorder);

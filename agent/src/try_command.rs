@@ -10,6 +10,7 @@ mod path;
 mod seccomp;
 
 use std::{
+    fs::File,
     io::{IsTerminal as _, Read as _, Write as _},
     os::{fd::OwnedFd, unix::net::UnixStream},
     process::{Child, Command, ExitStatus, Stdio},
@@ -20,7 +21,7 @@ use std::{
 use lastwords_diagnosis::{Diagnosis, evidence::Evidence};
 use lastwords_proto::{convert, to_json, v1};
 use nix::{
-    sched::{CloneFlags, unshare},
+    sched::{CloneFlags, setns, unshare},
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
@@ -59,10 +60,7 @@ enum TryError {
     #[error("probe {0}")]
     Probe(String),
     #[error("cannot {doing}: {source}")]
-    System {
-        doing: String,
-        source: std::io::Error,
-    },
+    System { doing: String, source: std::io::Error },
     #[error("the command could not be set up: {0}")]
     SetUp(String),
     #[error("{0}")]
@@ -104,7 +102,8 @@ fn explain(arguments: &TryArguments) -> Result<v1::Crash, TryError> {
     if let Some(missing) = kernel.missing().next() {
         return Err(TryError::Probe(missing.to_string()));
     }
-    let looker = Looker::start(HostProc::new("/proc".as_ref())).map_err(TryError::system("start a thread"))?;
+    let looker =
+        Looker::start(HostProc::new("/proc".as_ref())).map_err(TryError::system("start a thread"))?;
     let tracker = Tracker::new(kernel.recorders, kernel.groups, looker.clone());
     let (sender, mut deaths) = mpsc::channel(DEATHS);
     let ingest = Ingest::start(kernel.records, kernel.counters, tracker, sender)
@@ -203,6 +202,7 @@ fn schedule(arguments: &TryArguments) -> Vec<(Duration, Step)> {
 
 fn start(spec: &Spec) -> Result<(Child, Output), TryError> {
     let failed = |doing: &str| TryError::system(doing.to_owned());
+    let own = File::open("/proc/self/ns/pid").map_err(failed("open its PID namespace"))?;
     unshare(CloneFlags::CLONE_NEWPID).map_err(|errno| failed("make a PID namespace")(errno.into()))?;
     let (ours, theirs) = UnixStream::pair().map_err(failed("make a socket pair"))?;
     let mut child = Command::new("/proc/self/exe")
@@ -213,6 +213,9 @@ fn start(spec: &Spec) -> Result<(Child, Output), TryError> {
         .stderr(Stdio::piped())
         .spawn()
         .map_err(failed("start a process"))?;
+    // Back again: a thread whose children go to another PID namespace cannot start threads (copy_process, kernel/fork.c).
+    setns(own, CloneFlags::CLONE_NEWPID)
+        .map_err(|errno| failed("return to its PID namespace")(errno.into()))?;
     let output = Output::collect(&mut child).map_err(failed("read the command's output"))?;
     match tell(ours, spec) {
         Ok(problem) if problem.is_empty() => Ok((child, output)),

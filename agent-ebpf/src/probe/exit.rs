@@ -44,14 +44,24 @@ hook!("sched_process_exit", sched_process_exit, sched_process_exit_raw, |argumen
         read(leader, &offset::TASK_EXIT_CODE)
     };
     if is_main {
-        emit_for::<Exited>(kind::EXITED, container, |record| fill(record, task, leader, container, status, tgid, tid));
+        emit_for::<Exited>(kind::EXITED, container, |record| {
+            fill(record, task, leader, container, status, tgid, tid)
+        });
     } else if status != 0 {
         record_child(container, leader, status, tgid);
     }
 });
 
 #[inline(always)]
-fn fill(record: *mut Exited, task: Address, leader: Address, container: Container, status: u32, tgid: u32, tid: u32) {
+fn fill(
+    record: *mut Exited,
+    task: Address,
+    leader: Address,
+    container: Container,
+    status: u32,
+    tgid: u32,
+    tid: u32,
+) {
     let credentials = follow(task, &offset::TASK_CRED);
     let first = container.first_tid();
     // SAFETY: fields of a reserved record.

@@ -53,7 +53,8 @@ fn fill(record: *mut OomVictim, task: Address, container: Container) {
 /// A resident-set counter in pages. A percpu counter's central part may lag behind and even be negative: then 0.
 #[inline(always)]
 fn resident(memory: Address, index: usize) -> u64 {
-    let counter = memory.wrapping_add(index * offset::RSS_STRIDE.load() as usize + offset::RSS_COUNT.load() as usize);
+    let counter =
+        memory.wrapping_add(index * offset::RSS_STRIDE.load() as usize + offset::RSS_COUNT.load() as usize);
     let value: i64 = read(counter, &offset::MM_RSS_STAT);
     if value < 0 { 0 } else { value as u64 }
 }

@@ -21,7 +21,9 @@ use aya_ebpf::{
 use crate::{
     container::Container,
     emit::emit_for,
-    kernel::{Address, argument, current_task, now, offset, read, read_comm, read_user_bytes, read_user_string},
+    kernel::{
+        Address, argument, current_task, now, offset, read, read_comm, read_user_bytes, read_user_string,
+    },
     maps::{SYSCALLS, count},
     recorder::{failure_slot, mark},
 };
@@ -154,7 +156,14 @@ fn record<const TYPED: bool>(
 
 /// Tells the agent of a refused path at once.
 #[inline(always)]
-fn tell(container: Container, recorder: *mut Recorder, kind_of_object: u8, slot: *mut FailureEntry, first: u64, tgid: u32) {
+fn tell(
+    container: Container,
+    recorder: *mut Recorder,
+    kind_of_object: u8,
+    slot: *mut FailureEntry,
+    first: u64,
+    tgid: u32,
+) {
     let directory = match kind_of_object {
         object::PATH_0 | object::PATH_2 => AT_FDCWD,
         object::PATH_1 => i64::from(first as i32),

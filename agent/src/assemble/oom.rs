@@ -51,7 +51,8 @@ fn scope(death: &Death, levels: &[MemoryLevel], index: usize) -> OomScope {
     match own {
         Some(own) if index <= own => OomScope::Container,
         Some(own) if index == own + 1 && !death.container.pod_uid.is_empty() => {
-            let same = levels.get(own).map(|level| level.limit_pages) == levels.get(index).map(|level| level.limit_pages);
+            let same = levels.get(own).map(|level| level.limit_pages)
+                == levels.get(index).map(|level| level.limit_pages);
             if same { OomScope::Container } else { OomScope::Pod }
         }
         Some(_) => OomScope::Node,

@@ -12,8 +12,18 @@ const SIGKILL: i32 = 9;
 /// measured between the two. A second leaves room for a loaded machine.
 const OOM_KILL_WINDOW: u64 = 1_000_000_000;
 /// Names of runtimes and of what they leave behind to watch a container, as far as 15 bytes show them.
-const RUNTIMES: &[&[u8]] =
-    &[b"runc", b"crun", b"youki", b"runsc", b"conmon", b"conmonrs", b"containerd", b"dockerd", b"crio", b"podman"];
+const RUNTIMES: &[&[u8]] = &[
+    b"runc",
+    b"crun",
+    b"youki",
+    b"runsc",
+    b"conmon",
+    b"conmonrs",
+    b"containerd",
+    b"dockerd",
+    b"crio",
+    b"podman",
+];
 
 pub(super) fn list(death: &Death, node: &Node<'_>, recording: &Recording) -> Vec<Signal> {
     let main = main_tgid(death);
@@ -65,7 +75,9 @@ fn sender_kind(death: &Death, node: &Node<'_>, raw: &decode::Signal) -> SenderKi
     let is_oom_kill = raw.signal == SIGKILL
         && raw.code == SI_KERNEL
         && death.oom.iter().any(|(time, victim)| {
-            victim.tgid == raw.target_tgid && !victim.already_exiting && time.abs_diff(raw.time) < OOM_KILL_WINDOW
+            victim.tgid == raw.target_tgid
+                && !victim.already_exiting
+                && time.abs_diff(raw.time) < OOM_KILL_WINDOW
         });
     if is_oom_kill {
         SenderKind::OomKiller
@@ -73,7 +85,10 @@ fn sender_kind(death: &Death, node: &Node<'_>, raw: &decode::Signal) -> SenderKi
         SenderKind::Kernel
     } else if raw.sender_cgroup == death.cgroup_id {
         SenderKind::SameContainer
-    } else if raw.sender_tgid == node.agent_pid || is_runtime(&raw.sender_comm) || is_runtime(&raw.sender_parent_comm) {
+    } else if raw.sender_tgid == node.agent_pid
+        || is_runtime(&raw.sender_comm)
+        || is_runtime(&raw.sender_parent_comm)
+    {
         SenderKind::Runtime
     } else {
         SenderKind::Other

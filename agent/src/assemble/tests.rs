@@ -87,8 +87,13 @@ fn signal(number: i32, code: i32, sender_cgroup: u64, sender: &[u8]) -> Signal {
 
 fn evidence(death: &Death) -> Evidence {
     let redactor = Redactor::default();
-    let node =
-        Node { name: "node1", page_bytes: 4096, redactor: &redactor, clock: ClockOffsets::measure(), agent_pid: 1 };
+    let node = Node {
+        name: "node1",
+        page_bytes: 4096,
+        redactor: &redactor,
+        clock: ClockOffsets::measure(),
+        agent_pid: 1,
+    };
     assemble(death, &node)
 }
 
@@ -98,7 +103,10 @@ fn with_failures(failures: Vec<Failure>) -> Evidence {
     evidence(&death)
 }
 
-fn killed_by(signals: Vec<Signal>, oom: Vec<(u64, OomVictim)>) -> Option<lastwords_diagnosis::evidence::KilledBy> {
+fn killed_by(
+    signals: Vec<Signal>,
+    oom: Vec<(u64, OomVictim)>,
+) -> Option<lastwords_diagnosis::evidence::KilledBy> {
     let mut death = death(Status { signal: 9, ..Status::default() });
     death.recording = Some(Recording { signals, ..Recording::default() });
     death.oom = oom;
@@ -203,26 +211,40 @@ fn oom_of(levels: Vec<MemoryLevel>) -> lastwords_diagnosis::evidence::OomKill {
 fn the_limit_is_the_lowest_full_level_that_was_out_of_memory() {
     const NONE: u64 = u64::MAX / 4096;
     let pod = format!("pod{POD}");
-    let own = oom_of(vec![level(&id(), 5120, 5120, 1), level(&pod, 5200, 10_240, 0), level("kubepods", 9_000, NONE, 0)]);
+    let own = oom_of(vec![
+        level(&id(), 5120, 5120, 1),
+        level(&pod, 5200, 10_240, 0),
+        level("kubepods", 9_000, NONE, 0),
+    ]);
     assert_eq!((own.scope, own.limit_bytes), (OomScope::Container, 20 << 20));
 
-    let pods = oom_of(vec![level(&id(), 5100, NONE, 0), level(&pod, 10_230, 10_240, 1), level("kubepods", 9_000, NONE, 0)]);
+    let pods = oom_of(vec![
+        level(&id(), 5100, NONE, 0),
+        level(&pod, 10_230, 10_240, 1),
+        level("kubepods", 9_000, NONE, 0),
+    ]);
     assert_eq!((pods.scope, pods.limit_bytes), (OomScope::Pod, 40 << 20));
 
     let same = oom_of(vec![level(&id(), 5100, 5120, 0), level(&pod, 5120, 5120, 1)]);
     assert_eq!(same.scope, OomScope::Container, "the pod's limit is this container's own");
 
-    let above = oom_of(vec![level(&id(), 5100, NONE, 0), level(&pod, 5120, NONE, 0), level("kubepods", 100, 100, 3)]);
+    let above =
+        oom_of(vec![level(&id(), 5100, NONE, 0), level(&pod, 5120, NONE, 0), level("kubepods", 100, 100, 3)]);
     assert_eq!((above.scope, above.limit_bytes), (OomScope::Node, 409_600));
 
     let node = oom_of(vec![level(&id(), 5100, NONE, 0), level(&pod, 5120, NONE, 4)]);
-    assert_eq!((node.scope, node.limit_bytes), (OomScope::Node, 0), "an old count at a level that is not full says nothing");
+    assert_eq!(
+        (node.scope, node.limit_bytes),
+        (OomScope::Node, 0),
+        "an old count at a level that is not full says nothing"
+    );
 }
 
 #[test]
 fn an_oom_kill_is_known_by_its_victim_and_not_by_the_bystander() {
     let kill = || signal(9, 128, GROUP, b"cat");
-    let oom = |victim: OomVictim| killed_by(vec![kill()], vec![(2_499_000, victim)]).map(|it| (it.kind, it.pid));
+    let oom =
+        |victim: OomVictim| killed_by(vec![kill()], vec![(2_499_000, victim)]).map(|it| (it.kind, it.pid));
     assert_eq!(oom(victim(Vec::new())), Some((SenderKind::OomKiller, 0)));
     let mut other = victim(Vec::new());
     other.tgid = 5;

@@ -57,7 +57,10 @@ mod tests {
         mapped[..4].copy_from_slice(&[10, 0, 0x15, 0x38]);
         mapped[18..24].copy_from_slice(&[0xff, 0xff, 127, 0, 0, 1]);
         assert_eq!(socket_address(&mapped), Some(SocketAddress::Internet("127.0.0.1:5432".parse().unwrap())));
-        assert_eq!(socket_address(b"\x01\0/run/a.sock\0\0"), Some(SocketAddress::Unix(b"/run/a.sock".to_vec())));
+        assert_eq!(
+            socket_address(b"\x01\0/run/a.sock\0\0"),
+            Some(SocketAddress::Unix(b"/run/a.sock".to_vec()))
+        );
         assert_eq!(socket_address(b"\x01\0\0name"), Some(SocketAddress::Unix(b"@name".to_vec())));
         for cut in 0..16 {
             let _ = socket_address(&inet[..cut]);

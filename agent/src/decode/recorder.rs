@@ -2,8 +2,8 @@
 
 use lastwords_agent_common::{
     limits::{
-        CHILD_EXITS, LOOKING_FAILURES, MAIN_FAULTS, MAIN_SIGNALS, MISSING_FAILURES, NETWORK_FAILURES, OTHER_SIGNALS,
-        TELLING_FAILURES,
+        CHILD_EXITS, LOOKING_FAILURES, MAIN_FAULTS, MAIN_SIGNALS, MISSING_FAILURES, NETWORK_FAILURES,
+        OTHER_SIGNALS, TELLING_FAILURES,
     },
     record::{ChildExitEntry, FailureEntry, Recorder, SignalEntry},
     rules::object,

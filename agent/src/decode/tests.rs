@@ -1,6 +1,9 @@
 use lastwords_agent_common::{
     limits::{MISSING_FAILURES, TELLING_FAILURES},
-    record::{Executed as RawExecuted, Exited as RawExited, FailureEntry, Header, NO_RECORDER, Recorder, WorkingDirectory},
+    record::{
+        Executed as RawExecuted, Exited as RawExited, FailureEntry, Header, NO_RECORDER, Recorder,
+        WorkingDirectory,
+    },
     rules::object,
 };
 
@@ -67,9 +70,13 @@ fn the_root_directory_has_no_parts() {
 fn an_exit_has_the_code_or_the_signal() {
     let mut raw: RawExited = zeroed();
     raw.header = header(kind::EXITED);
-    for (status, code, signal, core_dumped) in
-        [(0x300, 3, 0, false), (9, 0, 9, false), (0x8b, 0, 11, true), (0, 0, 0, false), (0xff00, 255, 0, false)]
-    {
+    for (status, code, signal, core_dumped) in [
+        (0x300, 3, 0, false),
+        (9, 0, 9, false),
+        (0x8b, 0, 11, true),
+        (0, 0, 0, false),
+        (0xff00, 255, 0, false),
+    ] {
         raw.status = status;
         let Event::Exited(exited) = decode(&bytes(&raw)).unwrap().event else { panic!() };
         assert_eq!(exited.status, Status { code, signal, core_dumped }, "{status:#x}");

@@ -116,9 +116,10 @@ fn attach_by(ebpf: &mut Ebpf, btf: &Btf, hook: &str, way_in: WayIn) -> Result<u3
             .load(hook, btf)
             .and_then(|()| program.attach().map(drop))
             .inspect_err(|_| drop(program.unload())),
-        Program::RawTracePoint(program) => {
-            program.load().and_then(|()| program.attach(hook).map(drop)).inspect_err(|_| drop(program.unload()))
-        }
+        Program::RawTracePoint(program) => program
+            .load()
+            .and_then(|()| program.attach(hook).map(drop))
+            .inspect_err(|_| drop(program.unload())),
         _ => Err(ProgramError::UnexpectedProgramType),
     };
     attached.map(|()| instructions(program)).map_err(|error| reason(&error))

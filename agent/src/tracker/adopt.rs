@@ -17,7 +17,9 @@ impl Tracker {
             if self.groups.contains(cgroup_id) {
                 continue;
             }
-            let Some((main, executed)) = main_process(control_groups, processes, &container) else { continue };
+            let Some((main, executed)) = main_process(control_groups, processes, &container) else {
+                continue;
+            };
             if super::is_sandbox(&executed) {
                 continue;
             }
@@ -46,7 +48,8 @@ fn main_process(
     let known = members.into_iter().filter_map(|pid| Some((pid, processes.facts(pid)?)));
     let rank = |pid: Option<u32>, started: Option<u64>| (pid != Some(1), started.unwrap_or(u64::MAX));
     let (pid, facts) = known.min_by_key(|(_, facts)| rank(facts.namespace_pid, facts.started_boot_time))?;
-    let (arguments, arguments_truncated) = processes.arguments(pid, ARGUMENT_BYTES as u64).unwrap_or_default();
+    let (arguments, arguments_truncated) =
+        processes.arguments(pid, ARGUMENT_BYTES as u64).unwrap_or_default();
     let bytes = |path: Option<std::path::PathBuf>| {
         path.map(|path| std::os::unix::ffi::OsStringExt::into_vec(path.into_os_string()))
     };

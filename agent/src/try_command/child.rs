@@ -102,7 +102,8 @@ pub fn become_command() -> ExitCode {
 fn set_up(parent: &mut UnixStream) -> Result<(), String> {
     let mut spec = Vec::new();
     parent.read_to_end(&mut spec).map_err(|error| format!("cannot read what to do: {error}"))?;
-    let spec: Spec = serde_json::from_slice(&spec).map_err(|error| format!("cannot read what to do: {error}"))?;
+    let spec: Spec =
+        serde_json::from_slice(&spec).map_err(|error| format!("cannot read what to do: {error}"))?;
     let program = c_string(spec.program.as_bytes())?;
     let arguments: Vec<CString> =
         spec.arguments.iter().map(|argument| c_string(argument.as_bytes())).collect::<Result<_, _>>()?;
@@ -113,8 +114,9 @@ fn set_up(parent: &mut UnixStream) -> Result<(), String> {
         .collect::<Result<_, _>>()?;
 
     prctl::set_pdeathsig(Signal::SIGKILL).map_err(cannot("ask to end with its parent"))?;
-    unshare(CloneFlags::CLONE_NEWNS).map_err(cannot("make a mount namespace"))?;
+    // Opened before the new mount namespace: a mount with a file open for writing cannot be made read-only.
     let joins = open_joins(&spec.joins)?;
+    unshare(CloneFlags::CLONE_NEWNS).map_err(cannot("make a mount namespace"))?;
     mounts::prepare().map_err(cannot("set up its mounts"))?;
     if spec.own_network {
         unshare(CloneFlags::CLONE_NEWNET).map_err(cannot("make a network namespace"))?;
@@ -141,7 +143,9 @@ fn set_up(parent: &mut UnixStream) -> Result<(), String> {
 fn open_joins(joins: &[PathBuf]) -> Result<Vec<File>, String> {
     joins
         .iter()
-        .map(|file| OpenOptions::new().write(true).open(file).map_err(cannot(&format!("open {}", file.display()))))
+        .map(|file| {
+            OpenOptions::new().write(true).open(file).map_err(cannot(&format!("open {}", file.display())))
+        })
         .collect()
 }
 
@@ -179,8 +183,9 @@ fn capabilities(names: &[String]) -> Result<CapsHashSet, String> {
             continue;
         }
         let full = if upper.starts_with("CAP_") { upper } else { format!("CAP_{upper}") };
-        let capability: Capability =
-            full.parse().map_err(|_| format!("--cap-drop {name}: no such capability; write for example ALL or NET_BIND_SERVICE"))?;
+        let capability: Capability = full.parse().map_err(|_| {
+            format!("--cap-drop {name}: no such capability; write for example ALL or NET_BIND_SERVICE")
+        })?;
         found.insert(capability);
     }
     Ok(found)
@@ -194,4 +199,3 @@ fn cannot<E: std::fmt::Display>(doing: &str) -> impl FnOnce(E) -> String {
     let doing = doing.to_owned();
     move |error| format!("cannot {doing}: {error}")
 }
-

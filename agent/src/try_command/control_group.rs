@@ -127,7 +127,8 @@ fn enable(root: &Path, controller: &str) -> Result<(), GroupError> {
 }
 
 fn write(file: &Path, value: u64) -> Result<(), GroupError> {
-    fs::write(file, value.to_string()).map_err(GroupError::new(format!("write {value} to {}", file.display())))
+    fs::write(file, value.to_string())
+        .map_err(GroupError::new(format!("write {value} to {}", file.display())))
 }
 
 fn random_id() -> io::Result<String> {

@@ -89,9 +89,11 @@ impl Profile {
         if too_large {
             return Err(format!("the seccomp profile {name} has more than {MAX_BYTES} bytes"));
         }
-        let text = std::fs::read(file).map_err(|error| format!("cannot read the seccomp profile {name}: {error}"))?;
-        let profile: Self = serde_json::from_slice(&text)
-            .map_err(|error| format!("{name} is no OCI seccomp profile (JSON with defaultAction and syscalls): {error}"))?;
+        let text = std::fs::read(file)
+            .map_err(|error| format!("cannot read the seccomp profile {name}: {error}"))?;
+        let profile: Self = serde_json::from_slice(&text).map_err(|error| {
+            format!("{name} is no OCI seccomp profile (JSON with defaultAction and syscalls): {error}")
+        })?;
         profile.compile().map_err(|problem| format!("{name}: {problem}"))?;
         Ok(profile)
     }
@@ -148,7 +150,8 @@ impl Argument {
             Operator::Greater => (SeccompCmpOp::Gt, self.value),
             Operator::MaskedEqual => (SeccompCmpOp::MaskedEq(self.value), self.value_two),
         };
-        SeccompCondition::new(self.index, SeccompCmpArgLen::Qword, operator, value).map_err(|error| error.to_string())
+        SeccompCondition::new(self.index, SeccompCmpArgLen::Qword, operator, value)
+            .map_err(|error| error.to_string())
     }
 }
 
