@@ -108,7 +108,7 @@ pub(super) fn module(case: &Case<'_>) -> Option<Finding> {
                 && failure.last_before_death_ms <= MODULE_MS
         })
     };
-    let (_, last) = looks().last()?;
+    let (_, last) = looks().next_back()?;
     let name = stem(&last.path);
     let mut evidence: Vec<EvidenceRef> = looks()
         .filter(|(_, failure)| stem(&failure.path) == name)
