@@ -65,7 +65,7 @@ impl Toolchain {
         let root = workspace::cache()?.join("tools");
         let mut install = Command::new("cargo");
         install
-            .args(["install", "bpf-linker", "--version", BPF_LINKER, "--locked", "--force"])
+            .args(["install", "bpf-linker", "--version", &format!("~{BPF_LINKER}"), "--locked", "--force"])
             .args(["--no-default-features", "--features", &format!("llvm-{llvm}"), "--root"])
             .arg(&root)
             // A folder of its own: the workspace's target may be locked by the very cargo that runs us.
