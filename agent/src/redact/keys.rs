@@ -31,13 +31,16 @@ pub(super) fn hide_values(line: &str) -> Cow<'_, str> {
             break;
         };
         position = whole.end();
-        let span = value_at(line, whole.end());
-        let value = line.get(span.clone()).unwrap_or_default();
-        if !introduces_a_value(line, key.start(), gap.as_str())
-            || !is_secret(key.as_str(), gap.as_str(), value)
-        {
+        if !introduces_a_value(line, key.start(), gap.as_str()) {
             continue;
         }
+        let judged_up_to = line.floor_char_boundary(whole.end() + JUDGED_BYTES);
+        let judged = line.get(..judged_up_to).unwrap_or(line);
+        let value = judged.get(value_at(judged, whole.end())).unwrap_or_default();
+        if !is_secret(key.as_str(), gap.as_str(), value) {
+            continue;
+        }
+        let span = value_at(line, whole.end());
         shown.push_str(line.get(copied..span.start).unwrap_or_default());
         shown.push_str(REDACTED);
         copied = span.end;
