@@ -43,12 +43,12 @@ pub fn name(number: u32) -> String {
     Sysno::new(number as usize).map_or_else(|| format!("syscall_{number}"), |call| call.name().to_owned())
 }
 
-/// The rule of every number from 0 on. A call that is not listed is recorded when it is refused (EPERM, EACCES).
+/// The rule of every number from 0 on. A call that is not listed is recorded when it is refused (EPERM, EACCES, EROFS).
 #[must_use]
 pub fn rules() -> Vec<SyscallRule> {
     let refused = SyscallRule {
-        errors_low: bits(REFUSED),
-        telling: bits(REFUSED),
+        errors_low: bits(REFUSED) | bits(&[libc::EROFS]),
+        telling: bits(REFUSED) | bits(&[libc::EROFS]),
         object: object::NONE,
         class: class::TELLING,
         ..SyscallRule::default()
@@ -158,6 +158,7 @@ const GROUPS: &[CallGroup] = &[
             Sysno::fchownat,
             Sysno::renameat2,
             Sysno::linkat,
+            Sysno::utimensat,
         ],
         object: object::PATH_1,
         class: class::MISSING,
@@ -432,7 +433,7 @@ mod tests {
     #[test]
     fn a_call_that_is_not_listed_is_recorded_when_refused() {
         let unlisted = rule(Sysno::keyctl);
-        assert_eq!(unlisted.errors_low, 1 << libc::EPERM | 1 << libc::EACCES);
+        assert_eq!(unlisted.errors_low, 1 << libc::EPERM | 1 << libc::EACCES | 1 << libc::EROFS);
     }
 
     #[test]
