@@ -6,6 +6,7 @@
 //! [`programs`] starts the release binaries around them for the tests of the whole path.
 
 pub mod api_server;
+pub mod demo;
 pub mod http;
 pub mod kubelet;
 pub mod programs;

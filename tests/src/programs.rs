@@ -1,1 +1,368 @@
-//! wip
+//! Starts the programs under test and the stand-ins around them, waits until they are ready, and stops them again.
+//!
+//! Everything is killed by PID and removed when it is dropped, also when a test panics.
+
+use std::env;
+use std::fs::{self, File};
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// How long a program may take to get ready: two processors may be busy with a build at the same time.
+const READY: Duration = Duration::from_secs(30);
+
+/// How long a program may take to end after SIGTERM before it is killed. The programs promise five seconds; the
+/// stand-in kubelet has up to two hundred containers to remove.
+const END: Duration = Duration::from_secs(30);
+
+/// A program that runs for as long as this lives.
+#[derive(Debug)]
+pub struct Program {
+    name: String,
+    child: Child,
+    output: PathBuf,
+}
+
+impl Program {
+    /// Starts a program; what it prints goes into `directory/NAME.log`.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start(mut command: Command, name: &str, directory: &Path) -> anyhow::Result<Program> {
+        let output = directory.join(format!("{name}.log"));
+        let file = File::create(&output).with_context(|| format!("{} cannot be made", output.display()))?;
+        let errors = file.try_clone()?;
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(file)
+            .stderr(errors)
+            .spawn()
+            .with_context(|| format!("{} cannot be started", command.get_program().display()))?;
+        Ok(Program { name: name.to_owned(), child, output })
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it has printed so far.
+    pub fn output(&self) -> String {
+        fs::read(&self.output).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
+    }
+
+    /// Waits until it has printed a line that contains `text`, and returns that line.
+    ///
+    /// # Errors
+    /// When it ends before, or does not say it in time; with all it has printed.
+    pub fn wait_for_line(&mut self, text: &str) -> anyhow::Result<String> {
+        let deadline = Instant::now() + READY;
+        loop {
+            let output = self.output();
+            if let Some(line) = output.lines().find(|line| line.contains(text)) {
+                return Ok(line.to_owned());
+            }
+            if let Some(status) = self.child.try_wait()? {
+                bail!("{} ended ({status}) before it said {text:?}:\n{output}", self.name);
+            }
+            if Instant::now() > deadline {
+                bail!("{} did not say {text:?} within {READY:?}:\n{output}", self.name);
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Asks it to end and waits; kills it when it does not. Returns how it ended and how long it took.
+    ///
+    /// # Errors
+    /// When it cannot be waited for.
+    pub fn stop(&mut self) -> anyhow::Result<(ExitStatus, Duration)> {
+        let asked = Instant::now();
+        self.signal(Signal::SIGTERM);
+        while asked.elapsed() < END {
+            if let Some(status) = self.child.try_wait()? {
+                return Ok((status, asked.elapsed()));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        self.kill();
+        Ok((self.child.wait()?, asked.elapsed()))
+    }
+
+    /// Kills it at once, as a crash of its own would.
+    pub fn kill(&mut self) {
+        self.signal(Signal::SIGKILL);
+        let _ = self.child.wait();
+    }
+
+    fn signal(&mut self, signal: Signal) {
+        // A child that has been waited for is no longer ours to signal.
+        if let (Ok(None), Ok(pid)) = (self.child.try_wait(), i32::try_from(self.child.id())) {
+            let _ = kill(Pid::from_raw(pid), signal);
+        }
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.stop();
+        if std::thread::panicking() {
+            eprintln!("---- {} ----\n{}", self.name, self.output());
+        }
+    }
+}
+
+/// A stand-in API server and a stand-in kubelet with a directory of their own.
+#[derive(Debug)]
+pub struct Node {
+    // Dropped in this order: the kubelet needs the server for nothing at its end, but the directory must go last.
+    kubelet: Program,
+    server: Program,
+    url: String,
+    directory: TempDir,
+}
+
+/// The name of the stand-in node.
+pub const NODE_NAME: &str = "node1";
+
+impl Node {
+    /// Starts both; `kubelet_arguments` are added to the kubelet's command line.
+    ///
+    /// # Errors
+    /// When one of them does not get ready.
+    pub fn start(kubelet_arguments: &[&str]) -> anyhow::Result<Node> {
+        let directory = tempfile::Builder::new().prefix("lastwords-node-").tempdir()?;
+        let path = directory.path();
+        let logs = path.join("pods");
+        let mut command = Command::new(stand_in("stand-in-api-server")?);
+        command.arg("--kubeconfig").arg(path.join("kubeconfig")).arg("--pod-logs-dir").arg(&logs);
+        let mut server = Program::start(command, "stand-in-api-server", path)?;
+        let line = server.wait_for_line("listens on ")?;
+        let url = line.rsplit(' ').next().unwrap_or_default().to_owned();
+        let mut command = Command::new(stand_in("stand-in-kubelet")?);
+        command.arg("--server").arg(&url).args(["--node-name", NODE_NAME]);
+        command
+            .arg("--state-dir")
+            .arg(path.join("state"))
+            .arg("--pod-logs-dir")
+            .arg(&logs)
+            .args(kubelet_arguments);
+        let kubelet = Program::start(command, "stand-in-kubelet", path)?;
+        Ok(Node { kubelet, server, url, directory })
+    }
+
+    /// The API server's address.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Where everything of this node lies; other programs may put their files here too.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Leads to the API server.
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.directory().join("kubeconfig")
+    }
+
+    /// Where the containers' logs are.
+    pub fn pod_logs_directory(&self) -> PathBuf {
+        self.directory().join("pods")
+    }
+
+    /// The stand-in kubelet.
+    pub fn kubelet(&mut self) -> &mut Program {
+        &mut self.kubelet
+    }
+
+    /// The stand-in API server.
+    pub fn server(&mut self) -> &mut Program {
+        &mut self.server
+    }
+
+    /// Removes what a killed kubelet of this node has left.
+    ///
+    /// # Errors
+    /// When that fails.
+    pub fn clean_up(&self) -> anyhow::Result<()> {
+        let mut command = Command::new(stand_in("stand-in-kubelet")?);
+        command.arg("--clean-up").arg("--state-dir").arg(self.directory().join("state"));
+        let output = command.output()?;
+        if !output.status.success() {
+            bail!("the clean-up failed: {}", String::from_utf8_lossy(&output.stderr));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let stopped = self.kubelet.stop();
+        // A kubelet that was killed, or died by itself, has left its containers.
+        if !stopped.is_ok_and(|(status, _)| status.success())
+            && let Err(error) = self.clean_up()
+        {
+            eprintln!("{error:#}");
+        }
+    }
+}
+
+/// Aggregator and agent of this build beside a stand-in node.
+#[derive(Debug)]
+pub struct Lastwords {
+    agent: Program,
+    aggregator: Program,
+    server: String,
+    _directory: TempDir,
+}
+
+impl Lastwords {
+    /// Starts both on free ports, with stores of their own, and waits until crashes can be recorded.
+    ///
+    /// # Errors
+    /// When one of them does not get ready; with all it has printed.
+    pub fn start(node: &Node) -> anyhow::Result<Lastwords> {
+        let directory = tempfile::Builder::new().prefix("lastwords-test-").tempdir()?;
+        let path = directory.path();
+        let address = format!("127.0.0.1:{}", free_port()?);
+        let mut command = Command::new(release_program("lastwords-aggregator")?);
+        command
+            .arg("--listen")
+            .arg(&address)
+            .arg("--store")
+            .arg(format!("sqlite:{}", path.join("crashes.db").display()));
+        command.arg("--kubeconfig").arg(node.kubeconfig());
+        let mut aggregator = Program::start(command, "lastwords-aggregator", path)?;
+        aggregator.wait_for_line("ready")?;
+        let server = format!("http://{address}");
+        let agent = start_agent(node, &server, path)?;
+        Ok(Lastwords { agent, aggregator, server, _directory: directory })
+    }
+
+    /// The aggregator's address, for `lastwords --server`.
+    pub fn server(&self) -> &str {
+        &self.server
+    }
+
+    /// The agent.
+    pub fn agent(&mut self) -> &mut Program {
+        &mut self.agent
+    }
+
+    /// The aggregator.
+    pub fn aggregator(&mut self) -> &mut Program {
+        &mut self.aggregator
+    }
+
+    /// Runs `lastwords ARGUMENTS`.
+    ///
+    /// # Errors
+    /// When it cannot be started; its exit code is the caller's to judge.
+    pub fn ask(&self, arguments: &[&str]) -> anyhow::Result<Output> {
+        let mut command = Command::new(release_program("lastwords")?);
+        command.args(arguments).args(["--server", &self.server]);
+        command.output().context("lastwords cannot be started")
+    }
+
+    /// Runs `lastwords ARGUMENTS -o json` and reads what it prints.
+    ///
+    /// # Errors
+    /// When it fails or prints no JSON.
+    pub fn ask_json(&self, arguments: &[&str]) -> anyhow::Result<Value> {
+        let output = self.ask(&[arguments, &["-o", "json"]].concat())?;
+        if !output.status.success() {
+            bail!("lastwords {arguments:?}: {}: {}", output.status, String::from_utf8_lossy(&output.stderr));
+        }
+        serde_json::from_slice(&output.stdout)
+            .with_context(|| format!("lastwords {arguments:?} printed no JSON"))
+    }
+}
+
+fn start_agent(node: &Node, server: &str, directory: &Path) -> anyhow::Result<Program> {
+    let config = directory.join("agent.toml");
+    let text = format!(
+        "node_name = {NODE_NAME:?}\naggregator = {server:?}\nspool_directory = {:?}\npod_logs_directory = {:?}\n",
+        directory.join("spool"),
+        node.pod_logs_directory(),
+    );
+    fs::write(&config, text)?;
+    let mut command = Command::new(release_program("lastwords-agent")?);
+    command.arg("run").arg("--config").arg(config);
+    let mut agent = Program::start(command, "lastwords-agent", directory)?;
+    // Said once the probes are attached.
+    agent.wait_for_line("watching ")?;
+    Ok(agent)
+}
+
+/// A program of the release build: in `$LASTWORDS_BIN`, else in `target/release`.
+///
+/// # Errors
+/// When it is not there; the sentence says how to build it.
+pub fn release_program(name: &str) -> anyhow::Result<PathBuf> {
+    let directory = match env::var_os("LASTWORDS_BIN") {
+        Some(directory) => PathBuf::from(directory),
+        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/release"),
+    };
+    existing(directory.join(name)).with_context(|| format!("build {name} with `cargo xtask build`"))
+}
+
+/// A stand-in, built beside the program that asks (a test lies one directory deeper).
+///
+/// # Errors
+/// When it is not there.
+pub fn stand_in(name: &str) -> anyhow::Result<PathBuf> {
+    let own = env::current_exe().context("this program does not know where it lies")?;
+    let found =
+        own.ancestors().skip(1).take(2).map(|directory| directory.join(name)).find(|path| path.is_file());
+    found.with_context(|| format!("build {name} with `cargo build -p lastwords-tests`"))
+}
+
+/// kubectl: `$LASTWORDS_KUBECTL`, else what `cargo xtask setup` unpacked. `None` when there is none.
+pub fn kubectl() -> Option<PathBuf> {
+    if let Some(named) = env::var_os("LASTWORDS_KUBECTL") {
+        return Some(PathBuf::from(named));
+    }
+    if let Some(tools) = env::var_os("LASTWORDS_TOOLS") {
+        return existing(PathBuf::from(tools).join("kubectl")).ok();
+    }
+    let cache = match env::var_os("LASTWORDS_CACHE") {
+        Some(cache) => PathBuf::from(cache),
+        None => PathBuf::from(env::var_os("HOME")?).join(".cache/lastwords"),
+    };
+    existing(cache.join("tools/bin/kubectl")).ok()
+}
+
+/// A port of the loopback that was free a moment ago.
+///
+/// # Errors
+/// When there is none.
+pub fn free_port() -> anyhow::Result<u16> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no port of the loopback is free")?;
+    Ok(listener.local_addr()?.port())
+}
+
+/// Why containers cannot be run here; `None` when they can.
+pub fn containers_missing() -> Option<&'static str> {
+    if !nix::unistd::geteuid().is_root() {
+        return Some("containers need root");
+    }
+    if Command::new("runc").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_err() {
+        return Some("runc is not installed; `cargo xtask setup` installs it");
+    }
+    if !Path::new("/bin/busybox").exists() {
+        return Some("busybox-static is not installed; `cargo xtask setup` installs it");
+    }
+    None
+}
+
+fn existing(path: PathBuf) -> anyhow::Result<PathBuf> {
+    if path.is_file() { Ok(path) } else { bail!("{} is missing", path.display()) }
+}

@@ -65,7 +65,7 @@ mod tests {
     #[test]
     fn a_quiet_time_of_twice_the_cap_begins_anew() {
         assert_eq!(waits(Duration::from_secs(601), 3), [0, 0, 0]);
-        assert_eq!(waits(Duration::from_secs(599), 3), [0, 0, 0]);
+        assert_eq!(waits(Duration::from_secs(599), 3), [0, 10, 20]);
     }
 
     #[test]

@@ -80,13 +80,14 @@ impl Container {
                     }
                 }
                 Attempt::NotStarted(end) => {
-                    runs.push(id);
-                    self.forget_old(&runs);
                     let message = end.message.clone();
                     self.change(|container| {
+                        new_run(container, &id, runs.len());
                         container.state = State::Waiting("RunContainerError", message);
                         container.last = Some(end.clone());
                     });
+                    runs.push(id);
+                    self.forget_old(&runs);
                     if !self.wait_for_restart(&mut back_off, &end, true).await {
                         return;
                     }
@@ -189,13 +190,6 @@ impl Container {
             );
         }
         self.event(false, "Created", "Container created".to_owned());
-        self.change(|container| {
-            container.id = Some(id.to_owned());
-            container.restarts = u64::try_from(run).unwrap_or(u64::MAX);
-            if let State::Terminated(end) = &container.state {
-                container.last = Some(end.clone());
-            }
-        });
         let attempt = self.create_and_run(id, run, &directory).await;
         runtime::unmount_overlay(&directory);
         attempt
@@ -209,9 +203,19 @@ impl Container {
             Ok(pipes) => pipes,
             Err(error) => return Attempt::Refused("CreateContainerError", format!("{error:#}")),
         };
-        let pid = match node.runc.create(id, directory, stdout_end.into(), stderr_end.into()).await {
+        let together = run == 0 && node.gate.used;
+        let created = node.runc.create(id, directory, stdout_end.into(), stderr_end.into()).await;
+        if together {
+            node.gate.created.one();
+        }
+        let pid = match created {
             Ok(pid) => pid,
-            Err(error) => return self.not_started(id, directory, &error).await,
+            Err(error) => {
+                if together {
+                    node.gate.started.one();
+                }
+                return self.not_started(id, directory, &error).await;
+            }
         };
         // From here on the pipes carry the container's own output; what runc itself said before is not the container's.
         let output = tokio::spawn(async move {
@@ -221,20 +225,25 @@ impl Container {
             );
         });
         let exited = node.reaper.watch(pid);
-        let mut stop = self.worker.stop.clone();
-        if run == 0 {
-            tokio::select! {
-                () = node.gate.pass() => {}
-                _ = stop.wait_for(Option::is_some) => {}
-            }
-        }
-        if let Err(error) = node.runc.start(id, directory).await {
+        let begun = if together {
+            self.worker.unless_stopped(node.gate.created.zero()).await;
+            let begun = node.runc.release(id).await;
+            node.gate.started.one();
+            begun
+        } else {
+            node.runc.start(id, directory).await
+        };
+        if let Err(error) = begun {
             output.abort();
             return self.not_started(id, directory, &error).await;
         }
         let started = SystemTime::now();
         self.event(false, "Started", "Container started".to_owned());
-        self.change(|container| container.state = State::Running(started));
+        // One status for the new run and its state: a real kubelet never shows one without the other.
+        self.change(|container| {
+            new_run(container, id, run);
+            container.state = State::Running(started);
+        });
         let (exit_code, stopped) = self.wait_for_end(id, directory, exited).await;
         let finished = SystemTime::now();
         let out_of_memory = node.hierarchies.oom_kills(&self.setup.group, id) > 0;
@@ -251,6 +260,10 @@ impl Container {
             id: id.to_owned(),
         };
         self.change(|container| container.state = State::Terminated(end.clone()));
+        if together && !stopped {
+            // Clearing up after the first must not slow the start of the last.
+            self.worker.unless_stopped(node.gate.started.zero()).await;
+        }
         if let Err(error) = node.runc.delete(id, directory).await {
             eprintln!("stand-in-kubelet: {} {}: {error}", self.worker.full_name, self.name);
         }
@@ -365,6 +378,15 @@ impl Container {
                 change(container);
             }
         });
+    }
+}
+
+/// The container's newest run; the end of the one before moves into `lastState`.
+fn new_run(container: &mut super::status::Container, id: &str, run: usize) {
+    container.id = Some(id.to_owned());
+    container.restarts = u64::try_from(run).unwrap_or(u64::MAX);
+    if let State::Terminated(end) = &container.state {
+        container.last = Some(end.clone());
     }
 }
 

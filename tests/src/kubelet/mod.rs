@@ -189,28 +189,42 @@ fn lock(state: &Path) -> anyhow::Result<File> {
     }
 }
 
-/// Lets containers wait until enough of them are created.
+/// Lets the first runs of containers wait until enough of them are created.
 #[derive(Debug)]
 struct Gate {
-    missing: AtomicUsize,
-    open: watch::Sender<bool>,
+    used: bool,
+    created: Countdown,
+    started: Countdown,
 }
 
 impl Gate {
     fn new(together: usize) -> Gate {
-        Gate { missing: AtomicUsize::new(together), open: watch::Sender::new(together == 0) }
+        Gate { used: together > 0, created: Countdown::new(together), started: Countdown::new(together) }
+    }
+}
+
+/// Reaches zero once.
+#[derive(Debug)]
+struct Countdown {
+    left: AtomicUsize,
+    zero: watch::Sender<bool>,
+}
+
+impl Countdown {
+    fn new(from: usize) -> Countdown {
+        Countdown { left: AtomicUsize::new(from), zero: watch::Sender::new(from == 0) }
     }
 
-    /// One more container is created; returns when all that are waited for are.
-    async fn pass(&self) {
-        let mut open = self.open.subscribe();
-        if self.missing.fetch_update(Ordering::AcqRel, Ordering::Acquire, |missing| missing.checked_sub(1))
-            == Ok(1)
-        {
-            self.open.send_replace(true);
+    fn one(&self) {
+        let before = self.left.fetch_update(Ordering::AcqRel, Ordering::Acquire, |left| left.checked_sub(1));
+        if before == Ok(1) {
+            self.zero.send_replace(true);
         }
-        // The sender lives as long as the gate.
-        let _ = open.wait_for(|open| *open).await;
+    }
+
+    async fn zero(&self) {
+        // The sender lives as long as this.
+        let _ = self.zero.subscribe().wait_for(|zero| *zero).await;
     }
 }
 

@@ -179,13 +179,18 @@ impl Worker {
         self.node.recorder.record(Event { about, warning, reason, message });
     }
 
-    /// Waits, unless the pod is to stop: then false, at once.
-    pub(super) async fn pause(&self, time: Duration) -> bool {
+    /// Waits for something, unless the pod is to stop: then false, at once.
+    pub(super) async fn unless_stopped(&self, something: impl Future<Output = ()>) -> bool {
         let mut stop = self.stop.clone();
         tokio::select! {
-            () = tokio::time::sleep(time) => true,
+            () = something => true,
             _ = stop.wait_for(Option::is_some) => false,
         }
+    }
+
+    /// Waits that long, unless the pod is to stop: then false, at once.
+    pub(super) async fn pause(&self, time: Duration) -> bool {
+        self.unless_stopped(tokio::time::sleep(time)).await
     }
 
     /// `None` when the pod is stopped before it can run.
