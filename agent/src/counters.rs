@@ -1,6 +1,7 @@
 //! What this agent handled and what it had to drop, as counters with stable names. They count from the start of the process.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 /// One counter.
 #[derive(Debug)]
@@ -62,7 +63,7 @@ counters! {
     LOOKS_DROPPED "looks_dropped";
     /// Reports that did not wait any longer for a look at a file.
     LOOKS_LATE "looks_late";
-    /// Log tails left out because several containers of the pod could have written them.
+    /// Looks for a log that found several containers of the pod that could have written it.
     LOG_AMBIGUOUS "log_ambiguous";
     /// Crash reports taken into the spool.
     REPORTS_SPOOLED "reports_spooled";
@@ -95,6 +96,17 @@ counters! {
 pub fn summary() -> String {
     let counted = ALL.iter().filter(|counter| counter.value() > 0);
     counted.map(|counter| format!("{}={}", counter.name, counter.value())).collect::<Vec<_>>().join(" ")
+}
+
+/// Logs [`summary`] at debug level every ten minutes, for as long as it is polled.
+pub async fn log_regularly() {
+    let mut ticks = tokio::time::interval(Duration::from_secs(600));
+    // The first tick comes at once, when nothing has happened yet.
+    ticks.tick().await;
+    loop {
+        ticks.tick().await;
+        tracing::debug!("counted so far: {}", summary());
+    }
 }
 
 #[cfg(test)]

@@ -84,8 +84,8 @@ impl LogReader {
             );
         };
         let mut findings = LogFindings {
-            namespace: pod.namespace.clone(),
-            pod_name: pod.name.clone(),
+            namespace: name(&pod.namespace),
+            pod_name: name(&pod.name),
             ..LogFindings::default()
         };
         match find::log_file(&self.pods, &self.links, &pod, query) {
@@ -98,7 +98,7 @@ impl LogReader {
                 self.without_tail(findings, format!("log: ambiguous, it is one of {}", names.join(", ")))
             }
             Choice::One(log) => {
-                findings.container_name.clone_from(&log.container);
+                findings.container_name = name(&log.container);
                 findings.restart_count = Some(log.restarts);
                 if !self.may_read(&findings.namespace) {
                     return findings;
@@ -130,6 +130,11 @@ impl LogReader {
         let lines = self.redactor.lines(&lines).into_iter().map(lines::cut).collect();
         Ok(LogTail { lines, bytes: bytes.len() as u64, source: escape(log.path.as_bytes(), 1024) })
     }
+}
+
+/// A part of a file's name. A kubelet writes none that need escaping; a pod with the log folder as a host path could.
+fn name(part: &str) -> String {
+    escape(part.as_bytes(), 1024)
 }
 
 /// The last `limit` bytes of a file, and whether that is the whole of it.
