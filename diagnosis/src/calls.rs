@@ -101,7 +101,10 @@ impl Call<'_> {
         let related = self.weight.caller >= Caller::ChildJustBefore;
         match self.standing {
             Standing::Noise => false,
-            Standing::Weak => self.by_dying() && fresh && (self.named || self.at_once),
+            Standing::Weak => {
+                let alone = self.at_once && self.rivals == 0 && !noise::is_private(&self.failure.path);
+                self.by_dying() && fresh && (self.named || alone)
+            }
             Standing::Plain => related && self.weight.freshness >= Freshness::Recent,
             Standing::Rare => related || fresh,
         }

@@ -284,7 +284,7 @@ fn is_optional(path: &str) -> bool {
 }
 
 /// A user's own settings and caches (`/root/.netrc`, `/home/a/.cache/x`): every tool looks, none needs them.
-fn is_private(path: &str) -> bool {
+pub(crate) fn is_private(path: &str) -> bool {
     path.contains("/.")
 }
 

@@ -15,7 +15,7 @@ fn memory() {
     let diagnosis = diagnose(&evidence, None);
     assert_eq!(
         diagnosis.summary,
-        "killed by the kernel's OOM killer at the container's limit of 20Mi; python3 held 19.2Mi of it"
+        "killed by the kernel's OOM killer at the container's limit of 20Mi; python3 held 19.1Mi of it"
     );
     assert_eq!(
         diagnosis.remedy,
@@ -32,7 +32,7 @@ fn memory_of_a_child() {
     let diagnosis = diagnose(&evidence, None);
     assert_eq!(
         diagnosis.summary,
-        "the kernel's OOM killer killed python3 (pid 107) at the container's limit of 20Mi, of which it held 19.2Mi; sh ended 300 ms later with exit code 137"
+        "the kernel's OOM killer killed python3 (pid 107) at the container's limit of 20Mi, when it held 19.1Mi of it; sh ended 300 ms later with exit code 137"
     );
     assert_eq!(diagnosis.evidence, [EvidenceRef::Oom(0), EvidenceRef::ChildExit(0), EvidenceRef::Exit]);
 }

@@ -266,7 +266,7 @@ fn missing_files() {
         ),
         (
             "a user's own settings, which nobody needs",
-            with(exited(&["psql"], 30, 2), vec![failed("openat", errno::ENOENT, "/root/.pgpass", 20.0)]),
+            with(exited(&["psql"], 300, 2), vec![failed("openat", errno::ENOENT, "/root/.pgpass", 2.9)]),
             "PROGRAM_ERROR LOW exit code 2",
         ),
     ]);

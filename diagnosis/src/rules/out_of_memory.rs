@@ -25,10 +25,10 @@ pub(super) fn main_process(case: &Case<'_>) -> Option<Finding> {
     match (victim, killer) {
         (Some((index, oom)), SenderKind::OomKiller | SenderKind::Kernel | SenderKind::Unknown) => {
             let summary = format!(
-                "killed by the kernel's OOM killer {}; {} held {} of it{}",
+                "killed by the kernel's OOM killer {}; {} held {}{}",
                 at_limit(case, oom),
                 words::program(&oom.victim_comm),
-                quantity::about(resident(oom)),
+                held(oom),
                 allocator(oom)
             );
             Some(finding(
@@ -66,10 +66,10 @@ pub(super) fn child(case: &Case<'_>) -> Option<Finding> {
         }
     };
     let summary = format!(
-        "the kernel's OOM killer killed {} {}, of which it held {}; {what_then}",
+        "the kernel's OOM killer killed {} {}, when it held {}; {what_then}",
         words::process(&oom.victim_comm, oom.victim_pid),
         at_limit(case, oom),
-        quantity::about(resident(oom)),
+        held(oom),
     );
     Some(finding(case, oom, confidence, summary, evidence))
 }
@@ -177,11 +177,12 @@ fn at_limit(case: &Case<'_>, oom: &OomKill) -> String {
     }
 }
 
-fn resident(oom: &OomKill) -> u64 {
-    oom.anon_rss_bytes
-        .saturating_add(oom.file_rss_bytes)
-        .saturating_add(oom.shmem_rss_bytes)
-        .saturating_add(oom.page_tables_bytes)
+/// `19.2Mi of it`. File pages are left out: a group shares most of them, libraries above all, with the groups that read them
+/// first, so that with them one process could hold more than the limit that it hit.
+fn held(oom: &OomKill) -> String {
+    let own = oom.anon_rss_bytes.saturating_add(oom.shmem_rss_bytes).saturating_add(oom.page_tables_bytes);
+    let of_it = if oom.limit_bytes == 0 || own <= oom.limit_bytes { " of it" } else { "" };
+    format!("{}{of_it}", quantity::about(own))
 }
 
 fn allocator(oom: &OomKill) -> String {
