@@ -162,10 +162,7 @@ fn thing(failure: &Failure) -> &str {
 /// The calls that may have ended the program, strongest first.
 pub(crate) fn strongest_first<'a>(case: &Case<'a>) -> Vec<Call<'a>> {
     let mut calls: Vec<Call<'a>> = case
-        .evidence
-        .failures
-        .iter()
-        .enumerate()
+        .failures()
         .filter(|(_, failure)| !failure.later_succeeded)
         .filter_map(|(index, failure)| call(case, index, failure))
         .collect();

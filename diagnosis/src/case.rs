@@ -1,7 +1,7 @@
 //! One death, in the order in which the rules ask about it.
 
 use crate::calls::{self, Call};
-use crate::evidence::{ChildExit, Evidence, Exit, Signal};
+use crate::evidence::{ChildExit, Evidence, Exit, Failure, Signal};
 use crate::pod::PodContext;
 use crate::signals;
 
@@ -11,6 +11,10 @@ const CHILD_TO_PARENT_MS: f64 = 1_000.0;
 
 /// An exit code of 128 + n is how shells and supervisors report a child's signal n.
 const SIGNAL_CODES_FROM: i32 = 128;
+
+/// Failed calls that are looked at, the latest ones. A flight recorder holds a fraction of this; a report with more is none of
+/// ours, and must not cost more time either.
+const MOST_FAILURES: usize = 256;
 
 /// One death.
 pub(crate) struct Case<'a> {
@@ -25,6 +29,12 @@ impl<'a> Case<'a> {
         let mut case = Self { evidence, pod, calls: Vec::new() };
         case.calls = calls::strongest_first(&case);
         case
+    }
+
+    /// The latest failed calls with their indices, oldest first.
+    pub(crate) fn failures(&self) -> impl DoubleEndedIterator<Item = (usize, &'a Failure)> + use<'a> {
+        let earlier = self.evidence.failures.len().saturating_sub(MOST_FAILURES);
+        self.evidence.failures.iter().enumerate().skip(earlier)
     }
 
     /// The exit, when the main process ended.
@@ -59,21 +69,25 @@ impl<'a> Case<'a> {
     pub(crate) fn life_ms(&self) -> Option<f64> {
         let process = self.evidence.process.as_ref()?;
         let known = process.started_at.0 != 0 && process.exited_at.0 >= process.started_at.0;
-        known.then(|| milliseconds(process.exited_at.0 - process.started_at.0))
+        known.then(|| milliseconds(process.exited_at.0.saturating_sub(process.started_at.0)))
     }
 
     /// Time from `moment` to the main process's end, in milliseconds; `None` when either is not known.
     pub(crate) fn before_end_ms(&self, moment: crate::evidence::UnixNanos) -> Option<f64> {
         let end = self.evidence.process.as_ref().map_or(0, |process| process.exited_at.0);
         let end = if end == 0 { self.evidence.observed_at.0 } else { end };
-        (end != 0 && moment.0 != 0).then(|| milliseconds(end - moment.0))
+        (end != 0 && moment.0 != 0).then(|| milliseconds(end.saturating_sub(moment.0)))
     }
 
     /// The last child whose end the main process passed on as its own: same exit code, or 128 + its signal, just before.
     pub(crate) fn passed_on(&self) -> Option<(usize, &'a ChildExit)> {
         let code = self.exit_code().filter(|code| *code != 0)?;
         self.just_before().rfind(|(_, child)| {
-            if child.signal == 0 { child.code == code } else { SIGNAL_CODES_FROM + child.signal == code }
+            if child.signal == 0 {
+                child.code == code
+            } else {
+                SIGNAL_CODES_FROM.saturating_add(child.signal) == code
+            }
         })
     }
 

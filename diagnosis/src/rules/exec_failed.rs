@@ -18,8 +18,7 @@ pub(super) fn never_started(case: &Case<'_>) -> Option<Finding> {
     if !case.never_executed() {
         return None;
     }
-    let refused =
-        case.evidence.failures.iter().enumerate().rfind(|(_, failure)| noise::executes(&failure.syscall));
+    let refused = case.failures().rfind(|(_, failure)| noise::executes(&failure.syscall));
     match refused {
         Some((index, failure)) => {
             let object = searched_name(case, failure);
@@ -100,7 +99,7 @@ pub(super) fn command_not_found(case: &Case<'_>) -> Option<Finding> {
         return None;
     }
     let looks = || {
-        case.evidence.failures.iter().enumerate().filter(|(_, failure)| {
+        case.failures().filter(|(_, failure)| {
             failure.errno == errno::ENOENT && noise::only_looks(&failure.syscall) && !failure.later_succeeded
         })
     };
@@ -148,7 +147,7 @@ fn ran(case: &Case<'_>, name: &str) -> bool {
 /// The path, or the bare name when it was looked for in several folders.
 fn searched_name(case: &Case<'_>, failure: &Failure) -> String {
     let name = words::base_name(&failure.path);
-    let elsewhere = case.evidence.failures.iter().any(|other| {
+    let elsewhere = case.failures().any(|(_, other)| {
         noise::executes(&other.syscall) && other.path != failure.path && words::base_name(&other.path) == name
     });
     words::one_line(if elsewhere { name } else { &failure.path })

@@ -61,10 +61,7 @@ pub(super) fn library(case: &Case<'_>) -> Option<Finding> {
     }
     let child = case.passed_on().map_or(0, |(_, child)| child.pid);
     let tried: Vec<(usize, &str)> = case
-        .evidence
-        .failures
-        .iter()
-        .enumerate()
+        .failures()
         .filter(|(_, failure)| failure.errno == errno::ENOENT && noise::is_library(&failure.path))
         .filter(|(_, failure)| failure.by_dying_thread || (child != 0 && failure.pid == child))
         .filter(|(_, failure)| failure.last_before_death_ms <= LOADER_GONE_MS)
@@ -101,7 +98,7 @@ pub(super) fn library(case: &Case<'_>) -> Option<Finding> {
 pub(super) fn module(case: &Case<'_>) -> Option<Finding> {
     case.exit_code().filter(|code| *code != 0)?;
     let looks = || {
-        case.evidence.failures.iter().enumerate().filter(|(_, failure)| {
+        case.failures().filter(|(_, failure)| {
             failure.by_dying_thread
                 && failure.errno == errno::ENOENT
                 && noise::only_looks(&failure.syscall)

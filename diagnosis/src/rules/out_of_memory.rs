@@ -31,13 +31,9 @@ pub(super) fn main_process(case: &Case<'_>) -> Option<Finding> {
                 held(oom),
                 allocator(oom)
             );
-            Some(finding(
-                case,
-                oom,
-                Confidence::High,
-                summary,
-                vec![EvidenceRef::Oom(index), EvidenceRef::Exit],
-            ))
+            let mut evidence = vec![EvidenceRef::Oom(index)];
+            evidence.extend(case.exit().map(|_| EvidenceRef::Exit));
+            Some(finding(case, oom, Confidence::High, summary, evidence))
         }
         (None, SenderKind::OomKiller) => Some(without_record(case, Confidence::High)),
         (None, SenderKind::Unknown) if told_by_kubernetes(case) => {
