@@ -43,7 +43,9 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
 
 #[test]
 fn three_silent_crash_loops_are_explained() {
-    let Some((_node, lastwords, client)) = start("three_silent_crash_loops_are_explained", FAST) else { return };
+    let Some((_node, lastwords, client)) = start("three_silent_crash_loops_are_explained", FAST) else {
+        return;
+    };
     block_on(async {
         client.post("/api/v1/namespaces/default/secrets", &secret()).await.unwrap();
         for pod in pods() {
@@ -69,9 +71,16 @@ fn three_silent_crash_loops_are_explained() {
             assert_eq!(crash["container"]["pod_name"], case.name);
             assert_eq!(crash["container"]["name"], "app");
         }
-        let restarts: Vec<_> =
-            explained["crashes"].as_array().unwrap().iter().map(|it| &it["container"]["restart_count"]).collect();
-        assert!(restarts.windows(2).all(|pair| pair[0].as_i64() > pair[1].as_i64()), "newest first: {restarts:?}");
+        let restarts: Vec<_> = explained["crashes"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|it| &it["container"]["restart_count"])
+            .collect();
+        assert!(
+            restarts.windows(2).all(|pair| pair[0].as_i64() > pair[1].as_i64()),
+            "newest first: {restarts:?}"
+        );
         let screen = lastwords.ask(&["explain", &target]).unwrap();
         let screen = String::from_utf8(screen.stdout).unwrap();
         for part in ["Why", "Evidence", "Fix", "Back-off", case.object] {

@@ -1,0 +1,204 @@
+//! The whole way, for real: a container dies, the kernel's record becomes a report, the report an answer.
+
+#![allow(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, OpenOptions};
+use std::time::{Duration, Instant, SystemTime};
+
+use lastwords_tests::http::Client;
+use lastwords_tests::programs::{Lastwords, NODE_NAME, Node, containers_missing, release_program};
+use lastwords_tests::time::parse;
+use nix::sys::stat::Mode;
+use serde_json::{Value, json};
+
+const PODS: &str = "/api/v1/namespaces/default/pods";
+
+/// Two processors may be busy with a build at the same time.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// How many containers die together: a little more than the 110 pods of a full node with two containers each crashing.
+const MANY: usize = 200;
+
+fn started(test: &str, kubelet_arguments: &[&str]) -> Option<(Lastwords, Node, Client)> {
+    if let Some(reason) = containers_missing() {
+        println!("SKIPPED {test}: {reason}");
+        return None;
+    }
+    for name in ["lastwords", "lastwords-agent", "lastwords-aggregator"] {
+        if let Err(error) = release_program(name) {
+            println!("SKIPPED {test}: {error:#}");
+            return None;
+        }
+    }
+    let node = Node::start(kubelet_arguments).unwrap();
+    let client = Client::new(node.url()).unwrap();
+    Some((Lastwords::start(&node).unwrap(), node, client))
+}
+
+async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = look().await {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+fn pod(name: &str, command: &[&str]) -> Value {
+    json!({
+        "metadata": {"name": name},
+        "spec": {"containers": [{"name": "app", "image": "localhost/busybox:1", "command": command}]},
+    })
+}
+
+/// The newest crash of a pod that already waits in CrashLoopBackOff.
+async fn explained(lastwords: &Lastwords, client: &Client, pod: &Value) -> Value {
+    let name = pod["metadata"]["name"].as_str().unwrap();
+    client.post(PODS, pod).await.unwrap();
+    eventually(&format!("{name} explained with its back-off"), async || {
+        // Until the first crash is stored the answer is a failure.
+        let answer = lastwords.ask_json(&["explain", &format!("pod/{name}")]).ok()?;
+        let newest = answer["crashes"][0].clone();
+        let state = &newest["pod_state"];
+        (state["restart_count"].as_i64() >= Some(1) && state["next_retry_at"].is_string()).then_some(newest)
+    })
+    .await
+}
+
+fn assert_cause(crash: &Value, cause: &str, object: &str) {
+    let diagnosis = &crash["diagnosis"];
+    assert_eq!(
+        (diagnosis["cause"].as_str(), diagnosis["object"].as_str(), diagnosis["confidence"].as_str()),
+        (Some(cause), Some(object), Some("CONFIDENCE_HIGH")),
+        "{crash:#}"
+    );
+    assert_eq!(crash["node"], NODE_NAME);
+    assert_eq!(
+        (&crash["container"]["namespace"], &crash["container"]["name"]),
+        (&json!("default"), &json!("app"))
+    );
+    let state = &crash["pod_state"];
+    assert!(state["back_off_seconds"].as_u64() >= Some(10), "{crash:#}");
+    let (end, retry) =
+        (crash["process"]["exited_at"].as_str().unwrap(), state["next_retry_at"].as_str().unwrap());
+    let wait = parse(retry).unwrap().duration_since(parse(end).unwrap()).unwrap();
+    assert!(
+        (Duration::from_secs(8)..Duration::from_secs(60)).contains(&wait),
+        "{wait:?} until the next retry"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn silent_crashes_are_explained_with_cause_object_and_back_off() {
+    let test = "silent_crashes_are_explained_with_cause_object_and_back_off";
+    let Some((lastwords, _node, client)) = started(test, &[]) else { return };
+    let secret = json!({"metadata": {"name": "api-tls"}, "data": {"tls.key": "aHVudGVyMg=="}});
+    client.post("/api/v1/namespaces/default/secrets", &secret).await.unwrap();
+
+    // Silent: what they would say goes nowhere.
+    let mut memory = pod("memory", &["/bin/sh", "-c", "exec tail /dev/zero 2>/dev/null"]);
+    memory["spec"]["containers"][0]["resources"] = json!({"limits": {"memory": "32Mi"}});
+    let mut key = pod("key", &["/bin/sh", "-c", "exec cat /etc/tls/tls.key 2>/dev/null"]);
+    key["spec"]["securityContext"] = json!({"runAsUser": 4242});
+    key["spec"]["volumes"] =
+        json!([{"name": "tls", "secret": {"secretName": "api-tls", "defaultMode": 0o600}}]);
+    key["spec"]["containers"][0]["volumeMounts"] =
+        json!([{"name": "tls", "mountPath": "/etc/tls", "readOnly": true}]);
+    let config = pod("config", &["/bin/sh", "-c", "exec cat /etc/app/app.conf 2>/dev/null"]);
+    let [memory, key, config] =
+        futures::future::join_all([&memory, &key, &config].map(|pod| explained(&lastwords, &client, pod)))
+            .await
+            .try_into()
+            .unwrap();
+
+    assert_cause(&memory, "CAUSE_OUT_OF_MEMORY", "memory limit 32Mi");
+    assert_eq!(memory["oom"][0]["limit_bytes"].as_str().map(str::to_owned), Some((32_u64 << 20).to_string()));
+    assert_eq!(memory["exit"]["signal_name"], "SIGKILL");
+    assert_cause(&key, "CAUSE_PERMISSION_DENIED", "/etc/tls/tls.key");
+    let refused = key["failures"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|failure| failure["path"] == "/etc/tls/tls.key")
+        .unwrap();
+    assert_eq!((&refused["errno_name"], &refused["uid"]), (&json!("EACCES"), &json!(4242)));
+    assert_cause(&config, "CAUSE_FILE_NOT_FOUND", "/etc/app/app.conf");
+    assert_eq!(config["log_tail"]["lines"].as_array().map(Vec::len), Some(0), "the log is empty");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_hundred_deaths_within_a_second_are_each_stored_once() {
+    let test = "two_hundred_deaths_within_a_second_are_each_stored_once";
+    let Some((mut lastwords, node, client)) = started(test, &["--no-sandbox"]) else { return };
+    // All wait for the same FIFO: opening it for writing wakes every reader at once.
+    let gate = node.directory().join("gate");
+    fs::create_dir(&gate).unwrap();
+    nix::unistd::mkfifo(&gate.join("go"), Mode::from_bits_truncate(0o644)).unwrap();
+    for number in 0..MANY {
+        let mut pod = pod(
+            &format!("many-{number}"),
+            &["/bin/sh", "-c", "read word < /gate/go; exec cat /etc/app/app.conf"],
+        );
+        pod["spec"]["restartPolicy"] = json!("Never");
+        pod["spec"]["volumes"] = json!([{"name": "gate", "hostPath": {"path": gate}}]);
+        pod["spec"]["containers"][0]["volumeMounts"] = json!([{"name": "gate", "mountPath": "/gate"}]);
+        client.post(PODS, &pod).await.unwrap();
+    }
+    let in_phase = async |phase: &str| {
+        let list = client.get(&format!("{PODS}?fieldSelector=status.phase%3D{phase}")).await.unwrap();
+        let pods = list["items"].as_array().unwrap().clone();
+        (pods.len() == MANY).then_some(pods)
+    };
+    eventually("all containers run", async || in_phase("Running").await).await;
+    // A shell needs a moment from its start to its wait.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let released = SystemTime::now();
+    drop(OpenOptions::new().write(true).open(gate.join("go")).unwrap());
+    let pods = eventually("all containers have died", async || in_phase("Failed").await).await;
+    let died: BTreeSet<String> = pods
+        .iter()
+        .map(|pod| pod["status"]["containerStatuses"][0]["containerID"].as_str().unwrap())
+        .map(|id| id.trim_start_matches("containerd://").to_owned())
+        .collect();
+    assert_eq!(died.len(), MANY);
+
+    let crashes = eventually("all crashes stored", async || {
+        let list = lastwords.ask_json(&["list", "-A", "--limit", "10000"]).unwrap();
+        let crashes = list["crashes"].as_array().unwrap().clone();
+        (crashes.len() >= MANY).then_some(crashes)
+    })
+    .await;
+    let mut stored: BTreeMap<&str, usize> = BTreeMap::new();
+    for crash in &crashes {
+        *stored.entry(crash["container"]["id"].as_str().unwrap()).or_default() += 1;
+        assert_cause_of_many(crash);
+    }
+    let twice: Vec<_> = stored.iter().filter(|(_, count)| **count != 1).collect();
+    assert!(twice.is_empty(), "stored more than once: {twice:?}");
+    let stored: BTreeSet<String> = stored.into_keys().map(str::to_owned).collect();
+    assert_eq!(stored, died);
+    let last =
+        crashes.iter().filter_map(|crash| parse(crash["process"]["exited_at"].as_str()?)).max().unwrap();
+    println!(
+        "{MANY} containers died within {:?} of their release",
+        last.duration_since(released).unwrap_or_default()
+    );
+
+    for program in ["agent", "aggregator"] {
+        let stopped =
+            if program == "agent" { lastwords.agent().stop() } else { lastwords.aggregator().stop() };
+        let (status, took) = stopped.unwrap();
+        assert!(status.success() && took < Duration::from_secs(5), "{program}: {status} after {took:?}");
+    }
+}
+
+fn assert_cause_of_many(crash: &Value) {
+    assert_eq!(
+        (&crash["diagnosis"]["cause"], &crash["diagnosis"]["object"], &crash["exit"]["code"]),
+        (&json!("CAUSE_FILE_NOT_FOUND"), &json!("/etc/app/app.conf"), &json!(1)),
+        "{crash:#}"
+    );
+}
