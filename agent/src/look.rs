@@ -8,10 +8,15 @@ use std::{
     io,
     os::unix::ffi::OsStrExt as _,
     path::{Path, PathBuf},
-    sync::mpsc::{Receiver, SyncSender, sync_channel},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+        mpsc::{Receiver, SyncSender, sync_channel},
+    },
     time::Duration,
 };
 
+use lastwords_agent_common::limits::RECORDERS;
 use lastwords_diagnosis::evidence::FileFacts;
 
 use crate::{
@@ -36,7 +41,28 @@ enum Job {
 
 /// The thread that looks. It ends when this is dropped.
 #[derive(Clone)]
-pub struct Looker(SyncSender<Job>);
+pub struct Looker {
+    jobs: SyncSender<Job>,
+    progress: Arc<Progress>,
+}
+
+/// How far the thread is, so that reports do not wait for one that is stuck.
+#[derive(Default)]
+struct Progress {
+    done: AtomicU64,
+    /// `done` when a report last lost patience, and one more; 0 before.
+    late_at: AtomicU64,
+}
+
+impl Progress {
+    fn is_stuck(&self) -> bool {
+        self.late_at.load(Ordering::Relaxed) == self.done.load(Ordering::Relaxed) + 1
+    }
+
+    fn lost_patience(&self) {
+        self.late_at.store(self.done.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+    }
+}
 
 impl Looker {
     /// Starts it.
@@ -45,8 +71,10 @@ impl Looker {
     /// When the system gives no thread.
     pub fn start(processes: HostProc) -> io::Result<Self> {
         let (sender, jobs) = sync_channel(QUEUE);
-        std::thread::Builder::new().name("look".to_owned()).spawn(move || run(&processes, &jobs))?;
-        Ok(Self(sender))
+        let progress = Arc::new(Progress::default());
+        let own = Arc::clone(&progress);
+        std::thread::Builder::new().name("look".to_owned()).spawn(move || run(&processes, &jobs, &own))?;
+        Ok(Self { jobs: sender, progress })
     }
 
     /// A container's main process executed a program.
@@ -64,9 +92,14 @@ impl Looker {
     pub async fn ended(&self, cgroup_id: u64) -> Files {
         let (reply, files) = tokio::sync::oneshot::channel();
         self.send(Job::Ended { cgroup_id, reply });
+        if self.progress.is_stuck() {
+            counters::LOOKS_LATE.increment();
+            return Files::new();
+        }
         match tokio::time::timeout(PATIENCE, files).await {
             Ok(Ok(files)) => files,
             Ok(Err(_)) | Err(_) => {
+                self.progress.lost_patience();
                 counters::LOOKS_LATE.increment();
                 Files::new()
             }
@@ -74,7 +107,7 @@ impl Looker {
     }
 
     fn send(&self, job: Job) {
-        if self.0.try_send(job).is_err() {
+        if self.jobs.try_send(job).is_err() {
             counters::LOOKS_DROPPED.increment();
         }
     }
@@ -83,17 +116,23 @@ impl Looker {
 /// What is known of one container.
 #[derive(Default)]
 struct Seen {
+    pid: u32,
     process: ProcessFacts,
     files: Files,
 }
 
-fn run(processes: &HostProc, jobs: &Receiver<Job>) {
+fn run(processes: &HostProc, jobs: &Receiver<Job>, progress: &Progress) {
     let mut containers: HashMap<u64, Seen> = HashMap::new();
     while let Ok(job) = jobs.recv() {
         match job {
             Job::Executed { cgroup_id, pid } => {
+                if containers.len() >= RECORDERS as usize {
+                    // More than there can be: the end of some was dropped with a full queue. They hold descriptors.
+                    containers.retain(|_, seen| processes.exists(seen.pid));
+                }
                 if let Some(process) = processes.facts(pid) {
-                    containers.entry(cgroup_id).or_default().process = process;
+                    let seen = containers.entry(cgroup_id).or_default();
+                    (seen.pid, seen.process) = (pid, process);
                 }
             }
             Job::Refused { cgroup_id, pid, passed, path } => {
@@ -108,6 +147,7 @@ fn run(processes: &HostProc, jobs: &Receiver<Job>) {
                 let _ = reply.send(files);
             }
         }
+        progress.done.fetch_add(1, Ordering::Relaxed);
     }
 }
 

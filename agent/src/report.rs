@@ -21,6 +21,8 @@ use crate::{
 const LOG_DELAY: Duration = Duration::from_millis(250);
 /// When it could not be told which log is the container's, the kubelet's link to it settles that a moment later.
 const AMBIGUOUS_DELAY: Duration = Duration::from_millis(500);
+/// Reports that wait for their logs at the same time, each with at most 100 KiB; further deaths wait in their channel.
+const UNDER_WAY: usize = 64;
 
 /// What makes reports.
 pub struct Reporter {
@@ -40,9 +42,16 @@ impl Reporter {
 
     /// Reports every death until there are no more: the sender is gone.
     pub async fn run(self, mut deaths: mpsc::Receiver<Death>) {
+        let reporter = Arc::new(self);
+        let mut under_way = JoinSet::new();
         while let Some(death) = deaths.recv().await {
-            self.report(death).await;
+            if under_way.len() == UNDER_WAY {
+                let _ = under_way.join_next().await;
+            }
+            let reporter = Arc::clone(&reporter);
+            under_way.spawn(async move { reporter.report(death).await });
         }
+        while under_way.join_next().await.is_some() {}
     }
 
     async fn report(&self, mut death: Death) {

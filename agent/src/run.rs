@@ -95,6 +95,7 @@ async fn serve(
     let ingest = Ingest::start(kernel.records, kernel.counters, tracker, sender)
         .map_err(|error| format!("cannot read the kernel's records: {error}"))?;
     let (stop, stopped) = watch::channel(false);
+    tokio::spawn(counters::log_regularly());
     let shipping =
         tokio::spawn(ship::ship(Arc::clone(&spool), ShipSettings::new(&config.aggregator), hello, stopped));
     let reporting = tokio::spawn(Reporter::new(config, looker, spool).run(deaths));

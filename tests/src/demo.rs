@@ -54,7 +54,8 @@ pub fn pods() -> [Value; 3] {
     let mut key = pod("payments-api", "exec cat /etc/payments/tls.key >/dev/null 2>&1");
     key["spec"]["containers"][0]["securityContext"] = json!({"runAsUser": 4242, "runAsGroup": 4242});
     key["spec"]["containers"][0]["volumeMounts"] = json!([{"name": "tls", "mountPath": "/etc/payments"}]);
-    key["spec"]["volumes"] = json!([{"name": "tls", "secret": {"secretName": "payments-tls", "defaultMode": 0o400}}]);
+    key["spec"]["volumes"] =
+        json!([{"name": "tls", "secret": {"secretName": "payments-tls", "defaultMode": 0o400}}]);
     let config = pod("mail-relay", "exec cat /etc/mail-relay/relay.conf >/dev/null 2>&1");
     [memory, key, config]
 }

@@ -4,6 +4,7 @@
 
 mod apt;
 mod build;
+mod demo;
 mod ebpf;
 mod kernels;
 mod process;
@@ -32,6 +33,8 @@ enum Verb {
     Setup(setup::Setup),
     /// Compile the eBPF object and the release programs into target/release.
     Build(build::Build),
+    /// Show three real crashes explained; ends by itself and leaves nothing behind.
+    Demo(demo::Demo),
     /// Check the laws of the code: who may depend on whom, where unsafe may stand, how long a file may be.
     Tidy(tidy::Tidy),
     /// Run everything that has to pass: format, lints, laws, unit tests, live tests, the kernels in QEMU.
@@ -44,6 +47,7 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().verb {
         Verb::Setup(setup) => setup.run(),
         Verb::Build(build) => build.run(),
+        Verb::Demo(demo) => demo.run(),
         Verb::Tidy(tidy) => tidy.run(),
         Verb::Test(test) => test.run(),
         Verb::Vm(vm) => vm.run(),

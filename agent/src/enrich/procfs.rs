@@ -121,6 +121,12 @@ impl HostProc {
         RootHandle::open_in(&self.open(pid)?)
     }
 
+    /// Whether there is a process of that number.
+    #[must_use]
+    pub fn exists(&self, pid: u32) -> bool {
+        self.root.join(pid.to_string()).exists()
+    }
+
     /// The process's group in the v2 hierarchy, as the host sees it; `None` when the process is gone.
     #[must_use]
     pub fn cgroup_path(&self, pid: u32) -> Option<String> {

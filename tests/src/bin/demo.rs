@@ -18,7 +18,8 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 fn main() -> ExitCode {
     let stop = Arc::new(AtomicBool::new(false));
-    let Ok(runtime) = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build() else {
+    let Ok(runtime) = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()
+    else {
         eprintln!("demo: the system gives no threads");
         return ExitCode::FAILURE;
     };
@@ -42,7 +43,9 @@ fn demonstrate(runtime: &tokio::runtime::Runtime, stop: &AtomicBool) -> anyhow::
     if let Some(reason) = containers_missing() {
         bail!("{reason}");
     }
-    eprintln!("Starting a node: stand-ins for the Kubernetes API server and the kubelet, real containers by runc.");
+    eprintln!(
+        "Starting a node: stand-ins for the Kubernetes API server and the kubelet, real containers by runc."
+    );
     let node = Node::start(&[])?;
     eprintln!("Starting lastwords-aggregator and lastwords-agent.");
     let lastwords = Lastwords::start(&node)?;
