@@ -10,15 +10,12 @@ use serde_json::Value;
 use tokio::sync::oneshot;
 
 use super::back_off::BackOff;
-use super::oci::{self, Bind, ContainerConfig};
+use super::oci::{self, ContainerConfig};
 use super::pod::{Setup, Worker, new_id};
 use super::status::{State, Terminated};
-use super::{Stop, environment, log, runtime};
+use super::{Stop, environment, files, log, runtime};
 use crate::api_server::random;
 use crate::time::go_duration;
-
-/// The kubelet reads no more of a termination message.
-const LONGEST_MESSAGE: usize = 4096;
 
 /// How long output may still flow after a container's end: a process that outlived it may hold the pipe.
 const OUTPUT_DRAIN: Duration = Duration::from_secs(2);
@@ -177,7 +174,7 @@ impl Container {
                 cgroup: self.setup.group.of_container(id),
                 command,
                 environment,
-                mounts: self.mounts(&directory)?,
+                mounts: files::mounts(&self.pod, &self.spec, &self.setup.volumes, &directory)?,
                 sandbox: self.setup.sandbox.as_ref().map(|(pid, _)| *pid),
                 unified: node.hierarchies.is_unified(),
             });
@@ -254,7 +251,7 @@ impl Container {
                 0 => "Completed",
                 _ => "Error",
             },
-            message: termination_message(directory),
+            message: files::termination_message(directory),
             started,
             finished,
             id: id.to_owned(),
@@ -327,32 +324,6 @@ impl Container {
         Attempt::Refused("ErrImagePull", why)
     }
 
-    /// Volumes, and the files that the kubelet gives every container.
-    fn mounts(&self, directory: &Path) -> io::Result<Vec<Bind>> {
-        let mut binds = Vec::new();
-        for mount in self.spec["volumeMounts"].as_array().into_iter().flatten() {
-            let volume = self.setup.volumes.iter().find(|(name, _)| mount["name"] == name.as_str());
-            let (Some((_, source)), Some(target)) = (volume, mount["mountPath"].as_str()) else { continue };
-            let source = mount["subPath"].as_str().map_or_else(|| source.clone(), |below| source.join(below));
-            binds.push(Bind { source, target: target.to_owned(), read_only: mount["readOnly"] == true });
-        }
-        let pod = self.pod["metadata"]["name"].as_str().unwrap_or_default();
-        let message = self.spec["terminationMessagePath"].as_str().unwrap_or("/dev/termination-log");
-        for (name, target, content) in [
-            ("hosts", "/etc/hosts", format!("127.0.0.1\tlocalhost\n::1\tlocalhost\n127.0.0.1\t{pod}\n")),
-            ("hostname", "/etc/hostname", format!("{pod}\n")),
-            ("resolv.conf", "/etc/resolv.conf", "nameserver 127.0.0.1\n".to_owned()),
-            ("termination-log", message, String::new()),
-        ] {
-            let source = directory.join(name);
-            fs::write(&source, content)?;
-            if binds.iter().all(|bind| bind.target != target) {
-                binds.push(Bind { source, target: target.to_owned(), read_only: false });
-            }
-        }
-        Ok(binds)
-    }
-
     /// The dead container before the last one is removed with its log, as the kubelet keeps one of each.
     fn forget_old(&self, runs: &[String]) {
         let Some(old) = runs.len().checked_sub(2) else { return };
@@ -388,12 +359,6 @@ fn new_run(container: &mut super::status::Container, id: &str, run: usize) {
     if let State::Terminated(end) = &container.state {
         container.last = Some(end.clone());
     }
-}
-
-fn termination_message(directory: &Path) -> Option<String> {
-    let bytes = fs::read(directory.join("termination-log")).ok().filter(|bytes| !bytes.is_empty())?;
-    let kept = bytes.get(bytes.len().saturating_sub(LONGEST_MESSAGE)..).unwrap_or_default();
-    Some(String::from_utf8_lossy(kept).into_owned())
 }
 
 /// Up to half as much again, so that pods do not move in step.

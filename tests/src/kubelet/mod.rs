@@ -10,6 +10,7 @@ mod cgroup;
 mod container;
 mod environment;
 mod events;
+mod files;
 pub mod image;
 mod log;
 mod oci;
