@@ -66,9 +66,9 @@ pub const MEMORY_LEVELS: usize = 6;
 /// Bytes of a control group's name that are kept at each of these levels (`cri-containerd-<64>.scope` has 85).
 pub const GROUP_NAME_BYTES: usize = 96;
 
-/// Refused calls (EACCES, EPERM, EROFS) of one container that are told at once, so that the file's owner and mode can be looked up
-/// while the container's root still exists. Later ones are only recorded.
-pub const NOTICES: u64 = 8;
+/// Refused calls (EACCES, EPERM, EROFS) and failed execs of one container that are told at once, so that the file's owner and mode
+/// can be looked up while the container's root still exists. Later ones are only recorded.
+pub const NOTICES: u64 = 16;
 
 /// System call numbers with a rule; the highest in use on x86-64 and arm64 are below 480.
 pub const SYSCALLS: u32 = 512;

@@ -178,7 +178,8 @@ pub struct OomVictim {
     pub levels: [MemoryLevel; MEMORY_LEVELS],
 }
 
-/// A call on a path was refused (EACCES, EPERM, EROFS): told at once so that the agent can look at the file while it is there.
+/// A call on a path was refused (EACCES, EPERM, EROFS), or an exec failed: told at once so that the agent can look at the file while
+/// it is there.
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
 pub struct Refused {

@@ -44,8 +44,11 @@ pub struct SyscallRule {
     pub object: u8,
     /// See [`class`].
     pub class: u8,
+    /// 1 when every recorded failure is told at once, and not only a refusal: for exec, where a file that is there and cannot be
+    /// found means that its interpreter is missing.
+    pub told: u8,
     /// Zero.
-    pub padding: [u8; 6],
+    pub padding: [u8; 5],
 }
 
 /// EADDRINUSE, the only telling error above 63. Bit 0 of [`SyscallRule::telling`] stands for it, as no error is 0.

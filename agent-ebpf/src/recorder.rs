@@ -84,6 +84,18 @@ pub fn child_exit_slot(recorder: *mut Recorder) -> *mut ChildExitEntry {
     }
 }
 
+/// Forgets everything recorded so far: entries count only below the heads.
+#[inline(always)]
+pub fn forget(recorder: *mut Recorder) {
+    // SAFETY: fields of a map element.
+    unsafe {
+        (*recorder).failure_heads = [0; 4];
+        (*recorder).signal_heads = [0; 3];
+        (*recorder).child_exit_head = 0;
+        (*recorder).notices = 0;
+    }
+}
+
 /// What `begin` and `end` of an entry are set to: never 0, and different for two processors at the same time.
 #[inline(always)]
 pub fn mark(time: u64, tid: u32) -> u64 {

@@ -55,6 +55,8 @@ pub enum End {
     NeverRan,
     /// It lives on, something in it was killed.
     Survived,
+    /// It is gone, and the record of its end was lost with a full ring buffer.
+    Unseen,
 }
 
 /// What the node knows that is the same for every death.
@@ -84,7 +86,7 @@ pub fn assemble(death: &Death, node: &Node<'_>) -> Evidence {
             killed_by: signals::killed_by(death, node, &recording, exited),
             tid: exited.first_tid,
         }),
-        End::NeverRan | End::Survived => None,
+        End::NeverRan | End::Survived | End::Unseen => None,
     };
     Evidence {
         node: node.name.to_owned(),
@@ -124,7 +126,7 @@ fn process(death: &Death, node: &Node<'_>) -> Option<Process> {
     let last = death.execs.last().map(|(_, executed)| executed);
     let exited = match &death.end {
         End::Exited(exited) => Some(exited),
-        End::NeverRan | End::Survived => None,
+        End::NeverRan | End::Survived | End::Unseen => None,
     };
     let (tgid, uid, gid, comm) = match (exited, last) {
         (Some(exited), _) => (exited.tgid, exited.uid, exited.gid, &exited.comm),

@@ -59,6 +59,8 @@ counters! {
     OOM_KILLS_DROPPED "oom_kills_dropped";
     /// Flight recorders that the kernel would not take back.
     RECORDERS_LOST "recorders_lost";
+    /// Containers whose end was not seen because its record was dropped with a full ring buffer; each is reported all the same.
+    ENDS_UNSEEN "ends_unseen";
     /// Looks at a process or file that were not made because too many were waiting.
     LOOKS_DROPPED "looks_dropped";
     /// Reports that did not wait any longer for a look at a file.

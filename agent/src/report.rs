@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use lastwords_diagnosis::evidence::{Evidence, UnixNanos};
 use lastwords_proto::convert;
-use tokio::{sync::mpsc, time::sleep};
+use tokio::{sync::mpsc, task::JoinSet, time::sleep};
 
 use crate::{
     assemble::{Death, End, Node, assemble},
@@ -123,6 +123,7 @@ fn ending(evidence: &Evidence) -> String {
         Some(exit) if exit.signal != 0 => format!("signal {}", exit.signal),
         Some(exit) => format!("exit code {}", exit.code),
         None if evidence.container_survived => "survived an OOM kill".to_owned(),
+        None if evidence.process.is_some() => "its end was not seen".to_owned(),
         None => "it never ran".to_owned(),
     }
 }

@@ -87,8 +87,8 @@ async fn serve(
     let processes = HostProc::new(&config.host_proc);
     let looker =
         Looker::start(processes.clone()).map_err(|error| format!("cannot start a thread: {error}"))?;
-    let mut tracker = Tracker::new(kernel.recorders, kernel.groups, looker.clone());
-    tracker.adopt(&control_groups, &processes);
+    let mut tracker = Tracker::new(kernel.recorders, kernel.groups, looker.clone(), control_groups);
+    tracker.adopt(&processes);
     tracing::info!("watching {} containers that were here before", tracker.watched());
 
     let (sender, deaths) = mpsc::channel(DEATHS);

@@ -9,6 +9,7 @@ use crate::{
     container::ContainerRef,
     counters,
     decode::{Event, Executed, Exited, OomVictim, Record, Recording, Refused, recording},
+    enrich::cgroup::ControlGroups,
     kernel::{GroupMap, RecorderMap},
     look::Looker,
 };
@@ -20,6 +21,9 @@ const MAX_OOM_KILLS: usize = 32;
 /// After an OOM kill of another process the main one usually ends within milliseconds; if it still lives after this time the kill
 /// is reported by itself.
 const SURVIVED_AFTER: u64 = 2_000_000_000;
+
+/// From a dropped record to the look for what it would have told: longer than a runtime takes to remove a dead container's group.
+const SWEEP_AFTER: u64 = 5_000_000_000;
 
 /// One container.
 struct Tracked {
@@ -39,6 +43,9 @@ pub struct Tracker {
     recorders: RecorderMap,
     groups: GroupMap,
     looker: Looker,
+    control_groups: ControlGroups,
+    /// After records were dropped: when to look for containers that are gone without a word.
+    sweep_at: Option<u64>,
     /// The kernel's count of dropped records, and what of it was told.
     ring_records_dropped: u64,
     told_dropped: u64,
@@ -47,12 +54,19 @@ pub struct Tracker {
 impl Tracker {
     /// Knows no container yet.
     #[must_use]
-    pub fn new(recorders: RecorderMap, groups: GroupMap, looker: Looker) -> Self {
+    pub fn new(
+        recorders: RecorderMap,
+        groups: GroupMap,
+        looker: Looker,
+        control_groups: ControlGroups,
+    ) -> Self {
         Self {
             containers: HashMap::new(),
             recorders,
             groups,
             looker,
+            control_groups,
+            sweep_at: None,
             ring_records_dropped: 0,
             told_dropped: 0,
         }
@@ -92,14 +106,28 @@ impl Tracker {
     /// How long until [`Tracker::tick`] has something to do; None when nothing is waiting.
     #[must_use]
     pub fn due_in(&self, now: u64) -> Option<std::time::Duration> {
-        let next = self.containers.values().filter_map(|tracked| tracked.survived_at).min()?;
+        let survived = self.containers.values().filter_map(|tracked| tracked.survived_at);
+        let next = survived.chain(self.sweep_at).min()?;
         Some(std::time::Duration::from_nanos(next.saturating_sub(now)))
     }
 
-    /// Reports OOM kills that their containers survived. `dropped` is the kernel's count of records lost on the node so far.
+    /// Reports OOM kills that their containers survived, and containers whose end was lost. `dropped` is the kernel's count of records
+    /// lost on the node so far.
     pub fn tick(&mut self, now: u64, dropped: u64) -> Vec<Death> {
-        counters::RING_RECORDS_DROPPED.add(dropped.saturating_sub(self.ring_records_dropped));
-        self.ring_records_dropped = self.ring_records_dropped.max(dropped);
+        if dropped > self.ring_records_dropped {
+            counters::RING_RECORDS_DROPPED.add(dropped - self.ring_records_dropped);
+            self.ring_records_dropped = dropped;
+            self.sweep_at = Some(now + SWEEP_AFTER);
+        }
+        let mut deaths = self.survived(now);
+        if self.sweep_at.is_some_and(|at| at <= now) {
+            self.sweep_at = None;
+            deaths.extend(self.sweep(now));
+        }
+        deaths
+    }
+
+    fn survived(&mut self, now: u64) -> Vec<Death> {
         let due = |tracked: &Tracked| tracked.survived_at.is_some_and(|at| at <= now);
         let due: Vec<u64> = self.containers.iter().filter(|(_, it)| due(it)).map(|(id, _)| *id).collect();
         due.into_iter()
@@ -108,6 +136,24 @@ impl Tracker {
                 self.death(cgroup_id, at, End::Survived)
             })
             .collect()
+    }
+
+    /// Reports and forgets the containers whose group is gone.
+    fn sweep(&mut self, now: u64) -> Vec<Death> {
+        let is_gone = |id: u64, it: &Tracked| self.control_groups.id(&it.container.cgroup_path) != Some(id);
+        let gone = self.containers.iter().filter(|(id, tracked)| is_gone(**id, tracked));
+        let gone: Vec<(u64, u32, bool)> =
+            gone.map(|(id, it)| (*id, it.recorder, !it.ended && !it.execs.is_empty())).collect();
+        let mut deaths = Vec::new();
+        for (cgroup_id, recorder, unseen) in gone {
+            if unseen {
+                counters::ENDS_UNSEEN.increment();
+                deaths.extend(self.death(cgroup_id, now, End::Unseen));
+            }
+            self.containers.remove(&cgroup_id);
+            self.stop_watching(cgroup_id, recorder);
+        }
+        deaths
     }
 
     fn made(&mut self, cgroup_id: u64, recorder: u32, path: &str) {
@@ -140,6 +186,9 @@ impl Tracker {
     fn refused(&mut self, cgroup_id: u64, refused: Refused) {
         let Some(tracked) = self.containers.get(&cgroup_id) else { return };
         let Refused { tgid, directory, path } = refused;
+        // A command that cannot be executed ends at once and leaves no root to look through; a tried one's files are ours.
+        let is_ours = tracked.execs.is_empty() && tracked.container.runtime == "lastwords-try";
+        let tgid = if is_ours { std::process::id() } else { tgid };
         if path.starts_with(b"/") {
             let absolute = path.clone();
             self.looker.refused(cgroup_id, tgid, path, &absolute);

@@ -35,7 +35,7 @@ use crate::{
     assemble::{Death, End, Node, assemble},
     clock::ClockOffsets,
     config::default_node_name,
-    enrich::procfs::HostProc,
+    enrich::{cgroup::ControlGroups, procfs::HostProc},
     ingest::Ingest,
     kernel::Kernel,
     look::Looker,
@@ -49,6 +49,8 @@ use crate::{
 const GRACE: Duration = Duration::from_secs(10);
 /// From the command's end to its record. Milliseconds on a busy machine; after this it is an error.
 const RECORD_WAIT: Duration = Duration::from_secs(5);
+/// This machine's control groups.
+const CGROUPS: &str = "/sys/fs/cgroup";
 /// Deaths that may wait to be looked at: other containers of this machine die too.
 const DEATHS: usize = 256;
 
@@ -104,7 +106,9 @@ fn explain(arguments: &TryArguments) -> Result<v1::Crash, TryError> {
     }
     let looker =
         Looker::start(HostProc::new("/proc".as_ref())).map_err(TryError::system("start a thread"))?;
-    let tracker = Tracker::new(kernel.recorders, kernel.groups, looker.clone());
+    let control_groups =
+        ControlGroups::open(CGROUPS.as_ref()).map_err(TryError::system("use the control groups"))?;
+    let tracker = Tracker::new(kernel.recorders, kernel.groups, looker.clone(), control_groups);
     let (sender, mut deaths) = mpsc::channel(DEATHS);
     let ingest = Ingest::start(kernel.records, kernel.counters, tracker, sender)
         .map_err(TryError::system("read the kernel's records"))?;
@@ -281,9 +285,14 @@ fn crash(evidence: &Evidence, diagnosis: &Diagnosis) -> v1::Crash {
     crash
 }
 
+/// Colours on a terminal only, and never where NO_COLOR is set (no-color.org).
+fn is_colour_wanted() -> bool {
+    std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
 fn print(crash: &v1::Crash, format: Format) -> ExitCode {
     let text = match format {
-        Format::Text => lastwords_render::crash_text(crash, std::io::stdout().is_terminal()),
+        Format::Text => lastwords_render::crash_text(crash, is_colour_wanted()),
         Format::Json => match to_json("Crash", crash) {
             Ok(value) => format!("{value:#}\n"),
             Err(error) => {

@@ -6,13 +6,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, OpenOptions};
 use std::time::{Duration, Instant, SystemTime};
 
+use lastwords_tests::demo::{self, PODS};
 use lastwords_tests::http::Client;
 use lastwords_tests::programs::{Lastwords, NODE_NAME, Node, containers_missing, release_program};
 use lastwords_tests::time::parse;
 use nix::sys::stat::Mode;
 use serde_json::{Value, json};
-
-const PODS: &str = "/api/v1/namespaces/default/pods";
 
 /// Two processors may be busy with a build at the same time.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -95,38 +94,46 @@ fn assert_cause(crash: &Value, cause: &str, object: &str) {
 async fn silent_crashes_are_explained_with_cause_object_and_back_off() {
     let test = "silent_crashes_are_explained_with_cause_object_and_back_off";
     let Some((lastwords, _node, client)) = started(test, &[]) else { return };
-    let secret = json!({"metadata": {"name": "api-tls"}, "data": {"tls.key": "aHVudGVyMg=="}});
-    client.post("/api/v1/namespaces/default/secrets", &secret).await.unwrap();
-
-    // Silent: what they would say goes nowhere.
-    let mut memory = pod("memory", &["/bin/sh", "-c", "exec tail /dev/zero 2>/dev/null"]);
-    memory["spec"]["containers"][0]["resources"] = json!({"limits": {"memory": "32Mi"}});
-    let mut key = pod("key", &["/bin/sh", "-c", "exec cat /etc/tls/tls.key 2>/dev/null"]);
-    key["spec"]["securityContext"] = json!({"runAsUser": 4242});
-    key["spec"]["volumes"] =
-        json!([{"name": "tls", "secret": {"secretName": "api-tls", "defaultMode": 0o600}}]);
-    key["spec"]["containers"][0]["volumeMounts"] =
-        json!([{"name": "tls", "mountPath": "/etc/tls", "readOnly": true}]);
-    let config = pod("config", &["/bin/sh", "-c", "exec cat /etc/app/app.conf 2>/dev/null"]);
-    let [memory, key, config] =
-        futures::future::join_all([&memory, &key, &config].map(|pod| explained(&lastwords, &client, pod)))
-            .await
-            .try_into()
-            .unwrap();
-
-    assert_cause(&memory, "CAUSE_OUT_OF_MEMORY", "memory limit 32Mi");
-    assert_eq!(memory["oom"][0]["limit_bytes"].as_str().map(str::to_owned), Some((32_u64 << 20).to_string()));
+    client.post("/api/v1/namespaces/default/secrets", &demo::secret()).await.unwrap();
+    let pods = demo::pods();
+    let crashes = futures::future::join_all(pods.iter().map(|pod| explained(&lastwords, &client, pod))).await;
+    for (case, crash) in demo::CASES.iter().zip(&crashes) {
+        assert_cause(crash, case.cause, case.object);
+        assert_eq!(crash["container"]["pod_name"], case.name);
+        assert_eq!(crash["log_tail"]["lines"], json!([]), "the log is empty: {}", crash["log_tail"]);
+        let losses = &crash["losses"];
+        assert_eq!(
+            losses["failures_overwritten"], "0",
+            "what the runtime failed at is not the program's: {losses}"
+        );
+    }
+    let [memory, key, _] = crashes.try_into().unwrap();
+    let kill = &memory["oom"][0];
+    assert_eq!(
+        (&kill["limit_bytes"], &kill["scope"]),
+        (&json!((32_u64 << 20).to_string()), &json!("CONTAINER"))
+    );
     assert_eq!(memory["exit"]["signal_name"], "SIGKILL");
-    assert_cause(&key, "CAUSE_PERMISSION_DENIED", "/etc/tls/tls.key");
+    assert_eq!(memory["exit"]["killed_by"]["kind"], "OOM_KILLER");
     let refused = key["failures"]
         .as_array()
         .unwrap()
         .iter()
-        .find(|failure| failure["path"] == "/etc/tls/tls.key")
+        .find(|failure| failure["path"] == demo::CASES[1].object)
         .unwrap();
     assert_eq!((&refused["errno_name"], &refused["uid"]), (&json!("EACCES"), &json!(4242)));
-    assert_cause(&config, "CAUSE_FILE_NOT_FOUND", "/etc/app/app.conf");
-    assert_eq!(config["log_tail"]["lines"].as_array().map(Vec::len), Some(0), "the log is empty");
+    assert_eq!(
+        (&refused["file"]["mode"], &refused["file"]["uid"]),
+        (&json!(0o400), &json!(0)),
+        "{refused:#}"
+    );
+    for case in demo::CASES {
+        let screen = lastwords.ask(&["explain", &format!("pod/{}", case.name)]).unwrap();
+        let screen = String::from_utf8(screen.stdout).unwrap();
+        for part in ["Why", "Evidence", "Fix", "Back-off", case.object] {
+            assert!(screen.contains(part), "no {part:?} in\n{screen}");
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -15,7 +15,7 @@ use crate::{
     emit::emit_for,
     hook,
     kernel::{Address, follow, offset, pointer, read, read_comm, read_string, read_user_bytes},
-    working_directory,
+    recorder, working_directory,
 };
 
 hook!("sched_process_exec", sched_process_exec, sched_process_exec_raw, |arguments| {
@@ -31,6 +31,10 @@ hook!("sched_process_exec", sched_process_exec, sched_process_exec_raw, |argumen
             return;
         }
         container.set_main_tgid(tgid);
+        // What the runtime's set-up failed at until here is not the program's, and would be most of what the recorder holds.
+        if let Some(recorder) = container.recorder() {
+            recorder::forget(recorder);
+        }
     } else if main != tgid {
         return;
     }

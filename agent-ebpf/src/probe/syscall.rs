@@ -149,7 +149,7 @@ fn record<const TYPED: bool>(
         (*slot).end = mark(time, tid);
     }
     count(Counter::FailuresRecorded);
-    if telling && matches!(errno, EPERM | EACCES | EROFS) {
+    if rule.told != 0 || telling && matches!(errno, EPERM | EACCES | EROFS) {
         tell(container, recorder, rule.object, slot, first, tgid);
     }
 }

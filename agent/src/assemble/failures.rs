@@ -37,7 +37,7 @@ fn failure(death: &Death, raw: &decode::Failure, before_death_ms: f64) -> Failur
         End::Exited(exited) => Some(exited.first_tid),
         // The runtime's set-up gave up: its last failed call was made by the only thread there is.
         End::NeverRan => Some(raw.tid),
-        End::Survived => None,
+        End::Survived | End::Unseen => None,
     };
     let mut failure = Failure {
         syscall: syscalls::name(raw.syscall),
@@ -82,7 +82,7 @@ fn working_directory(death: &Death, tgid: u32) -> Option<&[u8]> {
     let at_exec = death.execs.last().and_then(|(_, executed)| executed.cwd.as_deref());
     let (main, at_end) = match &death.end {
         End::Exited(exited) => (exited.tgid, exited.cwd.as_deref()),
-        End::NeverRan | End::Survived => return None,
+        End::NeverRan | End::Survived | End::Unseen => return None,
     };
     if main != tgid {
         return None;

@@ -102,6 +102,8 @@ fn is_runtime(comm: &[u8]) -> bool {
 fn main_tgid(death: &Death) -> Option<u32> {
     match &death.end {
         super::End::Exited(exited) => Some(exited.tgid),
-        super::End::NeverRan | super::End::Survived => death.execs.last().map(|(_, executed)| executed.tgid),
+        super::End::NeverRan | super::End::Survived | super::End::Unseen => {
+            death.execs.last().map(|(_, executed)| executed.tgid)
+        }
     }
 }

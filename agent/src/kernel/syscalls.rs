@@ -87,7 +87,8 @@ impl CallGroup {
             telling,
             object: self.object,
             class: self.class,
-            padding: [0; 6],
+            told: u8::from(self.telling == EXEC),
+            padding: [0; 5],
         }
     }
 }
@@ -147,6 +148,14 @@ const CONNECT: &[i32] = &[
 ];
 
 const GROUPS: &[CallGroup] = &[
+    // EPERM is its way to say that a file cannot be waited for: every Go program asks that of its regular files.
+    CallGroup {
+        calls: &[Sysno::epoll_ctl],
+        object: object::NONE,
+        class: class::LOOKING,
+        telling: &[],
+        others: &[],
+    },
     CallGroup {
         calls: &[
             Sysno::openat,

@@ -12,12 +12,12 @@ use crate::{
 impl Tracker {
     /// Takes the containers that have a group already. One that is made at this very moment is the kernel side's: it is known
     /// there, and its records stand in the ring.
-    pub fn adopt(&mut self, control_groups: &ControlGroups, processes: &HostProc) {
-        for (cgroup_id, container) in control_groups.containers() {
+    pub fn adopt(&mut self, processes: &HostProc) {
+        for (cgroup_id, container) in self.control_groups.containers() {
             if self.groups.contains(cgroup_id) {
                 continue;
             }
-            let Some((main, executed)) = main_process(control_groups, processes, &container) else {
+            let Some((main, executed)) = main_process(&self.control_groups, processes, &container) else {
                 continue;
             };
             if super::is_sandbox(&executed) {

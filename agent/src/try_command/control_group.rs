@@ -33,7 +33,7 @@ impl GroupError {
 impl ControlGroup {
     /// Makes the groups; the one in cgroup v2, by which the kernel side knows the container, last.
     pub(super) fn make(memory: Option<u64>, pids: Option<u64>) -> Result<Self, GroupError> {
-        let root = Path::new("/sys/fs/cgroup");
+        let root = Path::new(super::CGROUPS);
         let found = |error| GroupError { doing: "use the control groups".to_owned(), source: error };
         let groups = ControlGroups::open(root).map_err(found)?;
         groups.require_version_2().map_err(found)?;
