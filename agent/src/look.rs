@@ -130,7 +130,8 @@ fn run(processes: &HostProc, jobs: &Receiver<Job>, progress: &Progress) {
                     // More than there can be: the end of some was dropped with a full queue. They hold descriptors.
                     containers.retain(|_, seen| processes.exists(seen.pid));
                 }
-                if let Some(process) = processes.facts(pid) {
+                // One that is on its way out shows half: what an earlier program of the container showed is better.
+                if let Some(process) = processes.facts(pid).filter(|process| process.root.is_some()) {
                     let seen = containers.entry(cgroup_id).or_default();
                     (seen.pid, seen.process) = (pid, process);
                 }
