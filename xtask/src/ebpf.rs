@@ -70,6 +70,9 @@ impl Toolchain {
             .arg(&root)
             // A folder of its own: the workspace's target may be locked by the very cargo that runs us.
             .env("CARGO_TARGET_DIR", root.join("build"))
+            // It works for a second a build; compiling it well would cost the newcomer a minute.
+            .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1")
+            .env("CARGO_PROFILE_RELEASE_DEBUG", "0")
             .env("LLVM_PREFIX", &prefix)
             .env(format!("LLVM_SYS_{llvm}1_PREFIX"), &prefix);
         process::quiet("building bpf-linker", &mut install).context("cannot build bpf-linker")?;

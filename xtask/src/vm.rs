@@ -192,9 +192,18 @@ fn judged(case: &Case, part: &Part) -> Option<String> {
     Some(if said.is_empty() { fault } else { format!("{fault}; on stderr:\n{said}") })
 }
 
+/// How failed calls are seen: at the end of each system call's own function, or where all of them end.
 fn way_in(check: &Part) -> Option<String> {
     let report: Value = serde_json::from_str(check.stdout.trim()).ok()?;
-    report.get("way_in")?.as_str().map(str::to_owned)
+    let active = |probe: &&Value| probe.get("verdict").is_some_and(|verdict| verdict == "active");
+    let probes: Vec<&Value> = report.get("probes")?.as_array()?.iter().filter(active).collect();
+    let has = |field: &str, value: &str| {
+        probes.iter().any(|probe| probe.get(field).is_some_and(|one| one == value))
+    };
+    if has("way_in", "fexit") {
+        return Some("fexit".to_owned());
+    }
+    has("hook", "sys_exit").then(|| "sys-exit".to_owned())
 }
 
 /// A table kernel × case, then every fault in full; a boot that stopped has one fault, not one a case.
@@ -228,4 +237,42 @@ fn shown(outcomes: &[Outcome], cases: &[Case]) -> String {
         }
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn way(report: &str) -> Option<String> {
+        way_in(&Part { stdout: report.to_owned(), ..Part::default() })
+    }
+
+    #[test]
+    fn the_way_in_is_that_of_the_probe_that_runs() {
+        let sys_exit = r#"{"probes":[{"hook":"sys_exit","verdict":"active","way_in":"tp_btf"}]}"#;
+        assert_eq!(way(sys_exit).as_deref(), Some("sys-exit"));
+        assert_eq!(way(&sys_exit.replace("tp_btf", "fexit")).as_deref(), Some("fexit"));
+        assert_eq!(way(&sys_exit.replace("active", "broken")), None);
+        assert_eq!(way("not JSON"), None);
+    }
+
+    #[test]
+    fn the_table_names_every_fault_and_every_skip() {
+        let cases = suite::cases(Some("exit-3")).expect("the case exists");
+        let ran = Outcome {
+            series: "6.1",
+            package: Some("6.1.192-2".to_owned()),
+            way_in: Some("sys-exit".to_owned()),
+            rows: vec![("exit-3".to_owned(), Some("named nothing".to_owned()))],
+            skipped: None,
+        };
+        assert_eq!(ran.failed(), 1);
+        assert_eq!(ran.json()["cases"], 1);
+        let text = shown(&[ran, Outcome::skipped("6.12", "no network".to_owned())], &cases);
+        for part in
+            ["6.1.192-2 (sys-exit)", "WRONG", "6.1 exit-3: named nothing", "SKIPPED kernel 6.12: no network"]
+        {
+            assert!(text.contains(part), "{part} in {text}");
+        }
+    }
 }
