@@ -594,6 +594,17 @@ fn faults_and_kills() {
             "PROGRAM_ERROR MEDIUM SIGSEGV at 0x0",
         ),
         (
+            "a fault signal that PID 1 sent itself and the kernel ignored",
+            {
+                let mut evidence = exited(&["sh"], 70, 3);
+                let by_itself = by(SenderKind::SameContainer, "sh", MAIN);
+                evidence.signals =
+                    vec![Signal { delivered: false, ..sent(signals::SIGSEGV, 0, by_itself, 0.3) }];
+                evidence
+            },
+            "PROGRAM_ERROR LOW exit code 3",
+        ),
+        (
             "a failed call before a fault does not win",
             with(fault(signals::SIGSEGV, 1, 0), vec![shadow(1.0)]),
             "PROGRAM_ERROR HIGH SIGSEGV at 0x0",

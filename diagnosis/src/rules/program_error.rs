@@ -86,7 +86,10 @@ pub(super) fn child_fault(case: &Case<'_>) -> Option<Finding> {
 pub(super) fn handled_fault(case: &Case<'_>) -> Option<Finding> {
     let code = case.exit_code().filter(|code| *code != 0)?;
     let (index, signal) = case.evidence.signals.iter().enumerate().rfind(|(_, signal)| {
+        // One that was sent by kill(2), or that the kernel ignored for PID 1, is no fault of the program.
         signals::is_fault(signal.signal)
+            && signal.code > 0
+            && signal.delivered
             && signal.target_pid == case.main_pid()
             && signal.before_death_ms <= HANDLED_FAULT_MS
     })?;
