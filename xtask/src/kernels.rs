@@ -8,7 +8,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::apt::OtherSuite;
+use crate::apt::{Found, OtherSuite};
 use crate::{process, workspace};
 
 /// The package that always depends on the newest cloud kernel of its suite.
@@ -121,21 +121,27 @@ fn fetch_from(series: &'static Series, suite: &str) -> Result<Kernel> {
         bail!("Debian {suite} now carries {}", meta.version);
     }
     let unpacked = cache.join("kernels").join(format!(".unpacking-{}", series.name));
-    let _ = fs::remove_dir_all(&unpacked);
-    for package in image_packages(&source, &meta.depends)? {
-        source.unpack(&package, &meta.version, &unpacked)?;
-    }
-
     let folder = cache.join("kernels").join(series.name).join(&meta.version);
-    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let kept = unpack(&source, &meta, &unpacked).and_then(|()| keep(&unpacked, &folder));
+    let _ = fs::remove_dir_all(&unpacked);
+    kept.map(|()| Kernel { version: meta.version, folder })
+}
+
+fn unpack(source: &OtherSuite, meta: &Found, into: &Path) -> Result<()> {
+    let _ = fs::remove_dir_all(into);
+    image_packages(source, &meta.depends)?
+        .iter()
+        .try_for_each(|package| source.unpack(package, &meta.version, into))
+}
+
+fn keep(unpacked: &Path, folder: &Path) -> Result<()> {
+    fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     for module in MODULES {
-        keep_module(&unpacked, module, &folder)?;
+        keep_module(unpacked, module, folder)?;
     }
-    // The image comes last: its presence says that the folder is complete.
-    let image = find(&unpacked.join("boot"), "vmlinuz-").context("the package holds no boot/vmlinuz-*")?;
-    fs::rename(&image, folder.join("vmlinuz")).with_context(|| format!("cannot keep {}", image.display()))?;
-    fs::remove_dir_all(&unpacked).with_context(|| format!("cannot remove {}", unpacked.display()))?;
-    Ok(Kernel { version: meta.version, folder })
+    // The image comes last: its presence says that the folder is complete. It lies in boot or beside the modules.
+    let image = find(unpacked, "vmlinuz").context("the package holds no vmlinuz")?;
+    fs::rename(&image, folder.join("vmlinuz")).with_context(|| format!("cannot keep {}", image.display()))
 }
 
 /// The packages that hold the image and the modules: one until Linux 6.12, three since Debian split them.
@@ -152,11 +158,7 @@ fn image_packages(source: &OtherSuite, meta_depends: &[String]) -> Result<Vec<St
 
 /// Copies a module out of the unpacked package, uncompressed: busybox's insmod takes no xz.
 fn keep_module(unpacked: &Path, module: &str, folder: &Path) -> Result<()> {
-    let mut modules = unpacked.join("lib/modules");
-    if !modules.exists() {
-        modules = unpacked.join("usr/lib/modules");
-    }
-    let Some(file) = find(&modules, &format!("{module}.ko")) else { return Ok(()) };
+    let Some(file) = find(unpacked, &format!("{module}.ko")) else { return Ok(()) };
     let mut kept = folder.join(format!("{module}.ko"));
     if file.extension().is_some_and(|extension| extension == "xz") {
         kept.as_mut_os_string().push(".xz");
