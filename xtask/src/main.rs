@@ -49,7 +49,7 @@ fn main() -> ExitCode {
         Verb::Build(build) => build.run(),
         Verb::Demo(demo) => demo.run(),
         Verb::Tidy(tidy) => tidy.run(),
-        Verb::Test(test) => test.run(),
+        Verb::Test(test) => return test.run(),
         Verb::Vm(vm) => vm.run(),
     };
     match outcome {
