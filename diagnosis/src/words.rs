@@ -28,7 +28,10 @@ pub(crate) fn one_line(text: &str) -> String {
 /// A span of time given in milliseconds: `0.4 ms`, `120 ms`, `3.2 s`, `2m5s`, `3h20m`.
 pub fn span(milliseconds: f64) -> String {
     let milliseconds = milliseconds.max(0.0);
-    if milliseconds < 10.0 {
+    if milliseconds < 0.95 {
+        // A silent program leaves within microseconds of the call that failed.
+        format!("{:.0} µs", milliseconds * 1000.0)
+    } else if milliseconds < 10.0 {
         format!("{milliseconds:.1} ms")
     } else if milliseconds < 1000.0 {
         format!("{milliseconds:.0} ms")
@@ -124,8 +127,9 @@ mod tests {
     #[test]
     fn spans_are_short() {
         for (milliseconds, text) in [
-            (-1.0, "0.0 ms"),
-            (0.42, "0.4 ms"),
+            (-1.0, "0 µs"),
+            (0.42, "420 µs"),
+            (0.999, "1.0 ms"),
             (120.2, "120 ms"),
             (3200.0, "3.2 s"),
             (125_000.0, "2m5s"),

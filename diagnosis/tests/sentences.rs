@@ -44,7 +44,7 @@ fn permission() {
     let diagnosis = diagnose(&evidence, None);
     assert_eq!(
         diagnosis.summary,
-        "app (uid 4242) may not open /etc/shadow, which belongs to 0:42 with mode 0640: openat failed with EACCES (permission denied) 0.4 ms before it ended with exit code 1"
+        "app (uid 4242) may not open /etc/shadow, which belongs to 0:42 with mode 0640: openat failed with EACCES (permission denied) 400 µs before it ended with exit code 1"
     );
     assert_eq!(
         diagnosis.remedy,
@@ -67,7 +67,7 @@ fn a_folder_that_bars_the_way() {
     }];
     assert_eq!(
         diagnose(&evidence, None).summary,
-        "app (uid 4242) may not open /secret/key below the directory /secret, which belongs to 0:0 with mode 0700: openat failed with EACCES (permission denied) 0.4 ms before it ended with exit code 1"
+        "app (uid 4242) may not open /secret/key below the directory /secret, which belongs to 0:0 with mode 0700: openat failed with EACCES (permission denied) 400 µs before it ended with exit code 1"
     );
 }
 
@@ -77,7 +77,7 @@ fn a_missing_file() {
     evidence.failures = vec![failed("openat", errno::ENOENT, "/etc/app/app.yaml", 0.6)];
     assert_eq!(
         diagnose(&evidence, None).summary,
-        "app did not find /etc/app/app.yaml: openat failed with ENOENT (no such file or directory) 0.6 ms before it ended with exit code 1"
+        "app did not find /etc/app/app.yaml: openat failed with ENOENT (no such file or directory) 600 µs before it ended with exit code 1"
     );
 }
 
