@@ -164,3 +164,21 @@ pub fn short(diagnosis: &Diagnosis) -> String {
     .trim_end()
     .to_owned()
 }
+
+/// Cases are (what happened, evidence, verdict).
+pub fn check(cases: Vec<(&str, Evidence, &str)>) {
+    let wrong: Vec<String> = cases
+        .iter()
+        .filter_map(|(what, evidence, expected)| {
+            let got = verdict(evidence, None);
+            (got != *expected).then(|| format!("{what}\n  expected {expected}\n  got      {got}"))
+        })
+        .collect();
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+/// The same death with these failed calls.
+pub fn with(mut evidence: Evidence, failures: Vec<Failure>) -> Evidence {
+    evidence.failures = failures;
+    evidence
+}

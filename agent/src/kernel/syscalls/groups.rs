@@ -1,0 +1,324 @@
+//! The table of calls: what each names as its object, and which of its errors are worth a slot.
+
+use lastwords_agent_common::rules::{class, object};
+use nix::libc;
+use syscalls::Sysno;
+
+/// Calls that share a rule.
+pub(super) struct CallGroup {
+    pub(super) calls: &'static [Sysno],
+    pub(super) object: u8,
+    pub(super) class: u8,
+    /// Errors that always say much.
+    pub(super) telling: &'static [i32],
+    /// Errors that are recorded in `class`.
+    pub(super) others: &'static [i32],
+}
+
+pub(super) const REFUSED: &[i32] = &[libc::EPERM, libc::EACCES];
+const MISSING: &[i32] = &[libc::ENOENT, libc::ENOTDIR, libc::EEXIST];
+const PATH: &[i32] = &[
+    libc::EPERM,
+    libc::EACCES,
+    libc::EROFS,
+    libc::ENOSPC,
+    libc::EDQUOT,
+    libc::EMFILE,
+    libc::ENFILE,
+    libc::EIO,
+    libc::ENOMEM,
+    libc::ELOOP,
+    libc::ENAMETOOLONG,
+    libc::EISDIR,
+    libc::EBUSY,
+    libc::ENODEV,
+    libc::ENXIO,
+    libc::ETXTBSY,
+    libc::ESTALE,
+];
+pub(super) const EXEC: &[i32] = &[
+    libc::EPERM,
+    libc::EACCES,
+    libc::ENOEXEC,
+    libc::E2BIG,
+    libc::ENOMEM,
+    libc::ELOOP,
+    libc::ETXTBSY,
+    libc::EAGAIN,
+];
+const WRITE: &[i32] = &[
+    libc::EPERM,
+    libc::EACCES,
+    libc::ENOSPC,
+    libc::EDQUOT,
+    libc::EIO,
+    libc::EROFS,
+    libc::EFBIG,
+    libc::ENOMEM,
+];
+const DESCRIPTORS: &[i32] =
+    &[libc::EPERM, libc::EACCES, libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::ENOSPC];
+const CONNECT: &[i32] = &[
+    libc::ECONNREFUSED,
+    libc::ETIMEDOUT,
+    libc::EHOSTUNREACH,
+    libc::ENETUNREACH,
+    libc::ENETDOWN,
+    libc::ECONNRESET,
+    libc::EADDRNOTAVAIL,
+    libc::ENOENT,
+];
+
+pub(super) const GROUPS: &[CallGroup] = &[
+    // EPERM is its way to say that a file cannot be waited for: every Go program asks that of its regular files.
+    CallGroup {
+        calls: &[Sysno::epoll_ctl],
+        object: object::NONE,
+        class: class::LOOKING,
+        telling: &[],
+        others: &[],
+    },
+    CallGroup {
+        calls: &[
+            Sysno::openat,
+            Sysno::openat2,
+            Sysno::mkdirat,
+            Sysno::unlinkat,
+            Sysno::mknodat,
+            Sysno::fchmodat,
+            Sysno::fchownat,
+            Sysno::renameat2,
+            Sysno::linkat,
+            Sysno::utimensat,
+        ],
+        object: object::PATH_1,
+        class: class::MISSING,
+        telling: PATH,
+        others: MISSING,
+    },
+    CallGroup {
+        calls: &[
+            Sysno::truncate,
+            Sysno::chdir,
+            Sysno::chroot,
+            Sysno::setxattr,
+            Sysno::umount2,
+            Sysno::swapon,
+        ],
+        object: object::PATH_0,
+        class: class::MISSING,
+        telling: PATH,
+        others: MISSING,
+    },
+    CallGroup {
+        calls: &[Sysno::mount],
+        object: object::PATH_1,
+        class: class::MISSING,
+        telling: PATH,
+        others: MISSING,
+    },
+    CallGroup {
+        calls: &[Sysno::symlinkat],
+        object: object::PATH_2,
+        class: class::MISSING,
+        telling: PATH,
+        others: MISSING,
+    },
+    CallGroup {
+        calls: &[Sysno::execve],
+        object: object::PATH_0,
+        class: class::MISSING,
+        telling: EXEC,
+        others: MISSING,
+    },
+    CallGroup {
+        calls: &[Sysno::execveat],
+        object: object::PATH_1,
+        class: class::MISSING,
+        telling: EXEC,
+        others: MISSING,
+    },
+    CallGroup {
+        calls: &[Sysno::faccessat, Sysno::faccessat2, Sysno::readlinkat, Sysno::statx],
+        object: object::PATH_1,
+        class: class::LOOKING,
+        telling: &[],
+        others: &[libc::EPERM, libc::EACCES, libc::ENOENT, libc::ENOTDIR, libc::ELOOP, libc::EROFS],
+    },
+    CallGroup {
+        calls: &[Sysno::statfs],
+        object: object::PATH_0,
+        class: class::LOOKING,
+        telling: &[],
+        others: &[libc::EPERM, libc::EACCES, libc::ENOENT, libc::ENOTDIR],
+    },
+    CallGroup {
+        calls: &[
+            Sysno::write,
+            Sysno::pwrite64,
+            Sysno::writev,
+            Sysno::pwritev,
+            Sysno::pwritev2,
+            Sysno::fsync,
+            Sysno::fdatasync,
+            Sysno::fallocate,
+            Sysno::ftruncate,
+            Sysno::copy_file_range,
+        ],
+        object: object::NONE,
+        class: class::TELLING,
+        telling: WRITE,
+        others: &[],
+    },
+    CallGroup {
+        calls: &[
+            Sysno::pipe2,
+            Sysno::epoll_create1,
+            Sysno::eventfd2,
+            Sysno::inotify_init1,
+            Sysno::inotify_add_watch,
+            Sysno::dup,
+            Sysno::dup3,
+            Sysno::timerfd_create,
+            Sysno::memfd_create,
+            Sysno::accept,
+            Sysno::accept4,
+            Sysno::socketpair,
+        ],
+        object: object::NONE,
+        class: class::TELLING,
+        telling: DESCRIPTORS,
+        others: &[],
+    },
+    CallGroup {
+        calls: &[
+            Sysno::clone,
+            Sysno::clone3,
+            Sysno::mmap,
+            Sysno::mremap,
+            Sysno::mprotect,
+            Sysno::mlock,
+            Sysno::mlockall,
+        ],
+        object: object::NONE,
+        class: class::TELLING,
+        telling: &[libc::EPERM, libc::EACCES, libc::EAGAIN, libc::ENOMEM],
+        others: &[],
+    },
+    CallGroup {
+        calls: &[Sysno::flock, Sysno::fcntl],
+        object: object::NONE,
+        class: class::TELLING,
+        telling: &[libc::EACCES, libc::EPERM, libc::EAGAIN, libc::ENOLCK],
+        others: &[],
+    },
+    CallGroup {
+        calls: &[Sysno::socket],
+        object: object::NONE,
+        class: class::NETWORK,
+        telling: DESCRIPTORS,
+        others: &[libc::EAFNOSUPPORT, libc::EPROTONOSUPPORT],
+    },
+    CallGroup {
+        calls: &[Sysno::bind],
+        object: object::SOCKET_ADDRESS,
+        class: class::NETWORK,
+        telling: &[libc::EPERM, libc::EACCES, libc::EADDRINUSE, libc::EROFS],
+        others: &[libc::EADDRNOTAVAIL, libc::ENOENT, libc::ENOTDIR, libc::ENODEV],
+    },
+    CallGroup {
+        calls: &[Sysno::listen],
+        object: object::NONE,
+        class: class::NETWORK,
+        telling: &[libc::EPERM, libc::EACCES, libc::EADDRINUSE],
+        others: &[],
+    },
+    CallGroup {
+        calls: &[Sysno::connect],
+        object: object::SOCKET_ADDRESS,
+        class: class::NETWORK,
+        telling: REFUSED,
+        others: CONNECT,
+    },
+    CallGroup {
+        calls: &[Sysno::sendto],
+        object: object::SOCKET_ADDRESS_4,
+        class: class::NETWORK,
+        telling: REFUSED,
+        others: CONNECT,
+    },
+];
+
+/// Calls that newer architectures do not have.
+#[cfg(not(target_arch = "x86_64"))]
+pub(super) const LEGACY: &[CallGroup] = &[CallGroup {
+    calls: &[Sysno::fstatat],
+    object: object::PATH_1,
+    class: class::LOOKING,
+    telling: &[],
+    others: &[libc::EPERM, libc::EACCES, libc::ENOENT, libc::ENOTDIR],
+}];
+
+/// Calls that newer architectures do not have.
+#[cfg(target_arch = "x86_64")]
+pub(super) const LEGACY: &[CallGroup] = &[
+    CallGroup {
+        calls: &[
+            Sysno::open,
+            Sysno::creat,
+            Sysno::mkdir,
+            Sysno::rmdir,
+            Sysno::unlink,
+            Sysno::mknod,
+            Sysno::chmod,
+            Sysno::chown,
+            Sysno::lchown,
+        ],
+        object: object::PATH_0,
+        class: class::MISSING,
+        telling: PATH,
+        others: MISSING,
+    },
+    CallGroup {
+        calls: &[Sysno::rename, Sysno::link, Sysno::symlink],
+        object: object::PATH_0,
+        class: class::MISSING,
+        telling: PATH,
+        others: MISSING,
+    },
+    CallGroup {
+        calls: &[Sysno::renameat],
+        object: object::PATH_1,
+        class: class::MISSING,
+        telling: PATH,
+        others: MISSING,
+    },
+    CallGroup {
+        calls: &[Sysno::newfstatat],
+        object: object::PATH_1,
+        class: class::LOOKING,
+        telling: &[],
+        others: &[libc::EPERM, libc::EACCES, libc::ENOENT, libc::ENOTDIR],
+    },
+    CallGroup {
+        calls: &[Sysno::stat, Sysno::lstat, Sysno::access, Sysno::readlink],
+        object: object::PATH_0,
+        class: class::LOOKING,
+        telling: &[],
+        others: &[libc::EPERM, libc::EACCES, libc::ENOENT, libc::ENOTDIR, libc::ELOOP, libc::EROFS],
+    },
+    CallGroup {
+        calls: &[Sysno::fork, Sysno::vfork],
+        object: object::NONE,
+        class: class::TELLING,
+        telling: &[libc::EPERM, libc::EAGAIN, libc::ENOMEM],
+        others: &[],
+    },
+    CallGroup {
+        calls: &[Sysno::dup2, Sysno::pipe, Sysno::epoll_create, Sysno::eventfd, Sysno::inotify_init],
+        object: object::NONE,
+        class: class::TELLING,
+        telling: DESCRIPTORS,
+        others: &[],
+    },
+];
