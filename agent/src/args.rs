@@ -4,7 +4,10 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::quantity::{bytes, duration};
+use crate::{
+    kernel::verdict::WayIn,
+    quantity::{bytes, duration},
+};
 
 /// Records why containers on this node die.
 ///
@@ -29,6 +32,9 @@ pub enum Command {
     },
     /// Say whether crashes can be recorded on this node; exit 0 only if they can
     Check {
+        /// Take only this way in, for finding out about a kernel that refuses the usual one
+        #[arg(long, value_enum, value_name = "WAY")]
+        way_in: Option<WayIn>,
         /// How to print it
         #[arg(short, long, value_enum, default_value_t = Output::Text)]
         output: Output,
@@ -82,6 +88,9 @@ pub struct TryArguments {
     /// Kill it after this time and say so
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "60s")]
     pub timeout: Duration,
+    /// Take only this way into the kernel, for finding out about one that refuses the usual way
+    #[arg(long, value_enum, value_name = "WAY")]
+    pub way_in: Option<WayIn>,
     /// How to print the explanation
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
     pub output: Output,

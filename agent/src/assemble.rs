@@ -6,15 +6,14 @@ mod failures;
 mod oom;
 mod signals;
 
-use lastwords_diagnosis::evidence::{
-    ChildExit, Container, Evidence, Exec, Exit, FileFacts, Losses, Process, UnixNanos,
-};
+use lastwords_diagnosis::evidence::{ChildExit, Container, Evidence, Exec, Exit, Losses, Process, UnixNanos};
 
 use crate::{
     clock::ClockOffsets,
     container::ContainerRef,
     decode::{Executed, Exited, OomVictim, Recording, Status},
     escape::escape,
+    look::Looked,
     redact::Redactor,
 };
 
@@ -40,8 +39,8 @@ pub struct Death {
     pub oom: Vec<(u64, OomVictim)>,
     /// Its flight recorder; None when it had none.
     pub recording: Option<Recording>,
-    /// Files that were looked at when a call on them was refused, by the path as passed.
-    pub files: Vec<(Vec<u8>, FileFacts)>,
+    /// What was seen of it while it lived.
+    pub looked: Looked,
     /// Life-cycle records that the whole node lost since the crash before this one.
     pub ring_records_dropped: u64,
 }
@@ -77,6 +76,8 @@ pub struct Node<'a> {
 #[must_use]
 pub fn assemble(death: &Death, node: &Node<'_>) -> Evidence {
     let recording = death.recording.clone().unwrap_or_default();
+    let mut failures = failures::folded(death, &recording);
+    death.looked.limits.name(&mut failures);
     let oom = oom::kills(death, node);
     let exit = match &death.end {
         End::Exited(exited) => Some(Exit {
@@ -104,7 +105,7 @@ pub fn assemble(death: &Death, node: &Node<'_>) -> Evidence {
         container_survived: death.end == End::Survived,
         timed_out: false,
         oom,
-        failures: failures::folded(death, &recording),
+        failures,
         signals: signals::list(death, node, &recording),
         execs: execs(death, node),
         child_exits: child_exits(death, &recording),

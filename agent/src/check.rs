@@ -9,7 +9,7 @@ use crate::{
     enrich::cgroup::ControlGroups,
     kernel::{
         Kernel,
-        verdict::{State, Verdict},
+        verdict::{State, Verdict, WayIn},
     },
     program::ExitCode,
 };
@@ -23,13 +23,13 @@ struct Findings {
 
 /// Loads and attaches everything as `run` does, says what came of it, and takes it out again.
 #[must_use]
-pub fn check(output: Output) -> ExitCode {
+pub fn check(way_in: Option<WayIn>, output: Output) -> ExitCode {
     let findings = Findings {
         kernel_release: kernel_release(),
         control_groups: ControlGroups::open(Path::new("/sys/fs/cgroup"))
             .and_then(|groups| groups.require_version_2().map(|()| groups.layout_name()))
             .map_err(|error| error.to_string()),
-        probes: Kernel::load().map(|kernel| kernel.verdicts).map_err(|error| error.to_string()),
+        probes: Kernel::load(way_in).map(|kernel| kernel.verdicts).map_err(|error| error.to_string()),
     };
     match output {
         Output::Text => print_text(&findings),

@@ -21,7 +21,11 @@ use lastwords_diagnosis::evidence::FileFacts;
 
 use crate::{
     counters,
-    enrich::procfs::{HostProc, ProcessFacts},
+    enrich::{
+        cgroup::ControlGroups,
+        limits::Limits,
+        procfs::{HostProc, ProcessFacts},
+    },
 };
 
 /// Looks that may wait. 500 containers that start at once need one each, and up to eight refusals each come later; more are dropped
@@ -33,10 +37,19 @@ pub const PATIENCE: Duration = Duration::from_millis(500);
 /// Files that were looked at, by the path that the program passed.
 pub type Files = Vec<(Vec<u8>, FileFacts)>;
 
+/// What was seen of one container while it lived.
+#[derive(Debug, Clone, Default)]
+pub struct Looked {
+    /// Files on which a call was refused.
+    pub files: Files,
+    /// Limits that its main process had.
+    pub limits: Limits,
+}
+
 enum Job {
-    Executed { cgroup_id: u64, pid: u32 },
+    Executed { cgroup_id: u64, pid: u32, group: String },
     Refused { cgroup_id: u64, pid: u32, passed: Vec<u8>, path: PathBuf },
-    Ended { cgroup_id: u64, reply: tokio::sync::oneshot::Sender<Files> },
+    Ended { cgroup_id: u64, reply: tokio::sync::oneshot::Sender<Looked> },
 }
 
 /// The thread that looks. It ends when this is dropped.
@@ -69,17 +82,19 @@ impl Looker {
     ///
     /// # Errors
     /// When the system gives no thread.
-    pub fn start(processes: HostProc) -> io::Result<Self> {
+    pub fn start(processes: HostProc, groups: ControlGroups) -> io::Result<Self> {
         let (sender, jobs) = sync_channel(QUEUE);
         let progress = Arc::new(Progress::default());
         let own = Arc::clone(&progress);
-        std::thread::Builder::new().name("look".to_owned()).spawn(move || run(&processes, &jobs, &own))?;
+        std::thread::Builder::new()
+            .name("look".to_owned())
+            .spawn(move || run(&processes, &groups, &jobs, &own))?;
         Ok(Self { jobs: sender, progress })
     }
 
-    /// A container's main process executed a program.
-    pub fn executed(&self, cgroup_id: u64, pid: u32) {
-        self.send(Job::Executed { cgroup_id, pid });
+    /// The main process of the container in the group at this path executed a program.
+    pub fn executed(&self, cgroup_id: u64, pid: u32, group: &str) {
+        self.send(Job::Executed { cgroup_id, pid, group: group.to_owned() });
     }
 
     /// A call on a path was refused. `path` is the absolute one, `passed` what the program passed.
@@ -89,19 +104,19 @@ impl Looker {
     }
 
     /// What was seen for a container that has ended; forgets it.
-    pub async fn ended(&self, cgroup_id: u64) -> Files {
-        let (reply, files) = tokio::sync::oneshot::channel();
+    pub async fn ended(&self, cgroup_id: u64) -> Looked {
+        let (reply, looked) = tokio::sync::oneshot::channel();
         self.send(Job::Ended { cgroup_id, reply });
         if self.progress.is_stuck() {
             counters::LOOKS_LATE.increment();
-            return Files::new();
+            return Looked::default();
         }
-        match tokio::time::timeout(PATIENCE, files).await {
-            Ok(Ok(files)) => files,
+        match tokio::time::timeout(PATIENCE, looked).await {
+            Ok(Ok(looked)) => looked,
             Ok(Err(_)) | Err(_) => {
                 self.progress.lost_patience();
                 counters::LOOKS_LATE.increment();
-                Files::new()
+                Looked::default()
             }
         }
     }
@@ -118,14 +133,14 @@ impl Looker {
 struct Seen {
     pid: u32,
     process: ProcessFacts,
-    files: Files,
+    looked: Looked,
 }
 
-fn run(processes: &HostProc, jobs: &Receiver<Job>, progress: &Progress) {
+fn run(processes: &HostProc, groups: &ControlGroups, jobs: &Receiver<Job>, progress: &Progress) {
     let mut containers: HashMap<u64, Seen> = HashMap::new();
     while let Ok(job) = jobs.recv() {
         match job {
-            Job::Executed { cgroup_id, pid } => {
+            Job::Executed { cgroup_id, pid, group } => {
                 if containers.len() >= RECORDERS as usize {
                     // More than there can be: the end of some was dropped with a full queue. They hold descriptors.
                     containers.retain(|_, seen| processes.exists(seen.pid));
@@ -133,19 +148,20 @@ fn run(processes: &HostProc, jobs: &Receiver<Job>, progress: &Progress) {
                 // One that is on its way out shows half: what an earlier program of the container showed is better.
                 if let Some(process) = processes.facts(pid).filter(|process| process.root.is_some()) {
                     let seen = containers.entry(cgroup_id).or_default();
+                    seen.looked.limits = Limits::of(groups, &group, &process.limits);
                     (seen.pid, seen.process) = (pid, process);
                 }
             }
             Job::Refused { cgroup_id, pid, passed, path } => {
                 let seen = containers.entry(cgroup_id).or_default();
                 if let Some(facts) = look_at(processes, &seen.process, pid, &path) {
-                    seen.files.push((passed, facts));
+                    seen.looked.files.push((passed, facts));
                 }
             }
             Job::Ended { cgroup_id, reply } => {
-                let files = containers.remove(&cgroup_id).map(|seen| seen.files).unwrap_or_default();
+                let looked = containers.remove(&cgroup_id).map(|seen| seen.looked).unwrap_or_default();
                 // The one who asked may have lost patience.
-                let _ = reply.send(files);
+                let _ = reply.send(looked);
             }
         }
         progress.done.fetch_add(1, Ordering::Relaxed);

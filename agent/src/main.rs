@@ -9,7 +9,7 @@ use lastwords_agent::{
 fn main() -> std::process::ExitCode {
     match Arguments::parse().command {
         Command::Run { config } => run::run(config.as_deref()),
-        Command::Check { output } => check::check(output),
+        Command::Check { way_in, output } => check::check(way_in, output),
         Command::Try(arguments) => try_command::try_command(&arguments),
         Command::TryChild => try_command::become_command(),
     }

@@ -58,7 +58,7 @@ impl Reporter {
         let age = Duration::from_nanos(clock::monotonic_now().saturating_sub(death.time));
         sleep(LOG_DELAY.saturating_sub(age)).await;
         if death.end != End::Survived {
-            death.files = self.looker.ended(death.cgroup_id).await;
+            death.looked = self.looker.ended(death.cgroup_id).await;
         }
         let mut evidence = assemble(&death, &self.node());
         let mut findings = self.read_log(&death, &evidence).await;

@@ -51,7 +51,7 @@ pub fn run(file: Option<&Path>) -> ExitCode {
         Ok(spool) => Arc::new(spool),
         Err(error) => return fail(ExitCode::Failed, error),
     };
-    let kernel = match Kernel::load() {
+    let kernel = match Kernel::load(None) {
         Ok(kernel) => kernel,
         Err(error) => return fail(ExitCode::NotPossibleHere, error),
     };
@@ -85,8 +85,8 @@ async fn serve(
         probes: kernel.verdicts.iter().map(ToString::to_string).collect(),
     };
     let processes = HostProc::new(&config.host_proc);
-    let looker =
-        Looker::start(processes.clone()).map_err(|error| format!("cannot start a thread: {error}"))?;
+    let looker = Looker::start(processes.clone(), control_groups.clone())
+        .map_err(|error| format!("cannot start a thread: {error}"))?;
     let mut tracker = Tracker::new(kernel.recorders, kernel.groups, looker.clone(), control_groups);
     tracker.adopt(&processes);
     tracing::info!("watching {} containers that were here before", tracker.watched());

@@ -11,7 +11,7 @@ use crate::{
     decode::{Event, Executed, Exited, OomVictim, Record, Recording, Refused, recording},
     enrich::cgroup::ControlGroups,
     kernel::{GroupMap, RecorderMap},
-    look::Looker,
+    look::{Looked, Looker},
 };
 
 /// Programs of a main process that are kept; an entrypoint that executes itself for ever must not grow without bound.
@@ -174,7 +174,7 @@ impl Tracker {
             }
             return;
         }
-        self.looker.executed(cgroup_id, executed.tgid);
+        self.looker.executed(cgroup_id, executed.tgid, &tracked.container.cgroup_path);
         if tracked.execs.len() == MAX_EXECS {
             // The first tells what was started and the last what ran: those in the middle can go.
             tracked.execs.remove(1);
@@ -257,7 +257,7 @@ impl Tracker {
             time,
             oom: tracked.oom.clone(),
             recording,
-            files: Vec::new(),
+            looked: Looked::default(),
             ring_records_dropped,
         })
     }

@@ -100,14 +100,14 @@ pub fn try_command(arguments: &TryArguments) -> ExitCode {
 
 fn explain(arguments: &TryArguments) -> Result<v1::Crash, TryError> {
     let spec = Spec::new(arguments).map_err(TryError::Profile)?;
-    let kernel = Kernel::load()?;
+    let kernel = Kernel::load(arguments.way_in)?;
     if let Some(missing) = kernel.missing().next() {
         return Err(TryError::Probe(missing.to_string()));
     }
-    let looker =
-        Looker::start(HostProc::new("/proc".as_ref())).map_err(TryError::system("start a thread"))?;
     let control_groups =
         ControlGroups::open(CGROUPS.as_ref()).map_err(TryError::system("use the control groups"))?;
+    let looker = Looker::start(HostProc::new("/proc".as_ref()), control_groups.clone())
+        .map_err(TryError::system("start a thread"))?;
     let tracker = Tracker::new(kernel.recorders, kernel.groups, looker.clone(), control_groups);
     let (sender, mut deaths) = mpsc::channel(DEATHS);
     let ingest = Ingest::start(kernel.records, kernel.counters, tracker, sender)
@@ -119,7 +119,7 @@ fn explain(arguments: &TryArguments) -> Result<v1::Crash, TryError> {
     group.remove().map_err(TryError::system("remove the command's control group"))?;
     let ran = ran?;
     let mut death = wait_for(&mut deaths, &id).ok_or(TryError::NoRecord(ran.status))?;
-    death.files = tokio::runtime::Builder::new_current_thread()
+    death.looked = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .build()
         .map_err(TryError::system("wait for what was looked at"))?

@@ -112,5 +112,5 @@ pub(super) fn against(path: &[u8], cwd: Option<&[u8]>) -> Option<Vec<u8>> {
 }
 
 fn facts(death: &Death, path: &[u8]) -> Option<FileFacts> {
-    death.files.iter().find(|(looked_at, _)| looked_at == path).map(|(_, facts)| facts.clone())
+    death.looked.files.iter().find(|(looked_at, _)| looked_at == path).map(|(_, facts)| facts.clone())
 }

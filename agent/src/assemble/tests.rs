@@ -49,7 +49,7 @@ fn death(status: Status) -> Death {
         time: 3_000_000,
         oom: Vec::new(),
         recording: Some(Recording::default()),
-        files: Vec::new(),
+        looked: Looked::default(),
         ring_records_dropped: 0,
     }
 }

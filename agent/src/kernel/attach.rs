@@ -73,7 +73,12 @@ const PROBES: &[Probe] = &[
 ];
 
 /// Loads and attaches every probe.
-pub(super) fn attach_all(ebpf: &mut Ebpf, btf: &Btf, types: &KernelTypes) -> Vec<Verdict> {
+pub(super) fn attach_all(
+    ebpf: &mut Ebpf,
+    btf: &Btf,
+    types: &KernelTypes,
+    way_in: Option<WayIn>,
+) -> Vec<Verdict> {
     PROBES
         .iter()
         .map(|probe| Verdict {
@@ -81,12 +86,12 @@ pub(super) fn attach_all(ebpf: &mut Ebpf, btf: &Btf, types: &KernelTypes) -> Vec
             hook: probe.hook,
             without: probe.without,
             required: probe.required,
-            state: attach(ebpf, btf, types, probe),
+            state: attach(ebpf, btf, types, probe, way_in),
         })
         .collect()
 }
 
-fn attach(ebpf: &mut Ebpf, btf: &Btf, types: &KernelTypes, probe: &Probe) -> State {
+fn attach(ebpf: &mut Ebpf, btf: &Btf, types: &KernelTypes, probe: &Probe, only: Option<WayIn>) -> State {
     match types.tracepoint(probe.hook) {
         None => return State::Unsupported("this kernel has no such tracepoint".to_owned()),
         Some(found) if probe.needs_task && !found.takes_task => {
@@ -95,7 +100,7 @@ fn attach(ebpf: &mut Ebpf, btf: &Btf, types: &KernelTypes, probe: &Probe) -> Sta
         Some(_) => {}
     }
     let mut refused = Vec::new();
-    for way_in in [WayIn::TypedTracepoint, WayIn::RawTracepoint] {
+    for way_in in WayIn::ALL.into_iter().filter(|way_in| only.is_none_or(|only| only == *way_in)) {
         match attach_by(ebpf, btf, probe.hook, way_in) {
             Ok(instructions) => return State::Active { way_in, refused, instructions },
             Err(reason) => refused.push(format!("{way_in} refused: {reason}")),

@@ -13,7 +13,7 @@ use super::{
     maps::{CounterMap, GroupMap, RecorderMap},
     plain::PlainRule,
     syscalls,
-    verdict::Verdict,
+    verdict::{Verdict, WayIn},
 };
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lastwords.bpf.o"));
@@ -57,11 +57,11 @@ pub struct Kernel {
 }
 
 impl Kernel {
-    /// Loads everything and attaches what this kernel takes.
+    /// Loads everything and attaches what this kernel takes, by `way_in` alone when one is given.
     ///
     /// # Errors
     /// See [`LoadError`]; a single probe that cannot run is a verdict, not an error.
-    pub fn load() -> Result<Self, LoadError> {
+    pub fn load(way_in: Option<WayIn>) -> Result<Self, LoadError> {
         if OBJECT.is_empty() {
             return Err(LoadError::NoObject);
         }
@@ -88,7 +88,7 @@ impl Kernel {
             PerCpuArray::try_from(take(&mut ebpf, "COUNTERS")?).map_err(|error| refused(&error))?,
         );
         let records = RingBuf::try_from(take(&mut ebpf, "RECORDS")?).map_err(|error| refused(&error))?;
-        let verdicts = attach_all(&mut ebpf, &btf, &types);
+        let verdicts = attach_all(&mut ebpf, &btf, &types, way_in);
         drop(rules);
         Ok(Self { verdicts, recorders, groups, counters, records, _programs: ebpf })
     }

@@ -36,12 +36,19 @@ pub enum State {
 }
 
 /// A way to run a program at a hook.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum WayIn {
     /// A BTF-typed raw tracepoint (Linux 5.5).
+    #[value(name = "tp_btf")]
     TypedTracepoint,
     /// A raw tracepoint (Linux 4.17).
+    #[value(name = "raw_tracepoint")]
     RawTracepoint,
+}
+
+impl WayIn {
+    /// All of them, the one that costs least first.
+    pub const ALL: [Self; 2] = [Self::TypedTracepoint, Self::RawTracepoint];
 }
 
 impl fmt::Display for WayIn {

@@ -32,8 +32,8 @@ impl Tracker {
             let started = executed_at(processes, main);
             let mut tracked = Tracked::new(container, recorder, true);
             tracked.execs.push((started, executed));
+            self.looker.executed(cgroup_id, main, &tracked.container.cgroup_path);
             self.containers.insert(cgroup_id, tracked);
-            self.looker.executed(cgroup_id, main);
         }
     }
 }

@@ -1,0 +1,88 @@
+//! Which limit refused a call, and its value: noted when the program was executed, as both are gone by the time of the report.
+
+use lastwords_diagnosis::{errno, evidence::Failure};
+
+use super::{cgroup::ControlGroups, procfs::ResourceLimits};
+
+/// The limits of one container that make calls fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Limits {
+    /// RLIMIT_NOFILE.
+    pub open_files: Option<u64>,
+    /// RLIMIT_NPROC, which root is not held to.
+    pub processes: Option<u64>,
+    /// The lowest `pids.max` of the container's group and those above it.
+    pub pids: Option<u64>,
+}
+
+impl Limits {
+    /// Of the container in the group at `path`, whose main process has these resource limits.
+    #[must_use]
+    pub fn of(groups: &ControlGroups, path: &str, resources: &ResourceLimits) -> Self {
+        let levels = path.match_indices('/').skip(1).map(|(end, _)| end).chain([path.len()]);
+        let pids = levels.filter_map(|end| groups.processes(path.get(..end)?).limit).min();
+        Self { open_files: resources.open_files, processes: resources.processes, pids }
+    }
+
+    /// Writes the limit into each failure that one explains.
+    pub fn name(&self, failures: &mut [Failure]) {
+        for failure in failures.iter_mut().filter(|failure| failure.name.is_empty()) {
+            let forks = matches!(failure.syscall.as_str(), "clone" | "clone3" | "fork" | "vfork");
+            let limit = match failure.errno {
+                errno::EMFILE => self.open_files.map(|limit| format!("RLIMIT_NOFILE {limit}")),
+                errno::EAGAIN if forks => self.of_processes(failure.uid),
+                _ => None,
+            };
+            failure.name = limit.unwrap_or_default();
+        }
+    }
+
+    /// The lower of the two is the one that was reached; RLIMIT_NPROC counts all processes of the user on the node, so it may be
+    /// reached first all the same, and where both are set neither is named.
+    fn of_processes(&self, uid: u32) -> Option<String> {
+        let processes = self.processes.filter(|_| uid != 0);
+        match (self.pids, processes) {
+            (Some(pids), None) => Some(format!("pids.max {pids}")),
+            (None, Some(processes)) => Some(format!("RLIMIT_NPROC {processes}")),
+            (Some(pids), Some(processes)) => Some(format!("pids.max {pids} or RLIMIT_NPROC {processes}")),
+            (None, None) => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn named(limits: Limits, syscall: &str, errno: i32, uid: u32) -> String {
+        let mut failures = [Failure { syscall: syscall.to_owned(), errno, uid, ..Failure::default() }];
+        limits.name(&mut failures);
+        failures[0].name.clone()
+    }
+
+    #[test]
+    fn a_limit_is_named_with_its_value_where_it_is_the_only_one() {
+        let limits = Limits { open_files: Some(1024), processes: Some(500), pids: Some(100) };
+        assert_eq!(named(limits, "openat", errno::EMFILE, 0), "RLIMIT_NOFILE 1024");
+        assert_eq!(named(limits, "clone", errno::EAGAIN, 0), "pids.max 100");
+        assert_eq!(named(limits, "clone", errno::EAGAIN, 7), "pids.max 100 or RLIMIT_NPROC 500");
+        assert_eq!(named(Limits { pids: None, ..limits }, "clone3", errno::EAGAIN, 7), "RLIMIT_NPROC 500");
+        assert_eq!(named(limits, "read", errno::EAGAIN, 0), "");
+        assert_eq!(named(Limits::default(), "openat", errno::EMFILE, 0), "");
+    }
+
+    #[test]
+    fn the_lowest_pids_max_on_the_way_up_counts() {
+        let root = tempfile::tempdir().unwrap();
+        fs::write(root.path().join("cgroup.controllers"), "pids").unwrap();
+        for (group, limit) in [("kubepods", "max"), ("kubepods/pod1", "50"), ("kubepods/pod1/c", "100")] {
+            fs::create_dir(root.path().join(group)).unwrap();
+            fs::write(root.path().join(group).join("pids.max"), limit).unwrap();
+        }
+        let groups = ControlGroups::open(root.path()).unwrap();
+        let limits = Limits::of(&groups, "/kubepods/pod1/c", &ResourceLimits::default());
+        assert_eq!(limits.pids, Some(50));
+    }
+}
