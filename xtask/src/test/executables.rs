@@ -69,7 +69,7 @@ fn package_in(id: &str) -> String {
     }
 }
 
-/// Runs test programs and adds up what they say; their output is shown as it comes.
+/// Runs test programs and adds up what they say.
 ///
 /// # Errors
 /// When one cannot be started.
@@ -82,6 +82,8 @@ pub(crate) fn run<'a>(executables: impl Iterator<Item = &'a Executable>) -> Resu
             .arg("--show-output")
             .current_dir(&executable.folder)
             .env("CARGO_MANIFEST_DIR", &executable.folder)
+            // Where a test failed is in its message; the way there through the runtime is pages long.
+            .env("RUST_BACKTRACE", "0")
             .env("LASTWORDS_BIN", workspace::programs())
             .env("LASTWORDS_TOOLS", workspace::cached_programs()?);
         total.add(&run_one(&executable.package, &mut command)?);
@@ -109,8 +111,7 @@ fn run_one(package: &str, command: &mut Command) -> Result<Outcome> {
     if let Some(stdout) = child.stdout.take() {
         for line in BufReader::new(stdout).split(b'\n') {
             let line = String::from_utf8_lossy(&line.context("cannot read what the tests say")?).into_owned();
-            // What passed is worth a count, what did not its line.
-            if !line.is_empty() && !line.ends_with(" ... ok") {
+            if is_news(&line) {
                 eprintln!("{line}");
             }
             output.push_str(&line);
@@ -118,7 +119,15 @@ fn run_one(package: &str, command: &mut Command) -> Result<Outcome> {
         }
     }
     let status = child.wait().with_context(|| format!("lost `{}`", process::line(command)))?;
+    if !status.success() {
+        eprintln!("{output}");
+    }
     Ok(Outcome::of_output(package, &output, status.success()))
+}
+
+/// What is shown at once; the whole output follows when something failed.
+fn is_news(line: &str) -> bool {
+    line.starts_with("test result: ") || line.starts_with("SKIPPED") || line.ends_with(" ... FAILED")
 }
 
 #[cfg(test)]
