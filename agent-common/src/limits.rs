@@ -70,5 +70,12 @@ pub const GROUP_NAME_BYTES: usize = 96;
 /// can be looked up while the container's root still exists. Later ones are only recorded.
 pub const NOTICES: u64 = 16;
 
+/// Connections of containers that are being made at the same time. Each element has 48 bytes. Full: the one that was not looked at for
+/// longest is forgotten, and its failure is not recorded.
+pub const CONNECTIONS: u32 = 4096;
+
+/// Bytes of the largest address kept of a connection, a `struct sockaddr_in6`.
+pub const ADDRESS_BYTES: usize = 28;
+
 /// System call numbers with a rule; the highest in use on x86-64 and arm64 are below 480.
 pub const SYSCALLS: u32 = 512;

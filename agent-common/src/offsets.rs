@@ -62,6 +62,12 @@ macro_rules! for_each_kernel_field {
             MOUNT_PARENT: required "mount.mnt_parent";
             MOUNT_MOUNTPOINT: required "mount.mnt_mountpoint";
             VFSMOUNT_ROOT: required "vfsmount.mnt_root";
+            SOCK_FAMILY: required "sock.__sk_common.skc_family";
+            SOCK_PORT: required "sock.__sk_common.skc_dport";
+            SOCK_ADDRESS_4: required "sock.__sk_common.skc_daddr";
+            SOCK_ADDRESS_6: optional "sock.__sk_common.skc_v6_daddr";
+            SOCK_ERR: required "sock.sk_err";
+            SOCK_ERR_SOFT: required "sock.sk_err_soft";
             SIGINFO_CODE: required "kernel_siginfo.si_code";
             SIGINFO_ADDRESS: required "kernel_siginfo._sifields._sigfault._addr";
         }

@@ -15,6 +15,8 @@ pub mod object {
     pub const SOCKET_ADDRESS: u8 = 4;
     /// A socket in argument 0, an address in argument 4, its length in argument 5.
     pub const SOCKET_ADDRESS_4: u8 = 5;
+    /// An address that connect(2) was called with earlier: the failure came after the call had returned.
+    pub const LATE_ADDRESS: u8 = 6;
 }
 
 /// Which slots of the recorder a failure goes to.

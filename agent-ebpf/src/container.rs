@@ -26,8 +26,9 @@ impl Container {
         Self::of_group(read(cgroup_node(task), &offset::KERNFS_NODE_ID))
     }
 
+    /// The container of a group, or the one that the group lies in.
     #[inline(always)]
-    fn of_group(id: u64) -> Option<Self> {
+    pub fn of_group(id: u64) -> Option<Self> {
         let group = GROUPS.get_ptr_mut(&id)?;
         // SAFETY: a pointer into the map, which the verifier has seen checked for null.
         let owner = unsafe { (*group).container };

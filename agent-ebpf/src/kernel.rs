@@ -17,12 +17,15 @@ pub type Address = *const u8;
 pub mod offset {
     use super::{Global, for_each_kernel_field};
 
+    /// A global that the agent forgot: a typed load there does not verify, and a helper's reads zero.
+    const UNSET: u32 = lastwords_agent_common::offsets::ABSENT;
+
     macro_rules! define {
         ($($name:ident: $need:ident $path:literal;)*) => {
             $(
                 #[doc = $path]
                 #[unsafe(no_mangle)]
-                pub static $name: Global<u32> = Global::new(0);
+                pub static $name: Global<u32> = Global::new(UNSET);
             )*
         };
     }
@@ -30,34 +33,43 @@ pub mod offset {
 
     /// Index of the memory controller in `css_set.subsys`.
     #[unsafe(no_mangle)]
-    pub static MEMORY_CGRP_ID: Global<u32> = Global::new(0);
+    pub static MEMORY_CGRP_ID: Global<u32> = Global::new(UNSET);
     /// Index of MEMCG_OOM in `memory_events_local`.
     #[unsafe(no_mangle)]
-    pub static MEMCG_OOM: Global<u32> = Global::new(0);
+    pub static MEMCG_OOM: Global<u32> = Global::new(UNSET);
     /// Bytes from one counter in `mm_struct.rss_stat` to the next (8 up to Linux 6.1, the size of a percpu_counter since 6.2).
     #[unsafe(no_mangle)]
-    pub static RSS_STRIDE: Global<u32> = Global::new(0);
+    pub static RSS_STRIDE: Global<u32> = Global::new(UNSET);
     /// Offset of the number in each of them.
     #[unsafe(no_mangle)]
-    pub static RSS_COUNT: Global<u32> = Global::new(0);
+    pub static RSS_COUNT: Global<u32> = Global::new(UNSET);
+    /// System call number of connect.
+    #[unsafe(no_mangle)]
+    pub static CONNECT_NUMBER: Global<u32> = Global::new(UNSET);
+    /// System call number of getsockopt.
+    #[unsafe(no_mangle)]
+    pub static GETSOCKOPT_NUMBER: Global<u32> = Global::new(UNSET);
     /// Where `pt_regs` holds the system call's number at its exit (`orig_ax` on x86-64).
     #[unsafe(no_mangle)]
-    pub static REGS_NUMBER: Global<u32> = Global::new(0);
+    pub static REGS_NUMBER: Global<u32> = Global::new(UNSET);
     /// Where it holds argument 0.
     #[unsafe(no_mangle)]
-    pub static REGS_0: Global<u32> = Global::new(0);
+    pub static REGS_0: Global<u32> = Global::new(UNSET);
     /// Argument 1.
     #[unsafe(no_mangle)]
-    pub static REGS_1: Global<u32> = Global::new(0);
+    pub static REGS_1: Global<u32> = Global::new(UNSET);
     /// Argument 2.
     #[unsafe(no_mangle)]
-    pub static REGS_2: Global<u32> = Global::new(0);
+    pub static REGS_2: Global<u32> = Global::new(UNSET);
+    /// Argument 3.
+    #[unsafe(no_mangle)]
+    pub static REGS_3: Global<u32> = Global::new(UNSET);
     /// Argument 4.
     #[unsafe(no_mangle)]
-    pub static REGS_4: Global<u32> = Global::new(0);
+    pub static REGS_4: Global<u32> = Global::new(UNSET);
     /// Argument 5.
     #[unsafe(no_mangle)]
-    pub static REGS_5: Global<u32> = Global::new(0);
+    pub static REGS_5: Global<u32> = Global::new(UNSET);
 }
 
 /// Argument `n` of the hook.
@@ -138,6 +150,17 @@ pub fn read_user_bytes<const N: usize, const MASK: u64>(
     // SAFETY: `length` is at most MASK, which is below N.
     let result = unsafe { bpf_probe_read_user(destination.cast(), length as u32, source as *const _) };
     if result == 0 { length as u32 } else { 0 }
+}
+
+/// The integer at `source` in the memory of the current program, zero when it cannot be read.
+#[inline(always)]
+pub fn follow_user(source: u64) -> u32 {
+    let mut value = MaybeUninit::<u32>::uninit();
+    // SAFETY: as in `read`; this helper too zeroes the destination when it fails.
+    unsafe {
+        bpf_probe_read_user(value.as_mut_ptr().cast(), size_of::<u32>() as u32, source as *const _);
+        value.assume_init()
+    }
 }
 
 /// `task->comm` to `destination`.

@@ -2,11 +2,11 @@
 
 use aya_ebpf::{
     macros::map,
-    maps::{Array, HashMap, PerCpuArray, Queue, RingBuf},
+    maps::{Array, HashMap, LruHashMap, PerCpuArray, Queue, RingBuf},
 };
 use lastwords_agent_common::{
-    limits::{GROUPS as GROUP_COUNT, RECORDERS as RECORDER_COUNT, RING_BYTES, SYSCALLS as SYSCALL_COUNT},
-    record::{COUNTERS as COUNTER_COUNT, Counter, Group, Recorder},
+    limits::{ADDRESS_BYTES, CONNECTIONS as CONNECTION_COUNT, GROUPS as GROUP_COUNT, RECORDERS as RECORDER_COUNT, RING_BYTES, SYSCALLS as SYSCALL_COUNT},
+    record::{COUNTERS as COUNTER_COUNT, Comm, Counter, Group, Recorder},
     rules::SyscallRule,
 };
 
@@ -34,6 +34,32 @@ pub static SYSCALLS: Array<SyscallRule> = Array::with_max_entries(SYSCALL_COUNT,
 /// What was lost and how much was seen, see [`Counter`].
 #[map]
 pub static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTER_COUNT, 0);
+
+/// Who called connect(2).
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Caller {
+    /// The container's own group.
+    pub container: u64,
+    /// Process.
+    pub tgid: u32,
+    /// Thread.
+    pub tid: u32,
+    /// Real user id.
+    pub uid: u32,
+    /// Real group id.
+    pub gid: u32,
+    /// The thread's name.
+    pub comm: Comm,
+}
+
+/// `struct sock *` → who connects it, from the first packet to the answer: the answer comes in the context of whatever runs then.
+#[map]
+pub static CONNECTING: LruHashMap<u64, Caller> = LruHashMap::with_max_entries(CONNECTION_COUNT, 0);
+
+/// (process, descriptor) → the address that a connect(2) which did not wait was called with.
+#[map]
+pub static UNDER_WAY: LruHashMap<u64, [u8; ADDRESS_BYTES]> = LruHashMap::with_max_entries(CONNECTION_COUNT, 0);
 
 /// Bytes of [`NAME`], a power of two.
 pub const NAME_BYTES: usize = 128;

@@ -5,11 +5,10 @@ use core::intrinsics::{AtomicOrdering, atomic_xadd};
 
 use lastwords_agent_common::{
     limits::{
-        CHILD_EXITS, LOOKING_FAILURES, MAIN_FAULTS, MAIN_SIGNALS, MISSING_FAILURES, NETWORK_FAILURES,
+        CHILD_EXITS, FAILURES, LOOKING_FAILURES, MAIN_FAULTS, MAIN_SIGNALS, MISSING_FAILURES, NETWORK_FAILURES,
         OTHER_SIGNALS, TELLING_FAILURES,
     },
     record::{ChildExitEntry, FailureEntry, Recorder, SignalEntry},
-    rules::class,
 };
 
 /// Which signals share slots.
@@ -35,24 +34,30 @@ fn next(head: *mut u64) -> u64 {
     }
 }
 
+/// One byte for each class, in the order of `rules::class`: the slots before it, and its size less one. Looked up by shifting and not by
+/// matching: four ways here would be four times everything that follows, for the verifier.
+const BEFORE: u64 = (TELLING_FAILURES as u64) << 8
+    | ((TELLING_FAILURES + MISSING_FAILURES) as u64) << 16
+    | ((TELLING_FAILURES + MISSING_FAILURES + NETWORK_FAILURES) as u64) << 24;
+const MASKS: u64 = (TELLING_FAILURES as u64 - 1)
+    | (MISSING_FAILURES as u64 - 1) << 8
+    | (NETWORK_FAILURES as u64 - 1) << 16
+    | (LOOKING_FAILURES as u64 - 1) << 24;
+
 /// The slot for the next failure of a class.
 #[inline(always)]
-pub fn failure_slot(recorder: *mut Recorder, failure_class: u8) -> *mut FailureEntry {
-    const TELLING: usize = 0;
-    const MISSING: usize = TELLING + TELLING_FAILURES;
-    const NETWORK: usize = MISSING + MISSING_FAILURES;
-    const LOOKING: usize = NETWORK + NETWORK_FAILURES;
-    // SAFETY: each index is below the class's size (a power of two) and offset by the sizes before it.
-    unsafe {
-        let heads = (&raw mut (*recorder).failure_heads).cast::<u64>();
-        let entries = (&raw mut (*recorder).failures).cast::<FailureEntry>();
-        match failure_class {
-            class::TELLING => entries.add(TELLING + (next(heads) as usize & (TELLING_FAILURES - 1))),
-            class::MISSING => entries.add(MISSING + (next(heads.add(1)) as usize & (MISSING_FAILURES - 1))),
-            class::NETWORK => entries.add(NETWORK + (next(heads.add(2)) as usize & (NETWORK_FAILURES - 1))),
-            _ => entries.add(LOOKING + (next(heads.add(3)) as usize & (LOOKING_FAILURES - 1))),
-        }
+pub fn failure_slot(recorder: *mut Recorder, failure_class: u8) -> Option<*mut FailureEntry> {
+    let class = core::hint::black_box(usize::from(failure_class)) & 3;
+    // SAFETY: `class` is below the number of heads.
+    let number = unsafe { next((&raw mut (*recorder).failure_heads).cast::<u64>().add(class)) };
+    let of_class = |bytes: u64| bytes >> (class * 8) & 0xff;
+    let index = core::hint::black_box(of_class(BEFORE) + (number & of_class(MASKS))) as usize;
+    if index >= FAILURES {
+        // Never: but only this tells the verifier.
+        return None;
     }
+    // SAFETY: `index` is below the number of slots.
+    Some(unsafe { (&raw mut (*recorder).failures).cast::<FailureEntry>().add(index) })
 }
 
 /// The slot for the next signal of a class.

@@ -28,6 +28,11 @@ impl Counter {
         self.value.fetch_add(count, Ordering::Relaxed);
     }
 
+    /// Takes over a count that the kernel side keeps.
+    pub fn set(&self, count: u64) {
+        self.value.store(count, Ordering::Relaxed);
+    }
+
     /// The count so far.
     #[must_use]
     pub fn value(&self) -> u64 {
@@ -51,6 +56,14 @@ counters! {
     RING_RECORDS "ring_records";
     /// Records the kernel could not put into the ring buffer because it was full.
     RING_RECORDS_DROPPED "ring_records_dropped";
+    /// Containers that got no flight recorder because all were in use.
+    RECORDERS_EXHAUSTED "recorders_exhausted";
+    /// Control groups inside containers that could not be remembered because there were too many.
+    GROUPS_EXHAUSTED "groups_exhausted";
+    /// Failed calls that the kernel side recorded.
+    FAILURES_RECORDED "failures_recorded";
+    /// Paths and addresses of failed calls that could not be read from the program's memory.
+    UNREADABLE_STRINGS "unreadable_strings";
     /// Records whose form was not understood; a kernel object and an agent of different versions would do that.
     DECODE_ERRORS "decode_errors";
     /// Programs of a main process that were not kept because it executed too many.

@@ -40,7 +40,9 @@ impl Ingest {
                 let end = wait(&records, &stopped, tracker.due_in(clock::monotonic_now()));
                 // All that is there is taken before anything is handed on: the next container's group may go within milliseconds.
                 let mut completed = drain(&mut records, &mut tracker);
-                completed.extend(tracker.tick(clock::monotonic_now(), kernel.read(Counter::RingFull)));
+                take_over(&kernel);
+                completed
+                    .extend(tracker.tick(clock::monotonic_now(), counters::RING_RECORDS_DROPPED.value()));
                 for death in completed {
                     if deaths.blocking_send(death).is_err() {
                         return;
@@ -78,6 +80,19 @@ fn wait(records: &RingBuf<MapData>, stop: &EventFd, due: Option<Duration>) -> bo
             tracing::error!("waiting for the kernel's records failed: {error}; no more crashes are recorded");
             true
         }
+    }
+}
+
+/// The kernel side's counts, for the log.
+fn take_over(kernel: &CounterMap) {
+    for (counter, shown) in [
+        (Counter::RingFull, &counters::RING_RECORDS_DROPPED),
+        (Counter::RecordersExhausted, &counters::RECORDERS_EXHAUSTED),
+        (Counter::GroupsExhausted, &counters::GROUPS_EXHAUSTED),
+        (Counter::FailuresRecorded, &counters::FAILURES_RECORDED),
+        (Counter::UnreadableStrings, &counters::UNREADABLE_STRINGS),
+    ] {
+        shown.set(kernel.read(counter));
     }
 }
 

@@ -115,7 +115,6 @@ impl Tracker {
     /// lost on the node so far.
     pub fn tick(&mut self, now: u64, dropped: u64) -> Vec<Death> {
         if dropped > self.ring_records_dropped {
-            counters::RING_RECORDS_DROPPED.add(dropped - self.ring_records_dropped);
             self.ring_records_dropped = dropped;
             self.sweep_at = Some(now + SWEEP_AFTER);
         }

@@ -69,6 +69,19 @@ const CASES: &[Case] = &[
         "HIGH",
     ),
     (
+        &[],
+        &[
+            "perl",
+            "-MSocket",
+            "-MFcntl",
+            "-e",
+            "socket(S, PF_INET, SOCK_STREAM, 0); fcntl(S, F_SETFL, O_NONBLOCK); connect(S, sockaddr_in(5432, inet_aton('127.0.0.1'))); select(undef, undef, undef, 0.2); exit 1",
+        ],
+        "CAUSE_CONNECTION_FAILED",
+        "127.0.0.1:5432/tcp",
+        "",
+    ),
+    (
         &["--user", "4242"],
         &[
             "perl",

@@ -5,4 +5,5 @@ mod exec;
 mod exit;
 mod oom;
 mod signal;
+mod socket;
 mod syscall;

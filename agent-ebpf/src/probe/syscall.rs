@@ -3,7 +3,8 @@
 //! Why this: the registers still hold the call's arguments when it ends, so nothing is kept at its start, and a seccomp filter's
 //! own errno is seen, which a probe on the call's function would miss. What is recorded is a table by number ([`SyscallRule`]),
 //! filled by the agent for its architecture.
-//! Cost: a call that succeeds pays one comparison (the hook itself about 134 instructions), one that fails a table look-up, one
+//! Cost: a call that returns more than 0 pays one comparison (the hook itself about 134 instructions), one that returns 0 a second,
+//! for getsockopt (see `socket.rs`), one that fails a table look-up, one
 //! that fails in a way the table lists a look-up of its group, and only in a container the rest.
 
 use lastwords_agent_common::{
@@ -25,6 +26,7 @@ use crate::{
         Address, argument, current_task, now, offset, read, read_comm, read_user_bytes, read_user_string,
     },
     maps::{SYSCALLS, count},
+    probe::socket,
     recorder::{failure_slot, mark},
 };
 
@@ -33,6 +35,8 @@ const MAX_ERRNO: i64 = 133;
 const EPERM: u32 = 1;
 const EACCES: u32 = 13;
 const EROFS: u32 = 30;
+/// connect(2) without waiting; listed for nothing else.
+const EINPROGRESS: u32 = 115;
 
 #[btf_tracepoint(function = "sys_exit")]
 pub fn sys_exit(context: BtfTracePointContext) -> u32 {
@@ -60,11 +64,18 @@ fn register<const TYPED: bool>(registers: Address, place: &Global<u32>) -> u64 {
 #[inline(always)]
 fn on_exit<const TYPED: bool>(arguments: *const u64) {
     let result = argument(arguments, 1) as i64;
-    if result >= 0 || result < -MAX_ERRNO {
+    if result > 0 || result < -MAX_ERRNO {
+        return;
+    }
+    let registers = argument(arguments, 0) as Address;
+    if result == 0 {
+        if register::<TYPED>(registers, &offset::REGS_NUMBER) as u32 == offset::GETSOCKOPT_NUMBER.load() {
+            let of = |place| register::<TYPED>(registers, place);
+            socket::asked(of(&offset::REGS_0), of(&offset::REGS_1), of(&offset::REGS_2), of(&offset::REGS_3));
+        }
         return;
     }
     let errno = -result as u32;
-    let registers = argument(arguments, 0) as Address;
     let number = register::<TYPED>(registers, &offset::REGS_NUMBER) as u32;
     let Some(rule) = SYSCALLS.get(number) else {
         return;
@@ -75,6 +86,12 @@ fn on_exit<const TYPED: bool>(arguments: *const u64) {
     let Some(container) = Container::of_current() else {
         return;
     };
+    if errno == EINPROGRESS {
+        let of = |place| register::<TYPED>(registers, place);
+        let tgid = (helpers::bpf_get_current_pid_tgid() >> 32) as u32;
+        socket::remember(tgid, of(&offset::REGS_0), of(&offset::REGS_1), of(&offset::REGS_2));
+        return;
+    }
     if let Some(recorder) = container.recorder() {
         record::<TYPED>(container, recorder, rule, registers, number, errno);
     }
@@ -106,7 +123,11 @@ fn record<const TYPED: bool>(
     errno: u32,
 ) {
     let telling = is_telling(rule, errno);
-    let slot = failure_slot(recorder, if telling { class::TELLING } else { rule.class });
+    // Decided before the ways part below, or the verifier would follow both from each of their ends.
+    let is_told = core::hint::black_box(rule.told != 0 || telling && matches!(errno, EPERM | EACCES | EROFS));
+    let Some(slot) = failure_slot(recorder, if telling { class::TELLING } else { rule.class }) else {
+        return;
+    };
     let first = register::<TYPED>(registers, &offset::REGS_0);
     let second = register::<TYPED>(registers, &offset::REGS_1);
     let third = register::<TYPED>(registers, &offset::REGS_2);
@@ -149,7 +170,7 @@ fn record<const TYPED: bool>(
         (*slot).end = mark(time, tid);
     }
     count(Counter::FailuresRecorded);
-    if rule.told != 0 || telling && matches!(errno, EPERM | EACCES | EROFS) {
+    if is_told {
         tell(container, recorder, rule.object, slot, first, tgid);
     }
 }

@@ -9,18 +9,21 @@ use crate::{
     kernel::syscalls,
 };
 
+/// Two tellings of one failed connection are closer than this (nanoseconds); a program's next try comes later.
+const SAME_CONNECTION: u64 = 20_000_000;
+
 /// The failures before the end, oldest first by their last occurrence; the same call of the same thread on the same object with
 /// the same error is one.
 pub(super) fn folded(death: &Death, recording: &Recording) -> Vec<Failure> {
     let mut folded: Vec<(&decode::Failure, Failure)> = Vec::new();
     for raw in recording.failures.iter().filter(|failure| is_of_run(death, failure.time)) {
         let before_death_ms = milliseconds_before(death.time, raw.time);
-        match folded.iter().position(|(first, _)| is_same(first, raw)) {
+        match folded.iter().position(|(last, _)| is_same(last, raw)) {
             Some(position) => {
-                let (first, mut failure) = folded.remove(position);
-                failure.count += 1;
+                let (last, mut failure) = folded.remove(position);
+                failure.count += u64::from(!is_same_moment(last, raw));
                 failure.last_before_death_ms = before_death_ms;
-                folded.push((first, failure));
+                folded.push((raw, failure));
             }
             None => folded.push((raw, failure(death, raw, before_death_ms))),
         }
@@ -28,8 +31,14 @@ pub(super) fn folded(death: &Death, recording: &Recording) -> Vec<Failure> {
     folded.into_iter().map(|(_, failure)| failure).collect()
 }
 
+/// A connection that failed late is told by its socket, perhaps by its call, and perhaps once more to whichever thread asked.
 fn is_same(a: &decode::Failure, b: &decode::Failure) -> bool {
-    (a.syscall, a.errno, a.tgid, a.tid, &a.object) == (b.syscall, b.errno, b.tgid, b.tid, &b.object)
+    let thread = |it: &decode::Failure| if a.late || b.late { 0 } else { it.tid };
+    (a.syscall, a.errno, a.tgid, thread(a), &a.object) == (b.syscall, b.errno, b.tgid, thread(b), &b.object)
+}
+
+fn is_same_moment(a: &decode::Failure, b: &decode::Failure) -> bool {
+    (a.late || b.late) && a.time.abs_diff(b.time) < SAME_CONNECTION
 }
 
 fn failure(death: &Death, raw: &decode::Failure, before_death_ms: f64) -> Failure {

@@ -66,6 +66,7 @@ fn failure(time: u64, path: &[u8]) -> Failure {
         arguments: [0; 3],
         comm: b"cat".to_vec(),
         object: Object::Path { path: path.to_vec(), directory: nix::libc::AT_FDCWD, truncated: false },
+        late: false,
     }
 }
 
@@ -131,6 +132,24 @@ fn repeats_are_one_failure_with_a_count() {
     assert!((failures[1].first_before_death_ms - 1.5).abs() < 1e-9);
     assert!((failures[1].last_before_death_ms - 0.1).abs() < 1e-9);
     assert!(failures[1].by_dying_thread);
+}
+
+#[test]
+fn one_refused_connection_seen_twice_is_one() {
+    let connect = |time, tid, late| Failure {
+        tid,
+        syscall: 42,
+        errno: 111,
+        object: Object::Address(decode::SocketAddress::Internet("10.0.0.9:5432".parse().unwrap())),
+        late,
+        ..failure(time, b"")
+    };
+    let count = |failures| with_failures(failures).failures.iter().map(|it| it.count).collect::<Vec<_>>();
+    // By the socket's state and by the call itself, or by the state and by SO_ERROR on another thread.
+    assert_eq!(count(vec![connect(2_000_000, MAIN, true), connect(2_000_100, MAIN, false)]), [1]);
+    assert_eq!(count(vec![connect(2_000_000, MAIN, true), connect(2_000_100, MAIN + 1, true)]), [1]);
+    // Two tries.
+    assert_eq!(count(vec![connect(2_000_000, MAIN, false), connect(2_000_100, MAIN, false)]), [2]);
 }
 
 #[test]

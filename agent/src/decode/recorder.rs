@@ -51,6 +51,8 @@ pub struct Failure {
     pub comm: Vec<u8>,
     /// What it was about.
     pub object: Object,
+    /// It failed after the call had returned.
+    pub late: bool,
 }
 
 /// What a failed call was about.
@@ -188,11 +190,12 @@ fn failure(entry: &FailureEntry) -> Option<Failure> {
             object::PATH_0 => path(nix::libc::AT_FDCWD),
             object::PATH_1 => path(low_half(entry.arguments[0])),
             object::PATH_2 => path(low_half(entry.arguments[1])),
-            object::SOCKET_ADDRESS | object::SOCKET_ADDRESS_4 => {
+            object::SOCKET_ADDRESS | object::SOCKET_ADDRESS_4 | object::LATE_ADDRESS => {
                 socket_address(data).map_or(Object::None, Object::Address)
             }
             _ => Object::None,
         },
+        late: kind == object::LATE_ADDRESS,
     })
 }
 

@@ -64,6 +64,13 @@ const PROBES: &[Probe] = &[
         needs_task: true,
     },
     Probe {
+        name: "connections",
+        hook: "inet_sock_set_state",
+        without: "a connection that fails after connect(2) has returned is not known",
+        required: false,
+        needs_task: false,
+    },
+    Probe {
         name: "system calls",
         hook: "sys_exit",
         without: "failed file and socket calls are not known",

@@ -69,7 +69,8 @@ impl Kernel {
         let globals = types.globals()?;
         let registers = syscalls::registers().ok_or(LoadError::Architecture(std::env::consts::ARCH))?;
         let mut loader = EbpfLoader::new();
-        for (name, value) in globals.iter().chain(registers) {
+        let numbers = syscalls::numbers();
+        for (name, value) in globals.iter().chain(registers).chain(&numbers) {
             loader.override_global(name, value, true);
         }
         let mut ebpf = loader.load(OBJECT).map_err(|error| refused(&error))?;

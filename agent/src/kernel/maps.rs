@@ -1,11 +1,9 @@
 //! The maps that the agent reads and writes: recorders, groups and counters.
 
-use std::collections::HashMap as StdHashMap;
-
 use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray, Queue};
 use lastwords_agent_common::{
     limits::RECORDERS,
-    record::{COUNTERS, Counter, Group, NO_RECORDER, Recorder},
+    record::{Counter, Group, NO_RECORDER, Recorder},
 };
 
 use super::plain::{PlainGroup, PlainRecorder, empty_recorder};
@@ -103,18 +101,5 @@ impl CounterMap {
     #[must_use]
     pub fn read(&self, counter: Counter) -> u64 {
         self.0.get(&(counter as u32), 0).map_or(0, |values| values.iter().sum())
-    }
-
-    /// All of them, by name.
-    #[must_use]
-    pub fn all(&self) -> StdHashMap<&'static str, u64> {
-        const ALL: [(Counter, &str); COUNTERS as usize] = [
-            (Counter::RingFull, "ring_full"),
-            (Counter::RecordersExhausted, "recorders_exhausted"),
-            (Counter::GroupsExhausted, "groups_exhausted"),
-            (Counter::FailuresRecorded, "failures_recorded"),
-            (Counter::UnreadableStrings, "unreadable_strings"),
-        ];
-        ALL.into_iter().map(|(counter, name)| (name, self.read(counter))).collect()
     }
 }

@@ -16,12 +16,13 @@ use self::groups::{CallGroup, EXEC, GROUPS, LEGACY, REFUSED};
 #[must_use]
 pub fn registers() -> Option<&'static [(&'static str, u32)]> {
     if cfg!(target_arch = "x86_64") {
-        // arch/x86/include/asm/ptrace.h: orig_ax, di, si, dx, r8, r9.
+        // arch/x86/include/asm/ptrace.h: orig_ax, di, si, dx, r10, r8, r9.
         Some(&[
             ("REGS_NUMBER", 120),
             ("REGS_0", 112),
             ("REGS_1", 104),
             ("REGS_2", 96),
+            ("REGS_3", 56),
             ("REGS_4", 72),
             ("REGS_5", 64),
         ])
@@ -33,12 +34,20 @@ pub fn registers() -> Option<&'static [(&'static str, u32)]> {
             ("REGS_0", 272),
             ("REGS_1", 8),
             ("REGS_2", 16),
+            ("REGS_3", 24),
             ("REGS_4", 32),
             ("REGS_5", 40),
         ])
     } else {
         None
     }
+}
+
+/// Numbers that the programs know a call by, by the names of their globals.
+#[must_use]
+pub fn numbers() -> [(&'static str, u32); 2] {
+    let number = |call: Sysno| u32::try_from(call.id()).unwrap_or(u32::MAX);
+    [("CONNECT_NUMBER", number(Sysno::connect)), ("GETSOCKOPT_NUMBER", number(Sysno::getsockopt))]
 }
 
 /// The kernel's name of a system call, `syscall_<number>` when it is newer than this agent.

@@ -26,7 +26,7 @@ pub enum State {
         way_in: WayIn,
         /// Why the ways before it were not taken.
         refused: Vec<String>,
-        /// Instructions of the program after the verifier rewrote it; 0 when the kernel does not say.
+        /// Instructions that the verifier walked through to accept the program (Linux 5.16); 0 when the kernel does not say.
         instructions: u32,
     },
     /// This kernel has no such hook, or another form of it.

@@ -67,6 +67,8 @@ const CONNECT: &[i32] = &[
     libc::ECONNRESET,
     libc::EADDRNOTAVAIL,
     libc::ENOENT,
+    // No failure: the connection is remembered until it is known how it went.
+    libc::EINPROGRESS,
 ];
 
 pub(super) const GROUPS: &[CallGroup] = &[

@@ -1,0 +1,170 @@
+//! A connection that fails after connect(2) has returned: `sock:inet_sock_set_state`, and the error that the program then asks for.
+//!
+//! Why these: Go, Node, Java and tokio connect without waiting, so their calls all end with EINPROGRESS and the failure is the
+//! socket's: from SYN_SENT to CLOSE with `sk_err` set. That comes in the context of whatever runs (a timer, the network's softirq), so
+//! who called is remembered by socket. An ICMP answer (a Service without endpoints is refused like that) leaves `sk_err` at 0 until the
+//! program asks getsockopt(SO_ERROR), so that answer counts too; `sys_exit` hands it here.
+//! Cost: changes of state of TCP sockets only, nothing for a packet. The tracepoint has (sk, old, new) since 4.16.
+
+use aya_ebpf::helpers;
+use lastwords_agent_common::{
+    limits::{ADDRESS_BYTES, PATH_BYTES},
+    record::Counter,
+    rules::{class, object},
+};
+
+use crate::{
+    container::Container,
+    hook,
+    kernel::{Address, argument, current_task, follow_user, now, offset, pointer, read, read_comm, read_user_bytes},
+    maps::{CONNECTING, Caller, UNDER_WAY, count},
+    recorder::{failure_slot, mark},
+};
+
+/// include/net/tcp_states.h.
+const TCP_SYN_SENT: u32 = 2;
+const TCP_CLOSE: u32 = 7;
+const AF_INET: u16 = 2;
+const AF_INET6: u16 = 10;
+/// getsockopt's level and name (include/uapi/asm-generic/socket.h).
+const SOL_SOCKET: u64 = 1;
+const SO_ERROR: u64 = 4;
+
+hook!("inet_sock_set_state", inet_sock_set_state, inet_sock_set_state_raw, |arguments| {
+    let (old, new) = (argument(arguments, 1) as u32, argument(arguments, 2) as u32);
+    let socket = pointer(arguments, 0);
+    let key = socket as u64;
+    if new == TCP_SYN_SENT {
+        if let Some(container) = Container::of_current() {
+            // Full: the oldest is forgotten.
+            let _ = CONNECTING.insert(&key, &caller(container), 0);
+        }
+        return;
+    }
+    if old != TCP_SYN_SENT {
+        return;
+    }
+    // SAFETY: copied before it is removed.
+    let Some(caller) = (unsafe { CONNECTING.get(&key) }).copied() else {
+        return;
+    };
+    // Gone already is as good.
+    let _ = CONNECTING.remove(&key);
+    let hard: u32 = read(socket, &offset::SOCK_ERR);
+    let errno = if hard == 0 { read(socket, &offset::SOCK_ERR_SOFT) } else { hard };
+    if new == TCP_CLOSE && errno != 0 {
+        record(&caller, errno, |data| write_peer(socket, data));
+    }
+});
+
+/// Remembers what a connect(2) that did not wait was called with.
+#[inline(always)]
+pub fn remember(tgid: u32, descriptor: u64, address: u64, length: u64) {
+    let mut words = [0u64; 4];
+    let data = (&raw mut words).cast::<[u8; 32]>();
+    let length = if length > ADDRESS_BYTES as u64 { ADDRESS_BYTES as u64 } else { length };
+    if read_user_bytes::<32, 31>(data, address, length) == 0 {
+        return;
+    }
+    // SAFETY: 28 of 32 bytes that are all written.
+    let address = unsafe { data.cast::<[u8; ADDRESS_BYTES]>().read() };
+    // Full: the oldest is forgotten.
+    let _ = UNDER_WAY.insert(&key(tgid, descriptor), &address, 0);
+}
+
+/// A program asked for an option of a socket: when it was the pending error of a connection, records it.
+#[inline(always)]
+pub fn asked(descriptor: u64, level: u64, name: u64, value: u64) {
+    if level & 0xffff_ffff != SOL_SOCKET || name & 0xffff_ffff != SO_ERROR {
+        return;
+    }
+    let Some(container) = Container::of_current() else {
+        return;
+    };
+    let errno: u32 = follow_user(value);
+    let key = key((helpers::bpf_get_current_pid_tgid() >> 32) as u32, descriptor);
+    // SAFETY: copied before it is removed.
+    let Some(address) = (unsafe { UNDER_WAY.get(&key) }).copied() else {
+        return;
+    };
+    let _ = UNDER_WAY.remove(&key);
+    if errno != 0 {
+        record(&caller(container), errno, |data| {
+            // SAFETY: the array has PATH_BYTES bytes.
+            unsafe { data.cast::<[u8; ADDRESS_BYTES]>().write(address) };
+        });
+    }
+}
+
+#[inline(always)]
+fn key(tgid: u32, descriptor: u64) -> u64 {
+    u64::from(tgid) << 32 | descriptor & 0xffff_ffff
+}
+
+#[inline(always)]
+fn caller(container: Container) -> Caller {
+    let process = helpers::bpf_get_current_pid_tgid();
+    let user = helpers::bpf_get_current_uid_gid();
+    let mut caller = Caller {
+        container: container.id(),
+        tgid: (process >> 32) as u32,
+        tid: process as u32,
+        uid: user as u32,
+        gid: (user >> 32) as u32,
+        comm: [0; 16],
+    };
+    read_comm(&raw mut caller.comm, current_task());
+    caller
+}
+
+#[inline(always)]
+fn record(caller: &Caller, errno: u32, fill: impl FnOnce(*mut [u8; PATH_BYTES])) {
+    let Some(recorder) = Container::of_group(caller.container).and_then(Container::recorder) else {
+        return;
+    };
+    let Some(slot) = failure_slot(recorder, class::NETWORK) else {
+        return;
+    };
+    let time = now();
+    // SAFETY: a slot of the container's recorder.
+    unsafe {
+        (*slot).begin = mark(time, caller.tid);
+        (*slot).time = time;
+        (*slot).tgid = caller.tgid;
+        (*slot).tid = caller.tid;
+        (*slot).uid = caller.uid;
+        (*slot).gid = caller.gid;
+        (*slot).syscall = offset::CONNECT_NUMBER.load();
+        (*slot).errno = errno;
+        (*slot).arguments = [0; 3];
+        (*slot).comm = caller.comm;
+        (*slot).length = ADDRESS_BYTES as u32;
+        (*slot).object = u32::from(object::LATE_ADDRESS);
+        fill(&raw mut (*slot).data);
+        (*slot).end = mark(time, caller.tid);
+    }
+    count(Counter::FailuresRecorded);
+}
+
+/// The socket's peer as a `struct sockaddr_in` or `sockaddr_in6`.
+#[inline(always)]
+fn write_peer(socket: Address, data: *mut [u8; PATH_BYTES]) {
+    let family: u16 = read(socket, &offset::SOCK_FAMILY);
+    let port: u16 = read(socket, &offset::SOCK_PORT);
+    let data = data.cast::<u8>();
+    // SAFETY: the array has more than the 28 bytes of the larger of the two; both are written at their fields' places.
+    unsafe {
+        data.cast::<u16>().write(family);
+        data.cast::<u16>().add(1).write(port);
+        match family {
+            AF_INET => data.cast::<u32>().add(1).write(read(socket, &offset::SOCK_ADDRESS_4)),
+            AF_INET6 => {
+                data.cast::<u64>().add(1).write(read(socket, &offset::SOCK_ADDRESS_6));
+                let rest = socket.wrapping_add(8);
+                data.cast::<u64>().add(2).write(read(rest, &offset::SOCK_ADDRESS_6));
+            }
+            // Another protocol's: its family tells the agent that it is none of these.
+            _ => {}
+        }
+    }
+}
