@@ -63,6 +63,27 @@ pub fn image_id(image: &str) -> String {
     format!("sha256:{:016x}{:016x}{:016x}{:016x}", part(0), part(1), part(2), part(3))
 }
 
+/// Where the sandbox's program lies in the image, as in the runtimes' own pause images.
+pub(super) const PAUSE: &str = "/pause";
+
+/// An ELF program for x86-64 that calls pause(2) for ever. It is known for what it is by its name, which busybox could not bear.
+const PAUSE_PROGRAM: &[u8] = &[
+    0x7f, b'E', b'L', b'F', 2, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, // 64 bits, little endian
+    2, 0, 0x3e, 0, 1, 0, 0, 0, // an executable for x86-64
+    0x78, 0, 0x40, 0, 0, 0, 0, 0, // entry: right behind the headers
+    0x40, 0, 0, 0, 0, 0, 0, 0, // program headers begin after this header
+    0, 0, 0, 0, 0, 0, 0, 0, // no section headers
+    0, 0, 0, 0, 0x40, 0, 0x38, 0, 1, 0, 0, 0, 0, 0, 0, 0, // sizes; one program header
+    1, 0, 0, 0, 5, 0, 0, 0, // load, readable and executable
+    0, 0, 0, 0, 0, 0, 0, 0, // from the start of the file
+    0, 0, 0x40, 0, 0, 0, 0, 0, // to 0x400000
+    0, 0, 0x40, 0, 0, 0, 0, 0, //
+    0x81, 0, 0, 0, 0, 0, 0, 0, // the whole file
+    0x81, 0, 0, 0, 0, 0, 0, 0, //
+    0, 0x10, 0, 0, 0, 0, 0, 0, // in pages
+    0xb8, 34, 0, 0, 0, 0x0f, 0x05, 0xeb, 0xf7, // mov $34, %eax; syscall; jmp to the first
+];
+
 fn build_busybox(root: &Path) -> anyhow::Result<()> {
     if !Path::new(BUSYBOX).exists() {
         bail!("{BUSYBOX} is missing: install busybox-static (`cargo xtask setup` does)");
@@ -94,6 +115,9 @@ fn build_busybox(root: &Path) -> anyhow::Result<()> {
         new.join("etc/passwd"),
         "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/home:/bin/false\n",
     )?;
+    let pause = new.join(PAUSE.trim_start_matches('/'));
+    fs::write(&pause, PAUSE_PROGRAM)?;
+    fs::set_permissions(&pause, fs::Permissions::from_mode(0o755))?;
     fs::write(new.join("etc/group"), "root:x:0:\nnogroup:x:65534:\n")?;
     fs::rename(&new, root)?;
     Ok(())

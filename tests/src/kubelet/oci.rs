@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::environment::Environment;
+use super::image::PAUSE;
 use super::quantity;
 
 /// What containerd gives a container that asks for nothing.
@@ -125,8 +126,7 @@ pub(super) fn sandbox(pod: &Value, root: &Path, cgroup: String) -> Value {
         "process": {
             "terminal": false,
             "user": {"uid": 65535, "gid": 65535},
-            // What the pause program does, under a name that busybox knows.
-            "args": ["/bin/sleep", "2147483647"],
+            "args": [PAUSE],
             "env": ["PATH=/bin"],
             "cwd": "/",
             "noNewPrivileges": true,
