@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 
 use crate::process;
 
@@ -50,14 +50,25 @@ pub(crate) fn missing<'a>(packages: &[&'a str]) -> Result<Vec<&'a str>> {
 /// # Errors
 /// When this user is not root and has no sudo, or apt fails.
 pub(crate) fn install(packages: &[&str]) -> Result<()> {
-    process::quiet("reading the package lists", as_root("apt-get")?.args(["-q", "update"]))
+    run("reading the package lists", as_root("apt-get")?.args(["-q", "update"]))
         .context("cannot read the package lists: is the network there?")?;
     let mut apt = as_root("apt-get")?;
     // Through `env`, because sudo passes no variables on.
     apt.args(["-q", "install", "--yes", "--no-install-recommends"]).args(packages);
-    process::quiet("installing", &mut apt)
-        .with_context(|| format!("cannot install {}", packages.join(" ")))
-        .map(drop)
+    run("installing", &mut apt).with_context(|| format!("cannot install {}", packages.join(" "))).map(drop)
+}
+
+/// Runs apt; of all it says on failure the first complaint is the reason.
+fn run(doing: &str, apt: &mut Command) -> Result<String> {
+    process::quiet(doing, apt).map_err(|error| match complaint_in(&format!("{error:#}")) {
+        Some(complaint) => anyhow!("apt says: {complaint}"),
+        None => error,
+    })
+}
+
+fn complaint_in(said: &str) -> Option<String> {
+    let complaint = said.lines().find_map(|line| line.trim_start().strip_prefix("E: "))?;
+    Some(complaint.split_whitespace().collect::<Vec<_>>().join(" "))
 }
 
 /// A command that runs as root: itself when we are root, through sudo when not.
@@ -103,7 +114,7 @@ impl OtherSuite {
         // With this machine's own status file, apt would show the installed version beside the suite's.
         this.write("status", "")?;
         let reading = format!("reading the index of Debian {suite}");
-        process::quiet(&reading, this.tool("apt-get").args(["-q", "update", "--error-on=any"]))
+        run(&reading, this.tool("apt-get").args(["-q", "update", "--error-on=any"]))
             .with_context(|| format!("cannot read the package index of Debian {suite}"))?;
         Ok(this)
     }
@@ -125,7 +136,7 @@ impl OtherSuite {
     pub(crate) fn unpack(&self, package: &str, version: &str, into: &Path) -> Result<()> {
         let downloads = self.folder.join("download");
         let downloading = format!("downloading {package} {version}");
-        process::quiet(
+        run(
             &downloading,
             self.tool("apt-get")
                 .args(["-q", "download", &format!("{package}={version}")])
@@ -247,6 +258,16 @@ mod tests {
         assert_eq!(found.version, "6.12.95-1~bpo12+1");
         assert_eq!(found.depends, ["linux-image-6.12.95+deb12-cloud-amd64", "dracut"]);
         assert_eq!(found_in("Package: x\n"), None);
+    }
+
+    #[test]
+    fn the_first_complaint_is_the_reason() {
+        let said = "Ign:1 x\n    E: Failed to fetch http://m/InRelease  Temporary failure\n    E: Some index files failed\n";
+        assert_eq!(
+            complaint_in(said).as_deref(),
+            Some("Failed to fetch http://m/InRelease Temporary failure")
+        );
+        assert_eq!(complaint_in("all is well"), None);
     }
 
     #[test]
