@@ -5,7 +5,10 @@ use aya_ebpf::{
     maps::{Array, HashMap, LruHashMap, PerCpuArray, Queue, RingBuf},
 };
 use lastwords_agent_common::{
-    limits::{ADDRESS_BYTES, CONNECTIONS as CONNECTION_COUNT, GROUPS as GROUP_COUNT, RECORDERS as RECORDER_COUNT, RING_BYTES, SYSCALLS as SYSCALL_COUNT},
+    limits::{
+        ADDRESS_BYTES, CONNECTIONS as CONNECTION_COUNT, GROUPS as GROUP_COUNT, RECORDERS as RECORDER_COUNT,
+        RING_BYTES, SYSCALLS as SYSCALL_COUNT,
+    },
     record::{COUNTERS as COUNTER_COUNT, Comm, Counter, Group, Recorder},
     rules::SyscallRule,
 };
@@ -59,7 +62,8 @@ pub static CONNECTING: LruHashMap<u64, Caller> = LruHashMap::with_max_entries(CO
 
 /// (process, descriptor) → the address that a connect(2) which did not wait was called with.
 #[map]
-pub static UNDER_WAY: LruHashMap<u64, [u8; ADDRESS_BYTES]> = LruHashMap::with_max_entries(CONNECTION_COUNT, 0);
+pub static UNDER_WAY: LruHashMap<u64, [u8; ADDRESS_BYTES]> =
+    LruHashMap::with_max_entries(CONNECTION_COUNT, 0);
 
 /// Bytes of [`NAME`], a power of two.
 pub const NAME_BYTES: usize = 128;

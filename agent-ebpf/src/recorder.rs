@@ -5,8 +5,8 @@ use core::intrinsics::{AtomicOrdering, atomic_xadd};
 
 use lastwords_agent_common::{
     limits::{
-        CHILD_EXITS, FAILURES, LOOKING_FAILURES, MAIN_FAULTS, MAIN_SIGNALS, MISSING_FAILURES, NETWORK_FAILURES,
-        OTHER_SIGNALS, TELLING_FAILURES,
+        CHILD_EXITS, FAILURES, LOOKING_FAILURES, MAIN_FAULTS, MAIN_SIGNALS, MISSING_FAILURES,
+        NETWORK_FAILURES, OTHER_SIGNALS, TELLING_FAILURES,
     },
     record::{ChildExitEntry, FailureEntry, Recorder, SignalEntry},
 };

@@ -16,7 +16,9 @@ use lastwords_agent_common::{
 use crate::{
     container::Container,
     hook,
-    kernel::{Address, argument, current_task, follow_user, now, offset, pointer, read, read_comm, read_user_bytes},
+    kernel::{
+        Address, argument, current_task, follow_user, now, offset, pointer, read, read_comm, read_user_bytes,
+    },
     maps::{CONNECTING, Caller, UNDER_WAY, count},
     recorder::{failure_slot, mark},
 };

@@ -6,7 +6,7 @@ use aya::{
 };
 
 use super::{
-    btf::KernelTypes,
+    btf::{KernelTypes, Tracepoint},
     verdict::{State, Verdict, WayIn},
 };
 
@@ -79,27 +79,33 @@ const PROBES: &[Probe] = &[
     },
 ];
 
+/// The form that each probe's tracepoint has on this kernel, in the order of the list.
+pub(super) fn forms(types: &KernelTypes) -> Vec<Option<Tracepoint>> {
+    PROBES.iter().map(|probe| types.tracepoint(probe.hook)).collect()
+}
+
 /// Loads and attaches every probe.
 pub(super) fn attach_all(
     ebpf: &mut Ebpf,
     btf: &Btf,
-    types: &KernelTypes,
+    forms: &[Option<Tracepoint>],
     way_in: Option<WayIn>,
 ) -> Vec<Verdict> {
     PROBES
         .iter()
-        .map(|probe| Verdict {
+        .zip(forms)
+        .map(|(probe, form)| Verdict {
             probe: probe.name,
             hook: probe.hook,
             without: probe.without,
             required: probe.required,
-            state: attach(ebpf, btf, types, probe, way_in),
+            state: attach(ebpf, btf, *form, probe, way_in),
         })
         .collect()
 }
 
-fn attach(ebpf: &mut Ebpf, btf: &Btf, types: &KernelTypes, probe: &Probe, only: Option<WayIn>) -> State {
-    match types.tracepoint(probe.hook) {
+fn attach(ebpf: &mut Ebpf, btf: &Btf, form: Option<Tracepoint>, probe: &Probe, only: Option<WayIn>) -> State {
+    match form {
         None => return State::Unsupported("this kernel has no such tracepoint".to_owned()),
         Some(found) if probe.needs_task && !found.takes_task => {
             return State::Unsupported("this kernel's tracepoint does not carry the task".to_owned());

@@ -8,7 +8,7 @@ use aya::{
 };
 
 use super::{
-    attach::attach_all,
+    attach::{attach_all, forms},
     btf::{BtfError, KernelTypes, VMLINUX},
     maps::{CounterMap, GroupMap, RecorderMap},
     plain::PlainRule,
@@ -65,17 +65,22 @@ impl Kernel {
         if OBJECT.is_empty() {
             return Err(LoadError::NoObject);
         }
-        let types = KernelTypes::read(Path::new(VMLINUX))?;
-        let globals = types.globals()?;
+        let btf_path = Path::new(VMLINUX);
+        // Two libraries read the kernel's types, some 40 MB each while they do: one after the other.
+        let (globals, forms) = {
+            let types = KernelTypes::read(btf_path)?;
+            (types.globals()?, forms(&types))
+        };
+        let btf = Btf::from_sys_fs()
+            .map_err(|error| BtfError::Unreadable { path: VMLINUX.to_owned(), reason: error.to_string() })?;
         let registers = syscalls::registers().ok_or(LoadError::Architecture(std::env::consts::ARCH))?;
         let mut loader = EbpfLoader::new();
+        loader.btf(Some(&btf));
         let numbers = syscalls::numbers();
         for (name, value) in globals.iter().chain(registers).chain(&numbers) {
             loader.override_global(name, value, true);
         }
         let mut ebpf = loader.load(OBJECT).map_err(|error| refused(&error))?;
-        let btf = Btf::from_sys_fs()
-            .map_err(|error| BtfError::Unreadable { path: VMLINUX.to_owned(), reason: error.to_string() })?;
         // Its descriptor has to stay open until the programs that use it are loaded.
         let rules = fill_rules(&mut ebpf)?;
         let recorders = RecorderMap::new(
@@ -89,14 +94,25 @@ impl Kernel {
             PerCpuArray::try_from(take(&mut ebpf, "COUNTERS")?).map_err(|error| refused(&error))?,
         );
         let records = RingBuf::try_from(take(&mut ebpf, "RECORDS")?).map_err(|error| refused(&error))?;
-        let verdicts = attach_all(&mut ebpf, &btf, &types, way_in);
-        drop(rules);
+        let verdicts = attach_all(&mut ebpf, &btf, &forms, way_in);
+        drop((rules, btf));
+        give_back_memory();
         Ok(Self { verdicts, recorders, groups, counters, records, _programs: ebpf })
     }
 
     /// The probes without which no crash can be recorded, and which do not run.
     pub fn missing(&self) -> impl Iterator<Item = &Verdict> {
         self.verdicts.iter().filter(|verdict| verdict.required && !verdict.is_active())
+    }
+}
+
+/// Most of what start-up took is free now, and would stay with the process for want of use.
+#[expect(unsafe_code, reason = "the C library's own function has no safe wrapper")]
+fn give_back_memory() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: no argument, no memory of ours is touched.
+    unsafe {
+        nix::libc::malloc_trim(0);
     }
 }
 
