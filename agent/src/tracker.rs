@@ -201,7 +201,8 @@ impl Tracker {
 
     fn oom_victim(&mut self, cgroup_id: u64, time: u64, victim: OomVictim) {
         let Some(tracked) = self.containers.get_mut(&cgroup_id) else { return };
-        if tracked.ended {
+        // A group kill sends its first victim the signal twice.
+        if tracked.ended || tracked.oom.iter().any(|(_, known)| known.tgid == victim.tgid) {
             return;
         }
         if !victim.is_main && !victim.already_exiting {

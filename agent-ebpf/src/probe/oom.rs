@@ -2,7 +2,8 @@
 //!
 //! Why this: it fires while the victim's memory is still whole, and the walk up its memory groups tells whose limit was hit on
 //! cgroup v1 and v2 alike (the level that is full and whose own MEMCG_OOM count is not 0). The current task is the one whose
-//! allocation failed. Argument 0 is a task since Linux 6.x; where it is a pid (5.10) the agent does not attach this program.
+//! allocation failed. Argument 0 is a task since Linux 6.8 (and in what was backported);
+//! where it is a pid (5.10) the agent does not attach this program and `signal.rs` tells of the victim.
 //! Cost: nothing until somebody is killed.
 
 use lastwords_agent_common::{
@@ -19,11 +20,17 @@ use crate::{
 
 hook!("mark_victim", mark_victim, mark_victim_raw, |arguments| {
     let task = pointer(arguments, 0);
-    let Some(container) = Container::of_task(task) else {
-        return;
-    };
-    emit_for::<OomVictim>(kind::OOM_VICTIM, container, |record| fill(record, task, container));
+    if let Some(container) = Container::of_task(task) {
+        tell(container, task);
+    }
 });
+
+/// Tells of a victim: from `mark_victim`, or from the SIGKILL that comes a moment before it in the same function
+/// (`__oom_kill_process`), with the same current task and the victim's memory as whole.
+#[inline(always)]
+pub fn tell(container: Container, task: Address) {
+    emit_for::<OomVictim>(kind::OOM_VICTIM, container, |record| fill(record, task, container));
+}
 
 #[inline(always)]
 fn fill(record: *mut OomVictim, task: Address, container: Container) {

@@ -10,6 +10,7 @@ use crate::{
     container::Container,
     hook,
     kernel::{Address, argument, cgroup_node, current_task, follow, now, offset, pointer, read, read_comm},
+    probe::oom,
     recorder::{SignalClass, mark, signal_slot},
 };
 
@@ -18,6 +19,7 @@ use crate::{
 const HARMLESS: u64 = 1 << 17 | 1 << 18 | 1 << 19 | 1 << 20 | 1 << 21 | 1 << 22 | 1 << 23 | 1 << 28;
 /// ILL, TRAP, BUS, FPE, SEGV, SYS: raised by the kernel for what the process itself did.
 const FAULTS: u64 = 1 << 4 | 1 << 5 | 1 << 7 | 1 << 8 | 1 << 11 | 1 << 31;
+const SIGKILL: u64 = 9;
 /// First of the real-time signals, which language runtimes use among themselves.
 const REAL_TIME: u64 = 32;
 /// SEND_SIG_PRIV, a siginfo pointer that is none: the kernel itself (include/linux/sched/signal.h).
@@ -34,10 +36,15 @@ hook!("signal_generate", signal_generate, signal_generate_raw, |arguments| {
     let Some(container) = Container::of_task(task) else {
         return;
     };
+    let information = argument(arguments, 1);
+    // Two senders of this signal in this form reach a container: the OOM killer, and the end of a PID namespace, which comes after the
+    // exit of its main process and is then passed over.
+    if offset::OOM_BY_SIGNAL.load() == 1 && signal == SIGKILL && information == SEND_SIG_PRIV {
+        oom::tell(container, task);
+    }
     let Some(recorder) = container.recorder() else {
         return;
     };
-    let information = argument(arguments, 1);
     let (code, address) = match information {
         0 => (0, 0),
         SEND_SIG_PRIV => (SI_KERNEL, 0),

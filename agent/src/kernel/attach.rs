@@ -59,7 +59,7 @@ const PROBES: &[Probe] = &[
     Probe {
         name: "oom",
         hook: "mark_victim",
-        without: "an OOM kill cannot be told from another SIGKILL",
+        without: "an OOM kill is taken from the SIGKILL that the kernel sends",
         required: false,
         needs_task: true,
     },

@@ -67,9 +67,10 @@ impl Kernel {
         }
         let btf_path = Path::new(VMLINUX);
         // Two libraries read the kernel's types, some 40 MB each while they do: one after the other.
-        let (globals, forms) = {
+        let (globals, forms, oom_by_signal) = {
             let types = KernelTypes::read(btf_path)?;
-            (types.globals()?, forms(&types))
+            let carries_task = types.tracepoint("mark_victim").is_some_and(|form| form.takes_task);
+            (types.globals()?, forms(&types), u32::from(!carries_task))
         };
         let btf = Btf::from_sys_fs()
             .map_err(|error| BtfError::Unreadable { path: VMLINUX.to_owned(), reason: error.to_string() })?;
@@ -77,6 +78,7 @@ impl Kernel {
         let mut loader = EbpfLoader::new();
         loader.btf(Some(&btf));
         let numbers = syscalls::numbers();
+        loader.override_global("OOM_BY_SIGNAL", &oom_by_signal, true);
         for (name, value) in globals.iter().chain(registers).chain(&numbers) {
             loader.override_global(name, value, true);
         }
