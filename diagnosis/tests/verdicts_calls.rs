@@ -40,6 +40,16 @@ fn permission() {
             "PERMISSION_DENIED MEDIUM /etc/shadow",
         ),
         (
+            "a filter's EPERM, which no file's permissions give",
+            with(exited(&["mkdir", "/data"], 2, 1), vec![failed("mkdir", errno::EPERM, "/data", 0.3)]),
+            "PERMISSION_DENIED MEDIUM /data",
+        ),
+        (
+            "a file in a folder with the sticky bit",
+            with(exited(&["rm", "/tmp/a"], 2, 1), vec![failed("unlinkat", errno::EPERM, "/tmp/a", 0.3)]),
+            "PERMISSION_DENIED HIGH /tmp/a",
+        ),
+        (
             "another thread, as language runtimes open files",
             with(exited(&["node", "server.js"], 90, 1), vec![by_other_thread(shadow(30.0))]),
             "PERMISSION_DENIED MEDIUM /etc/shadow",

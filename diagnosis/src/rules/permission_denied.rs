@@ -4,7 +4,7 @@ use super::{Finding, before_the_end, call_and_exit};
 use crate::calls::Call;
 use crate::case::Case;
 use crate::evidence::{Failure, FileFacts};
-use crate::verdict::Cause;
+use crate::verdict::{Cause, Confidence};
 use crate::{errno, noise, words};
 
 pub(super) fn call(case: &Case<'_>, call: &Call<'_>) -> Option<Finding> {
@@ -20,10 +20,20 @@ pub(super) fn call(case: &Case<'_>, call: &Call<'_>) -> Option<Finding> {
         capability(case, failure)
     };
     let end = before_the_end(case, call);
+    // A missing permission of a file answers EACCES, a missing capability EPERM. Where the call needs none, EPERM is a filter's or a
+    // security module's own word, which the record does not show.
+    let undecided = failure.errno == errno::EPERM
+        && capability_for(&failure.syscall).is_none()
+        && !is_held_to_the_owner(&failure.syscall);
+    let doubt = if undecided {
+        "; a file's permissions would have answered EACCES, so look for a seccomp profile, a security module or an immutable file"
+    } else {
+        ""
+    };
     Some(Finding {
         cause: Cause::PermissionDenied,
-        confidence: call.confidence(),
-        summary: format!("{} (uid {}) {what} {end}", words::program(&failure.comm), failure.uid),
+        confidence: if undecided { call.confidence().min(Confidence::Medium) } else { call.confidence() },
+        summary: format!("{} (uid {}) {what} {end}{doubt}", words::program(&failure.comm), failure.uid),
         object,
         remedy,
         evidence: call_and_exit(case, call),
@@ -105,6 +115,11 @@ fn capability(case: &Case<'_>, failure: &Failure) -> (String, String, String) {
             (words::one_line(&failure.syscall), format!("was refused: {}", words::failed(failure)), remedy)
         }
     }
+}
+
+/// Calls that answer EPERM to who is not the owner: in a folder with the sticky bit, and for hard links (proc_sys_fs(5)).
+fn is_held_to_the_owner(syscall: &str) -> bool {
+    ["unlink", "rmdir", "rename", "link"].iter().any(|call| syscall.starts_with(call))
 }
 
 /// A pod spec names capabilities without their prefix.
