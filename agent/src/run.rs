@@ -2,7 +2,9 @@
 
 use std::{path::Path, sync::Arc, time::Duration};
 
+use lastwords_agent_common::limits::RECORDERS;
 use lastwords_proto::v1::AgentHello;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::{
     runtime::Builder,
     signal::unix::{SignalKind, signal},
@@ -58,6 +60,7 @@ pub fn run(file: Option<&Path>) -> ExitCode {
     if let Some(missing) = kernel.missing().next() {
         return fail(ExitCode::NotPossibleHere, format!("crashes cannot be recorded here: probe {missing}"));
     }
+    raise_descriptor_limit();
     // One thread is enough for what waits most of the time, and costs a node the least.
     let runtime = match Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -118,6 +121,18 @@ async fn serve(
     let losses = counters::summary();
     tracing::info!("stopped; {}", if losses.is_empty() { "nothing happened" } else { &losses });
     Ok(())
+}
+
+/// Two descriptors are held for each container that runs (`enrich/file_facts.rs`), and a process usually begins with a limit of 1024.
+/// Without permission to raise it the looks beyond it fail, and their files' owners are not known.
+fn raise_descriptor_limit() {
+    const WANTED: u64 = 4 * RECORDERS as u64;
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && soft < WANTED
+        && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, WANTED.min(hard), hard)
+    {
+        tracing::warn!("the limit of {soft} open files could not be raised: {error}");
+    }
 }
 
 async fn told_to_stop() -> std::io::Result<()> {
