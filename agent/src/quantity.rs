@@ -2,31 +2,14 @@
 
 use std::time::Duration;
 
-/// Suffixes of Kubernetes' quantities, and their factors.
-const SUFFIXES: &[(&str, u64)] = &[
-    ("Ki", 1 << 10),
-    ("Mi", 1 << 20),
-    ("Gi", 1 << 30),
-    ("Ti", 1 << 40),
-    ("k", 1_000),
-    ("M", 1_000_000),
-    ("G", 1_000_000_000),
-    ("T", 1_000_000_000_000),
-];
+use lastwords_diagnosis::parse_quantity;
 
 /// Reads bytes as Kubernetes writes them: `20Mi`, `1Gi`, `500M`, `1048576`.
 ///
 /// # Errors
 /// A sentence for the user when it is none.
 pub fn bytes(text: &str) -> Result<u64, String> {
-    let (number, factor) = SUFFIXES
-        .iter()
-        .find_map(|(suffix, factor)| Some((text.strip_suffix(suffix)?, *factor)))
-        .unwrap_or((text, 1));
-    number
-        .parse::<u64>()
-        .ok()
-        .and_then(|number| number.checked_mul(factor))
+    parse_quantity(text)
         .filter(|bytes| *bytes > 0)
         .ok_or_else(|| format!("{text:?} is no quantity of memory; write for example 20Mi or 1Gi"))
 }
