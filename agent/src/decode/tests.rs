@@ -1,5 +1,5 @@
 use lastwords_agent_common::{
-    limits::{MISSING_FAILURES, TELLING_FAILURES},
+    limits::{MISSING_FAILURES, PATH_BYTES, TELLING_FAILURES},
     record::{
         Executed as RawExecuted, Exited as RawExited, FailureEntry, Header, NO_RECORDER, Recorder,
         WorkingDirectory,

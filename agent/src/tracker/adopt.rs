@@ -17,33 +17,34 @@ impl Tracker {
             if self.groups.contains(cgroup_id) {
                 continue;
             }
-            let Some((main, executed)) = main_process(&self.control_groups, processes, &container) else {
+            let Some((started, executed)) = main_process(&self.control_groups, processes, &container) else {
                 continue;
             };
             if super::is_sandbox(&executed) {
                 continue;
             }
             let recorder = self.recorders.take(cgroup_id);
-            let group = Group { container: cgroup_id, recorder, main_tgid: main, ..Group::default() };
+            let group =
+                Group { container: cgroup_id, recorder, main_tgid: executed.tgid, ..Group::default() };
             if let Err(error) = self.groups.insert(cgroup_id, group) {
                 tracing::warn!("the container {} cannot be watched: {error}", container.id);
                 continue;
             }
-            let started = executed_at(processes, main);
+            self.looker.executed(cgroup_id, executed.tgid, &container.cgroup_path);
             let mut tracked = Tracked::new(container, recorder, true);
             tracked.execs.push((started, executed));
-            self.looker.executed(cgroup_id, main, &tracked.container.cgroup_path);
             self.containers.insert(cgroup_id, tracked);
         }
     }
 }
 
-/// PID 1 of the container, or the process that began first where it shares the pod's PID namespace.
+/// PID 1 of the container, or the process that began first where it shares the pod's PID namespace; with the time of its start
+/// (CLOCK_MONOTONIC).
 fn main_process(
     control_groups: &ControlGroups,
     processes: &HostProc,
     container: &ContainerRef,
-) -> Option<(u32, Executed)> {
+) -> Option<(u64, Executed)> {
     let members = control_groups.members(&container.cgroup_path);
     let known = members.into_iter().filter_map(|pid| Some((pid, processes.facts(pid)?)));
     let rank = |pid: Option<u32>, started: Option<u64>| (pid != Some(1), started.unwrap_or(u64::MAX));
@@ -57,7 +58,7 @@ fn main_process(
     let comm = filename.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
     let identity = facts.identity.unwrap_or_default();
     Some((
-        pid,
+        monotonic(facts.started_boot_time.unwrap_or(0)),
         Executed {
             tgid: pid,
             uid: identity.uid,
@@ -73,10 +74,9 @@ fn main_process(
     ))
 }
 
-/// Start of the process as CLOCK_MONOTONIC would have shown it; the two clocks differ by the time the node was asleep.
-fn executed_at(processes: &HostProc, pid: u32) -> u64 {
-    let started = processes.facts(pid).and_then(|facts| facts.started_boot_time).unwrap_or(0);
+/// A time of CLOCK_BOOTTIME as CLOCK_MONOTONIC would have shown it; the two differ by the time the node was asleep.
+fn monotonic(boot_time: u64) -> u64 {
     let clock = crate::clock::ClockOffsets::measure();
     let asleep = clock.from_monotonic(0).0 - clock.from_boot_time(0).0;
-    started.saturating_sub(u64::try_from(asleep).unwrap_or(0))
+    boot_time.saturating_sub(u64::try_from(asleep).unwrap_or(0))
 }

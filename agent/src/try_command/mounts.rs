@@ -1,6 +1,6 @@
 //! The mounts of a tried command: this machine's, in a namespace of its own, with a /proc of its own.
 
-use std::{io, path::Path};
+use std::io;
 
 use nix::mount::{MsFlags, mount};
 use procfs::process::{MountInfo, Process};
@@ -20,16 +20,12 @@ pub(super) fn make_read_only() -> io::Result<()> {
     let mounts = Process::myself().and_then(|process| process.mountinfo()).map_err(io::Error::other)?;
     for mount in mounts {
         let is_spared = ["/dev", "/proc"].iter().any(|spared| mount.mount_point.starts_with(spared));
-        if !is_spared && is_visible(&mount.mount_point) {
+        // A mount that another one covers cannot be reached by its path, and need not be.
+        if !is_spared && mount.mount_point.exists() {
             remount_read_only(&mount)?;
         }
     }
     Ok(())
-}
-
-/// A mount that another one covers cannot be reached by its path, and need not be.
-fn is_visible(point: &Path) -> bool {
-    point.exists()
 }
 
 fn remount_read_only(info: &MountInfo) -> io::Result<()> {
