@@ -19,9 +19,13 @@ pub(crate) fn target() -> PathBuf {
     }
 }
 
-/// Where the release programs stand after `cargo xtask build`.
+/// Where the programs stand that are run: what `cargo xtask build` made, or those in `$LASTWORDS_BIN` (debug programs compile
+/// in seconds).
 pub(crate) fn programs() -> PathBuf {
-    target().join("release")
+    match env::var_os("LASTWORDS_BIN") {
+        Some(folder) => PathBuf::from(folder),
+        None => target().join("release"),
+    }
 }
 
 /// The tool cache: `$LASTWORDS_CACHE`, else `~/.cache/lastwords`. Safe to delete; `setup` fills it again.
