@@ -109,8 +109,6 @@ pub fn assemble(death: &Death, node: &Node<'_>) -> Evidence {
         signals: signals::list(death, node, &recording),
         execs: execs(death, node),
         child_exits: child_exits(death, &recording),
-        memory: Vec::new(),
-        log_tail: None,
         losses: Losses {
             failures_overwritten: recording.failures_overwritten,
             signals_overwritten: recording.signals_overwritten,
@@ -118,8 +116,9 @@ pub fn assemble(death: &Death, node: &Node<'_>) -> Evidence {
             ring_records_dropped: death.ring_records_dropped,
             recorder_missing: death.recording.is_none(),
             agent_started_later: death.adopted,
-            unreadable: Vec::new(),
+            ..Losses::default()
         },
+        ..Evidence::default()
     }
 }
 

@@ -24,6 +24,11 @@ pub struct Evidence {
     pub child_exits: Vec<ChildExit>,
     pub memory: Vec<MemorySample>,
     pub log_tail: Option<LogTail>,
+    pub listeners: Vec<Listener>,
+    pub fault: Option<Fault>,
+    pub blocked: Option<BlockedCall>,
+    pub opened_files: Vec<OpenedFile>,
+    pub log_files: Vec<LogTail>,
     pub losses: Losses,
 }
 
@@ -99,6 +104,7 @@ pub struct OomKill {
     pub allocating_pid: u32,
     pub allocating_comm: String,
     pub group_kill: bool,
+    pub limit_confirmed: bool,
     pub time: UnixNanos,
 }
 
@@ -132,6 +138,60 @@ pub struct Failure {
     pub by_dying_thread: bool,
     pub later_succeeded: bool,
     pub file: Option<FileFacts>,
+    pub mount: Option<Mount>,
+    pub holder: Option<Holder>,
+    pub holder_looked_for: bool,
+    pub groups: Vec<u32>,
+    pub capabilities: Vec<String>,
+    pub capability: String,
+    pub seccomp: Seccomp,
+    pub dns: Option<DnsQuery>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Mount {
+    pub mount_point: String,
+    pub file_system: String,
+    pub read_only: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Holder {
+    pub pid: u32,
+    pub comm: String,
+    pub container_id: String,
+    pub pod_uid: String,
+    pub same_container: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Seccomp {
+    #[default]
+    Unknown,
+    NoFilter,
+    Undecided,
+    Denied,
+    NotByFilter,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct DnsQuery {
+    pub outcome: DnsOutcome,
+    pub response_code: u32,
+    pub types: Vec<String>,
+    pub transport: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DnsOutcome {
+    #[default]
+    Unknown,
+    NxDomain,
+    ServFail,
+    Refused,
+    NoAnswer,
+    NoData,
+    Other,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -142,6 +202,9 @@ pub struct FileFacts {
     pub kind: String,
     pub path: String,
     pub mount_point: String,
+    pub interpreter: String,
+    pub interpreter_missing: bool,
+    pub machine: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -155,6 +218,61 @@ pub struct Signal {
     pub delivered: bool,
     pub before_death_ms: f64,
     pub fault_address: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Fault {
+    pub signal: i32,
+    pub code: i32,
+    pub address: u64,
+    pub tid: u32,
+    pub comm: String,
+    pub frames: Vec<Frame>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Frame {
+    pub instruction: u64,
+    pub module: String,
+    pub build_id: String,
+    pub offset: u64,
+    pub symbol: String,
+    pub symbol_offset: u64,
+    pub file: String,
+    pub line: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct BlockedCall {
+    pub syscall: String,
+    pub pid: u32,
+    pub tid: u32,
+    pub comm: String,
+    pub path: String,
+    pub address: String,
+    pub signal: i32,
+    pub before_death_ms: f64,
+    pub holder: Option<Holder>,
+    pub holder_looked_for: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Listener {
+    pub address: String,
+    pub pid: u32,
+    pub comm: String,
+    pub before_death_ms: f64,
+    pub closed: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct OpenedFile {
+    pub path: String,
+    pub written: bool,
+    pub pid: u32,
+    pub comm: String,
+    pub before_death_ms: f64,
+    pub path_unresolved: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -195,4 +313,6 @@ pub struct Losses {
     pub recorder_missing: bool,
     pub agent_started_later: bool,
     pub unreadable: Vec<String>,
+    pub io_uring_used: bool,
+    pub compat_calls_failed: u64,
 }

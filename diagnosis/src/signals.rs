@@ -69,6 +69,42 @@ pub fn is_fault(number: i32) -> bool {
     matches!(number, SIGSEGV | SIGBUS | SIGILL | SIGFPE | SIGTRAP | SIGABRT | SIGSYS)
 }
 
+/// The name of a fault's si_code (include/uapi/asm-generic/siginfo.h): `SEGV_MAPERR` for SIGSEGV's 1; empty where it has none, as for
+/// what kill(2) sends.
+pub fn code_name(signal: i32, code: i32) -> &'static str {
+    const SI_KERNEL: i32 = 128;
+    let names: &[&str] = match signal {
+        _ if code == SI_KERNEL => return "SI_KERNEL",
+        SIGILL => &[
+            "ILL_ILLOPC",
+            "ILL_ILLOPN",
+            "ILL_ILLADR",
+            "ILL_ILLTRP",
+            "ILL_PRVOPC",
+            "ILL_PRVREG",
+            "ILL_COPROC",
+            "ILL_BADSTK",
+        ],
+        SIGFPE => &[
+            "FPE_INTDIV",
+            "FPE_INTOVF",
+            "FPE_FLTDIV",
+            "FPE_FLTOVF",
+            "FPE_FLTUND",
+            "FPE_FLTRES",
+            "FPE_FLTINV",
+            "FPE_FLTSUB",
+        ],
+        SIGSEGV => &["SEGV_MAPERR", "SEGV_ACCERR", "SEGV_BNDERR", "SEGV_PKUERR"],
+        SIGBUS => &["BUS_ADRALN", "BUS_ADRERR", "BUS_OBJERR", "BUS_MCEERR_AR", "BUS_MCEERR_AO"],
+        SIGTRAP => &["TRAP_BRKPT", "TRAP_TRACE", "TRAP_BRANCH", "TRAP_HWBKPT", "TRAP_UNK", "TRAP_PERF"],
+        SIGSYS => &["SYS_SECCOMP", "SYS_USER_DISPATCH"],
+        _ => &[],
+    };
+    let place = usize::try_from(code).ok().and_then(|code| code.checked_sub(1));
+    place.and_then(|place| names.get(place)).copied().unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -89,6 +125,10 @@ mod tests {
         ] {
             assert_eq!(name(number), expected);
         }
+        assert_eq!(code_name(SIGSEGV, 1), "SEGV_MAPERR");
+        assert_eq!(code_name(SIGSYS, 1), "SYS_SECCOMP");
+        assert_eq!(code_name(SIGSEGV, 0), "");
+        assert_eq!(code_name(SIGSEGV, -6), "");
         assert_eq!(SIGSYS, 31);
         assert_eq!(SIGTERM, 15);
     }

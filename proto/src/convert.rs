@@ -3,7 +3,29 @@
 //! Every struct is taken apart field by field without `..`, so that a new field breaks the build here instead of being lost.
 //! A time of 0 and an absent timestamp are the same: nothing died in 1970.
 
+/// Both conversions of a struct. Fields before the `;` are the same on both sides, those behind it follow from others and stand only
+/// on the wire.
+macro_rules! both_ways {
+    ($name:ident { $($same:ident),* $(; $($derived:ident = $value:expr),*)? }) => {
+        impl From<&evidence::$name> for v1::$name {
+            fn from(from: &evidence::$name) -> Self {
+                let evidence::$name { $($same),* } = from;
+                Self { $($same: $same.clone(),)* $($($derived: $value,)*)? }
+            }
+        }
+
+        impl From<&v1::$name> for evidence::$name {
+            fn from(from: &v1::$name) -> Self {
+                let v1::$name { $($same,)* $($($derived: _,)*)? } = from;
+                Self { $($same: $same.clone()),* }
+            }
+        }
+    };
+}
+
+mod calls;
 mod from_wire;
+mod places;
 mod to_wire;
 
 pub use from_wire::crash_to_evidence;

@@ -10,6 +10,16 @@ fn killed_by(kind: SenderKind) -> Option<KilledBy> {
     Some(KilledBy { kind, pid: 9, comm: "runc".into() })
 }
 
+fn holder() -> Holder {
+    Holder {
+        pid: 7,
+        comm: "nginx".into(),
+        container_id: "4a".repeat(32),
+        pod_uid: "4a1c".into(),
+        same_container: true,
+    }
+}
+
 /// Evidence in which no field has its default value.
 fn full() -> Evidence {
     let time = UnixNanos(1_795_353_365_123_456_789);
@@ -67,6 +77,7 @@ fn full() -> Evidence {
             allocating_pid: 10,
             allocating_comm: "ask".into(),
             group_kill: true,
+            limit_confirmed: true,
             time,
         }],
         failures: vec![Failure {
@@ -94,6 +105,22 @@ fn full() -> Evidence {
                 kind: "file".into(),
                 path: "/etc/shadow".into(),
                 mount_point: "/".into(),
+                interpreter: "/lib64/ld-linux-x86-64.so.2".into(),
+                interpreter_missing: true,
+                machine: "x86-64".into(),
+            }),
+            mount: Some(Mount { mount_point: "/".into(), file_system: "overlay".into(), read_only: true }),
+            holder: Some(holder()),
+            holder_looked_for: true,
+            groups: vec![4, 20],
+            capabilities: vec!["CAP_CHOWN".into()],
+            capability: "CAP_SYS_TIME".into(),
+            seccomp: Seccomp::Denied,
+            dns: Some(DnsQuery {
+                outcome: DnsOutcome::NxDomain,
+                response_code: 3,
+                types: vec!["A".into()],
+                transport: "udp".into(),
             }),
         }],
         signals: vec![Signal {
@@ -111,6 +138,51 @@ fn full() -> Evidence {
         child_exits: vec![ChildExit { pid: 8, comm: "sub".into(), code: 2, signal: 3, before_death_ms: 4.0 }],
         memory: vec![MemorySample { time, bytes: 11 }],
         log_tail: Some(LogTail { lines: vec!["bye".into()], bytes: 4, source: "0.log".into() }),
+        listeners: vec![Listener {
+            address: "0.0.0.0:80/tcp".into(),
+            pid: 5,
+            comm: "app".into(),
+            before_death_ms: 6.0,
+            closed: true,
+        }],
+        fault: Some(Fault {
+            signal: 11,
+            code: 1,
+            address: 0xdead_beef,
+            tid: 6,
+            comm: "worker".into(),
+            frames: vec![Frame {
+                instruction: 0x40_1000,
+                module: "/app".into(),
+                build_id: "c0ffee".into(),
+                offset: 0x1000,
+                symbol: "main".into(),
+                symbol_offset: 16,
+                file: "main.c".into(),
+                line: 3,
+            }],
+        }),
+        blocked: Some(BlockedCall {
+            syscall: "fcntl".into(),
+            pid: 5,
+            tid: 6,
+            comm: "app".into(),
+            path: "/data/app.db".into(),
+            address: "10.0.0.9:5432/tcp".into(),
+            signal: 15,
+            before_death_ms: 7.0,
+            holder: Some(holder()),
+            holder_looked_for: true,
+        }),
+        opened_files: vec![OpenedFile {
+            path: "/etc/app.conf".into(),
+            written: true,
+            pid: 5,
+            comm: "app".into(),
+            before_death_ms: 8.0,
+            path_unresolved: true,
+        }],
+        log_files: vec![LogTail { lines: vec!["bye".into()], bytes: 4, source: "/var/log/app.log".into() }],
         losses: Losses {
             failures_overwritten: 1,
             signals_overwritten: 2,
@@ -118,6 +190,8 @@ fn full() -> Evidence {
             ring_records_dropped: 4,
             recorder_missing: true,
             agent_started_later: true,
+            io_uring_used: true,
+            compat_calls_failed: 5,
             unreadable: vec!["log: gone".into()],
         },
     }

@@ -33,6 +33,7 @@ fn kill(death: &Death, node: &Node<'_>, time: u64, victim: &OomVictim) -> OomKil
         allocating_pid: victim.allocating_tgid,
         allocating_comm: text(&victim.allocating_comm),
         group_kill: level.is_some_and(|level| level.oom_group),
+        limit_confirmed: false,
         time: node.clock.from_monotonic(time),
     }
 }

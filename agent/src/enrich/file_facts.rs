@@ -133,6 +133,7 @@ fn facts(status: &FileStat, path: &Path, mounts: &Mounts) -> FileFacts {
         kind: kind.to_owned(),
         path: shown(path.as_os_str()),
         mount_point,
+        ..FileFacts::default()
     }
 }
 

@@ -61,7 +61,7 @@ fn file(case: &Case<'_>, failure: &Failure) -> (String, String, String) {
 
 /// Who may: `, which belongs to 0:42 with mode 0640`, or the folder that bars the way.
 fn facts(failure: &Failure, file: &FileFacts) -> String {
-    let FileFacts { uid, gid, mode, kind, path, mount_point: _ } = file;
+    let FileFacts { uid, gid, mode, kind, path, .. } = file;
     let mode = mode & 0o7777;
     if path.is_empty() || *path == failure.path {
         format!(", which belongs to {uid}:{gid} with mode {mode:04o}")

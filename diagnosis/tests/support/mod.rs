@@ -135,6 +135,7 @@ pub fn shadow(before_death_ms: f64) -> Failure {
             kind: "file".to_owned(),
             path: "/etc/shadow".to_owned(),
             mount_point: "/".to_owned(),
+            ..FileFacts::default()
         }),
         ..failed("openat", errno::EACCES, "/etc/shadow", before_death_ms)
     }

@@ -1,8 +1,8 @@
 //! Messages → evidence. Whatever arrives is taken: an unknown enum value is "unknown", an absent message is an empty one.
 
 use lastwords_diagnosis::evidence::{
-    ChildExit, Container, Evidence, Exec, Exit, Failure, FileFacts, KilledBy, LogTail, Losses, MemorySample,
-    OomKill, OomScope, Process, SenderKind, Signal, UnixNanos,
+    ChildExit, Container, Evidence, Exec, Exit, KilledBy, LogTail, Losses, MemorySample, OomKill, OomScope,
+    Process, SenderKind, Signal, UnixNanos,
 };
 use prost_types::Timestamp;
 
@@ -34,6 +34,11 @@ pub fn crash_to_evidence(crash: &v1::Crash) -> Evidence {
         diagnosis: _,
         losses: lost,
         agent_version,
+        listeners,
+        fault,
+        blocked,
+        opened_files,
+        log_files,
     } = crash;
     Evidence {
         node: node.clone(),
@@ -45,12 +50,17 @@ pub fn crash_to_evidence(crash: &v1::Crash) -> Evidence {
         container_survived: *container_survived,
         timed_out: *timed_out,
         oom: oom.iter().map(oom_kill).collect(),
-        failures: failures.iter().map(failure).collect(),
+        failures: failures.iter().map(Into::into).collect(),
         signals: signals.iter().map(signal).collect(),
         execs: execs.iter().map(exec).collect(),
         child_exits: child_exits.iter().map(child_exit).collect(),
         memory: memory.iter().map(memory_sample).collect(),
         log_tail: tail.as_ref().map(log_tail),
+        listeners: listeners.iter().map(Into::into).collect(),
+        fault: fault.as_ref().map(Into::into),
+        blocked: blocked.as_ref().map(Into::into),
+        opened_files: opened_files.iter().map(Into::into).collect(),
+        log_files: log_files.iter().map(log_tail).collect(),
         losses: lost.as_ref().map(losses).unwrap_or_default(),
     }
 }
@@ -148,6 +158,7 @@ fn oom_kill(oom: &v1::OomKill) -> OomKill {
         time: chosen_at,
         oom_score_adj,
         victim_is_main,
+        limit_confirmed,
     } = oom;
     let scope = match oom.scope() {
         v1::oom_kill::Scope::Unspecified => OomScope::Unknown,
@@ -171,63 +182,8 @@ fn oom_kill(oom: &v1::OomKill) -> OomKill {
         allocating_pid: *allocating_pid,
         allocating_comm: allocating_comm.clone(),
         group_kill: *group_kill,
+        limit_confirmed: *limit_confirmed,
         time: time(chosen_at.as_ref()),
-    }
-}
-
-fn failure(failure: &v1::Failure) -> Failure {
-    let v1::Failure {
-        syscall,
-        errno,
-        errno_name: _,
-        path,
-        address,
-        name,
-        pid,
-        tid,
-        comm,
-        count,
-        first_before_death_ms,
-        last_before_death_ms,
-        by_dying_thread,
-        path_truncated,
-        file,
-        uid,
-        gid,
-        path_unresolved,
-        later_succeeded,
-    } = failure;
-    Failure {
-        syscall: syscall.clone(),
-        errno: *errno,
-        path: path.clone(),
-        path_truncated: *path_truncated,
-        path_unresolved: *path_unresolved,
-        address: address.clone(),
-        name: name.clone(),
-        pid: *pid,
-        tid: *tid,
-        comm: comm.clone(),
-        uid: *uid,
-        gid: *gid,
-        count: *count,
-        first_before_death_ms: *first_before_death_ms,
-        last_before_death_ms: *last_before_death_ms,
-        by_dying_thread: *by_dying_thread,
-        later_succeeded: *later_succeeded,
-        file: file.as_ref().map(file_facts),
-    }
-}
-
-fn file_facts(file: &v1::FileFacts) -> FileFacts {
-    let v1::FileFacts { uid, gid, mode, kind, path, mount_point } = file;
-    FileFacts {
-        uid: *uid,
-        gid: *gid,
-        mode: *mode,
-        kind: kind.clone(),
-        path: path.clone(),
-        mount_point: mount_point.clone(),
     }
 }
 
@@ -292,6 +248,8 @@ fn losses(losses: &v1::Losses) -> Losses {
         recorder_missing,
         agent_started_later,
         unreadable,
+        io_uring_used,
+        compat_calls_failed,
     } = losses;
     Losses {
         failures_overwritten: *failures_overwritten,
@@ -301,5 +259,7 @@ fn losses(losses: &v1::Losses) -> Losses {
         recorder_missing: *recorder_missing,
         agent_started_later: *agent_started_later,
         unreadable: unreadable.clone(),
+        io_uring_used: *io_uring_used,
+        compat_calls_failed: *compat_calls_failed,
     }
 }

@@ -1,10 +1,10 @@
 //! Evidence and diagnosis → messages.
 
 use lastwords_diagnosis::evidence::{
-    ChildExit, Container, Evidence, Exec, Exit, Failure, FileFacts, KilledBy, LogTail, Losses, MemorySample,
-    OomKill, OomScope, Process, SenderKind, Signal, UnixNanos,
+    ChildExit, Container, Evidence, Exec, Exit, KilledBy, LogTail, Losses, MemorySample, OomKill, OomScope,
+    Process, SenderKind, Signal, UnixNanos,
 };
-use lastwords_diagnosis::{Cause, Confidence, Diagnosis, EvidenceRef, errno, signals};
+use lastwords_diagnosis::{Cause, Confidence, Diagnosis, EvidenceRef, signals};
 use prost_types::Timestamp;
 
 use crate::v1;
@@ -31,6 +31,11 @@ pub fn evidence_to_crash(evidence: &Evidence) -> v1::Crash {
         child_exits,
         memory,
         log_tail: tail,
+        listeners,
+        fault,
+        blocked,
+        opened_files,
+        log_files,
         losses: lost,
     } = evidence;
     v1::Crash {
@@ -43,7 +48,7 @@ pub fn evidence_to_crash(evidence: &Evidence) -> v1::Crash {
         container_survived: *container_survived,
         timed_out: *timed_out,
         oom: oom.iter().map(oom_kill).collect(),
-        failures: failures.iter().map(failure).collect(),
+        failures: failures.iter().map(Into::into).collect(),
         signals: sent.iter().map(signal).collect(),
         execs: execs.iter().map(exec).collect(),
         child_exits: child_exits.iter().map(child_exit).collect(),
@@ -53,6 +58,11 @@ pub fn evidence_to_crash(evidence: &Evidence) -> v1::Crash {
         diagnosis: None,
         losses: Some(losses(lost)),
         agent_version: agent_version.clone(),
+        listeners: listeners.iter().map(Into::into).collect(),
+        fault: fault.as_ref().map(Into::into),
+        blocked: blocked.as_ref().map(Into::into),
+        opened_files: opened_files.iter().map(Into::into).collect(),
+        log_files: log_files.iter().map(log_tail).collect(),
     }
 }
 
@@ -167,6 +177,7 @@ fn oom_kill(oom: &OomKill) -> v1::OomKill {
         allocating_pid,
         allocating_comm,
         group_kill,
+        limit_confirmed,
         time,
     } = oom;
     let scope = match scope {
@@ -192,62 +203,7 @@ fn oom_kill(oom: &OomKill) -> v1::OomKill {
         time: timestamp(*time),
         oom_score_adj: *oom_score_adj,
         victim_is_main: *victim_is_main,
-    }
-}
-
-fn failure(failure: &Failure) -> v1::Failure {
-    let Failure {
-        syscall,
-        errno: number,
-        path,
-        path_truncated,
-        path_unresolved,
-        address,
-        name,
-        pid,
-        tid,
-        comm,
-        uid,
-        gid,
-        count,
-        first_before_death_ms,
-        last_before_death_ms,
-        by_dying_thread,
-        later_succeeded,
-        file,
-    } = failure;
-    v1::Failure {
-        syscall: syscall.clone(),
-        errno: *number,
-        errno_name: errno::shown(*number),
-        path: path.clone(),
-        address: address.clone(),
-        name: name.clone(),
-        pid: *pid,
-        tid: *tid,
-        comm: comm.clone(),
-        count: *count,
-        first_before_death_ms: *first_before_death_ms,
-        last_before_death_ms: *last_before_death_ms,
-        by_dying_thread: *by_dying_thread,
-        path_truncated: *path_truncated,
-        file: file.as_ref().map(file_facts),
-        uid: *uid,
-        gid: *gid,
-        path_unresolved: *path_unresolved,
-        later_succeeded: *later_succeeded,
-    }
-}
-
-fn file_facts(file: &FileFacts) -> v1::FileFacts {
-    let FileFacts { uid, gid, mode, kind, path, mount_point } = file;
-    v1::FileFacts {
-        uid: *uid,
-        gid: *gid,
-        mode: *mode,
-        kind: kind.clone(),
-        path: path.clone(),
-        mount_point: mount_point.clone(),
+        limit_confirmed: *limit_confirmed,
     }
 }
 
@@ -312,6 +268,8 @@ fn losses(losses: &Losses) -> v1::Losses {
         recorder_missing,
         agent_started_later,
         unreadable,
+        io_uring_used,
+        compat_calls_failed,
     } = losses;
     v1::Losses {
         failures_overwritten: *failures_overwritten,
@@ -321,6 +279,8 @@ fn losses(losses: &Losses) -> v1::Losses {
         recorder_missing: *recorder_missing,
         agent_started_later: *agent_started_later,
         unreadable: unreadable.clone(),
+        io_uring_used: *io_uring_used,
+        compat_calls_failed: *compat_calls_failed,
     }
 }
 
