@@ -41,6 +41,13 @@ pub enum Command {
     },
     /// Run one command as a container of its own and explain its death; no Kubernetes
     Try(Box<TryArguments>),
+    /// Try one command after the other, each a JSON line on standard input, with the probes loaded once; for tests
+    #[command(hide = true)]
+    TryEach {
+        /// Take only this way into the kernel
+        #[arg(long, value_enum, value_name = "WAY")]
+        way_in: Option<WayIn>,
+    },
     /// The process that becomes the tried command; started by `try` alone
     #[command(hide = true, name = "try-child")]
     TryChild,

@@ -11,6 +11,7 @@ fn main() -> std::process::ExitCode {
         Command::Run { config } => run::run(config.as_deref()),
         Command::Check { way_in, output } => check::check(way_in, output),
         Command::Try(arguments) => try_command::try_command(&arguments),
+        Command::TryEach { way_in } => try_command::try_each(way_in),
         Command::TryChild => try_command::become_command(),
     }
     .into()

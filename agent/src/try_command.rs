@@ -3,11 +3,13 @@
 
 mod child;
 mod control_group;
+mod each;
 mod loopback;
 mod mounts;
 mod output;
 mod path;
 mod seccomp;
+mod session;
 
 use std::{
     fs::File,
@@ -18,42 +20,26 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lastwords_diagnosis::{Diagnosis, evidence::Evidence};
-use lastwords_proto::{convert, to_json, v1};
+use lastwords_proto::{to_json, v1};
 use nix::{
     sched::{CloneFlags, setns, unshare},
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use tokio::sync::mpsc;
 
 pub use child::become_command;
+pub use each::try_each;
 
-use self::{child::Spec, control_group::ControlGroup, output::Output};
+use self::{child::Spec, output::Output, session::Session};
 use crate::{
     args::{Output as Format, TryArguments},
-    assemble::{Death, End, Node, assemble},
-    clock::ClockOffsets,
-    config::default_node_name,
-    enrich::{cgroup::ControlGroups, procfs::HostProc},
-    ingest::Ingest,
-    kernel::Kernel,
-    look::Looker,
-    page_bytes,
     program::{ExitCode, complain},
-    redact::Redactor,
-    tracker::Tracker,
 };
 
 /// From SIGTERM to SIGKILL after --stop-after. A third of Kubernetes' default, so that nobody waits long for an answer.
 const GRACE: Duration = Duration::from_secs(10);
-/// From the command's end to its record. Milliseconds on a busy machine; after this it is an error.
-const RECORD_WAIT: Duration = Duration::from_secs(5);
 /// This machine's control groups.
 const CGROUPS: &str = "/sys/fs/cgroup";
-/// Deaths that may wait to be looked at: other containers of this machine die too.
-const DEATHS: usize = 256;
-
 /// Why the command could not be tried.
 #[derive(Debug, thiserror::Error)]
 enum TryError {
@@ -89,44 +75,13 @@ impl TryError {
 #[must_use]
 pub fn try_command(arguments: &TryArguments) -> ExitCode {
     crate::telemetry::start(tracing_subscriber::filter::LevelFilter::WARN);
-    match explain(arguments) {
-        Ok(crash) => print(&crash, arguments.output),
+    match Session::start(arguments.way_in).and_then(|mut session| session.explain(arguments)) {
+        Ok(explained) => print(&explained.crash, arguments.output),
         Err(error) => {
             complain(&error);
             error.exit_code()
         }
     }
-}
-
-fn explain(arguments: &TryArguments) -> Result<v1::Crash, TryError> {
-    let spec = Spec::new(arguments).map_err(TryError::Profile)?;
-    let kernel = Kernel::load(arguments.way_in)?;
-    if let Some(missing) = kernel.missing().next() {
-        return Err(TryError::Probe(missing.to_string()));
-    }
-    let control_groups =
-        ControlGroups::open(CGROUPS.as_ref()).map_err(TryError::system("use the control groups"))?;
-    let looker = Looker::start(HostProc::new("/proc".as_ref()), control_groups.clone())
-        .map_err(TryError::system("start a thread"))?;
-    let tracker = Tracker::new(kernel.recorders, kernel.groups, looker.clone(), control_groups);
-    let (sender, mut deaths) = mpsc::channel(DEATHS);
-    let ingest = Ingest::start(kernel.records, kernel.counters, tracker, sender)
-        .map_err(TryError::system("read the kernel's records"))?;
-    let group = ControlGroup::make(arguments.memory, arguments.pids)
-        .map_err(|error| TryError::System { doing: error.doing, source: error.source })?;
-    let ran = run(arguments, &spec.with_group(&group));
-    let id = group.id().to_owned();
-    group.remove().map_err(TryError::system("remove the command's control group"))?;
-    let ran = ran?;
-    let mut death = wait_for(&mut deaths, &id).ok_or(TryError::NoRecord(ran.status))?;
-    death.looked = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .build()
-        .map_err(TryError::system("wait for what was looked at"))?
-        .block_on(looker.ended(death.cgroup_id));
-    drop(ingest);
-    let evidence = evidence(&death, ran);
-    Ok(crash(&evidence, &lastwords_diagnosis::diagnose(&evidence, None)))
 }
 
 /// How the command went.
@@ -247,42 +202,6 @@ fn finish(mut child: Child, mut output: Output) -> Result<(ExitStatus, Output), 
     let status = child.wait().map_err(TryError::system("wait for the command"))?;
     output.finish();
     Ok((status, output))
-}
-
-/// The death of the container `id`. Others that die on this machine at the same time are passed over.
-fn wait_for(deaths: &mut mpsc::Receiver<Death>, id: &str) -> Option<Death> {
-    let until = Instant::now() + RECORD_WAIT;
-    loop {
-        match deaths.try_recv() {
-            Ok(death) if death.container.id == id && death.end != End::Survived => return Some(death),
-            Ok(_) => {}
-            Err(_) if Instant::now() >= until => return None,
-            Err(_) => std::thread::sleep(Duration::from_millis(1)),
-        }
-    }
-}
-
-fn evidence(death: &Death, ran: Ran) -> Evidence {
-    let redactor = Redactor::default();
-    let name = default_node_name();
-    let node = Node {
-        name: &name,
-        page_bytes: page_bytes(),
-        redactor: &redactor,
-        clock: ClockOffsets::measure(),
-        agent_pid: std::process::id(),
-    };
-    let mut evidence = assemble(death, &node);
-    evidence.timed_out = ran.timed_out;
-    evidence.log_tail = Some(ran.output.tail(&redactor));
-    evidence
-}
-
-fn crash(evidence: &Evidence, diagnosis: &Diagnosis) -> v1::Crash {
-    let mut crash = convert::evidence_to_crash(evidence);
-    crash.id = "try".to_owned();
-    crash.diagnosis = Some(convert::diagnosis_to_wire(diagnosis, 1));
-    crash
 }
 
 /// Colours on a terminal only, and never where NO_COLOR is set (no-color.org).

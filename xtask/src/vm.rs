@@ -1,32 +1,41 @@
-//! `cargo xtask vm`: Debian's kernels in QEMU without KVM, and in each a suite of deaths to explain.
+//! `cargo xtask vm`: Debian's kernels in QEMU without KVM, and in each a suite of deaths to explain by each way into the kernel.
 
 mod boot;
 mod initrd;
+mod outcome;
+mod pattern;
 mod suite;
 
 use std::fs;
+use std::path::Path;
+use std::process::Command;
 use std::sync::Mutex;
 use std::thread;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
-use serde_json::{Value, json};
+use serde_json::json;
 
-use self::boot::{Boot, Part};
+use self::boot::Boot;
 use self::initrd::Files;
-use self::suite::Case;
+pub(crate) use self::outcome::{Row, Verdict};
+use self::suite::{Case, Requests};
 use crate::build::Build;
 use crate::kernels::{self, Series};
 use crate::setup::Setup;
-use crate::{table, workspace};
+use crate::workspace;
 
-/// How much of a failed program's stderr is shown.
-const STDERR_LINES: usize = 6;
+/// What `--kernel` calls this machine's own.
+const HOST: &str = "host";
+
+/// The case that the kernels which are not run every day have to get right every day all the same.
+const SMOKE: &str = "permission-denied";
 
 /// Boot Debian's kernels in QEMU (no KVM needed) and run a suite of deaths in each.
 #[derive(Args)]
 pub(crate) struct Vm {
-    /// A kernel series: 5.10, 6.1, 6.12 or newest; may be given several times. Default: 6.1 and 6.12.
+    /// A kernel series: 5.10, 6.1, 6.12 or newest, or `host` for this machine's own; may be given several times. Default: the
+    /// four series.
     #[arg(long = "kernel", value_name = "SERIES")]
     kernels: Vec<String>,
     /// Only the cases whose name contains this.
@@ -46,233 +55,208 @@ enum Output {
     Json,
 }
 
-/// What one kernel made of the suite.
-pub(crate) struct Outcome {
-    /// The series, as `--kernel` takes it.
-    pub(crate) series: &'static str,
-    /// The exact version of the package, once there was one.
-    package: Option<String>,
-    /// How the system call probes are attached, as `lastwords-agent check` says.
-    way_in: Option<String>,
-    /// Each case by name with its fault, if it has one.
-    pub(crate) rows: Vec<(String, Option<String>)>,
-    /// Why the kernel did not run at all.
-    pub(crate) skipped: Option<String>,
+/// What runs the suite.
+#[derive(Clone, Copy)]
+enum Machine {
+    Emulated(&'static Series),
+    Host,
 }
 
-impl Outcome {
-    pub(crate) fn failed(&self) -> usize {
-        self.rows.iter().filter(|(_, fault)| fault.is_some()).count()
+impl Machine {
+    fn named(name: &str) -> Result<Self> {
+        if name == HOST { Ok(Self::Host) } else { kernels::series(name).map(Self::Emulated) }
     }
 
-    fn skipped(series: &'static str, reason: String) -> Self {
-        Self { series, package: None, way_in: None, rows: Vec::new(), skipped: Some(reason) }
-    }
-
-    fn json(&self) -> Value {
-        let rows: Vec<Value> =
-            self.rows.iter().map(|(name, fault)| json!({ "case": name, "fault": fault })).collect();
-        json!({
-            "kernel": self.series,
-            "package": self.package,
-            "way_in": self.way_in,
-            "cases": self.rows.len(),
-            "failed": self.failed(),
-            "skipped": self.skipped,
-            "rows": rows,
-        })
+    fn name(self) -> &'static str {
+        match self {
+            Self::Emulated(series) => series.name,
+            Self::Host => HOST,
+        }
     }
 }
 
 impl Vm {
     /// Builds, boots and judges.
     pub(crate) fn run(self) -> Result<()> {
-        let everyday = || kernels::SERIES.iter().filter(|series| series.everyday).collect();
-        let series: Vec<&Series> = if self.kernels.is_empty() {
-            everyday()
+        let whole = self.kernels.is_empty();
+        let machines: Vec<Machine> = if whole {
+            kernels::SERIES.iter().map(Machine::Emulated).collect()
         } else {
-            self.kernels.iter().map(|name| kernels::series(name)).collect::<Result<_>>()?
+            self.kernels.iter().map(|name| Machine::named(name)).collect::<Result<_>>()?
         };
         let cases = suite::cases(self.only.as_deref())?;
         if !self.no_build {
             Setup::everything().run()?;
             Build::everything().compile()?;
         }
-        let outcomes = run(&series, &cases)?;
+        let asked: Vec<(Machine, &[Case])> =
+            machines.iter().map(|machine| (*machine, cases.as_slice())).collect();
+        let rows = run(&asked)?;
         match self.output {
             Output::Json => {
-                println!("{}", json!({ "kernels": outcomes.iter().map(Outcome::json).collect::<Vec<_>>() }))
+                println!("{}", json!({ "kernels": rows.iter().map(Row::json).collect::<Vec<_>>() }))
             }
-            Output::Text => print!("{}", shown(&outcomes, &cases)),
+            Output::Text => print!("{}", outcome::shown(&rows)),
         }
-        let failed: usize = outcomes.iter().map(Outcome::failed).sum();
-        if failed > 0 {
-            bail!(
-                "{failed} of {} deaths were not explained as they should be",
-                outcomes.iter().map(|o| o.rows.len()).sum::<usize>()
-            );
-        }
-        Ok(())
+        judge(&rows, whole)
     }
 }
 
-/// Runs the whole suite on the everyday kernels and prints the table, for `cargo xtask test`.
-pub(crate) fn everyday() -> Result<Vec<Outcome>> {
-    let series: Vec<&Series> = kernels::SERIES.iter().filter(|series| series.everyday).collect();
-    let cases = suite::cases(None)?;
-    let outcomes = run(&series, &cases)?;
-    eprint!("{}", shown(&outcomes, &cases));
-    Ok(outcomes)
+/// Whether it is what it should be. A whole run has to have run on every kernel, by one way in at least.
+fn judge(rows: &[Row], whole: bool) -> Result<()> {
+    let failed: usize = rows.iter().map(Row::failed).sum();
+    if failed > 0 {
+        let ran: usize = rows.iter().map(Row::ran).sum();
+        bail!("{failed} of {ran} deaths were not explained as they should be");
+    }
+    let ran = |kernel: &str| rows.iter().any(|row| row.kernel == kernel && row.ran() > 0);
+    let missing: Vec<&str> =
+        kernels::SERIES.iter().map(|series| series.name).filter(|name| !ran(name)).collect();
+    if whole && !missing.is_empty() {
+        bail!("a whole run has every kernel; nothing ran on {}", missing.join(", "));
+    }
+    if rows.iter().all(|row| row.ran() == 0) {
+        bail!("nothing ran");
+    }
+    Ok(())
 }
 
-/// Runs the cases on each kernel, as many machines at once as there are processors: each keeps one busy.
-fn run(series: &[&'static Series], cases: &[Case]) -> Result<Vec<Outcome>> {
+/// The whole suite on the everyday kernels and on this machine's own, one case on the others, for `cargo xtask test`.
+pub(crate) fn everyday() -> Result<Vec<Row>> {
+    let all = suite::cases(None)?;
+    let smoke: Vec<Case> = all.iter().filter(|case| case.name == SMOKE).cloned().collect();
+    let cases = |series: &Series| if series.everyday { all.as_slice() } else { smoke.as_slice() };
+    let mut asked: Vec<(Machine, &[Case])> =
+        kernels::SERIES.iter().map(|series| (Machine::Emulated(series), cases(series))).collect();
+    asked.push((Machine::Host, all.as_slice()));
+    let rows = run(&asked)?;
+    eprint!("{}", outcome::shown(&rows));
+    Ok(rows)
+}
+
+/// Runs the cases on each machine, as many at once as there are processors: each keeps one busy. This machine's own kernel comes
+/// last and alone: a crash report waits a fixed time for what has to be looked at.
+fn run(asked: &[(Machine, &[Case])]) -> Result<Vec<Row>> {
     let files = Files::of_the_suite()?;
-    let at_once = thread::available_parallelism().map_or(1, std::num::NonZero::get).min(series.len());
-    let waiting = Mutex::new(series.iter().copied().enumerate().collect::<Vec<_>>());
+    let emulated: Vec<_> = asked
+        .iter()
+        .enumerate()
+        .filter(|(_, (machine, _))| matches!(machine, Machine::Emulated(_)))
+        .collect();
+    let at_once = thread::available_parallelism().map_or(1, std::num::NonZero::get).min(emulated.len());
+    let waiting = Mutex::new(emulated);
     let done = Mutex::new(Vec::new());
     thread::scope(|scope| {
         for _ in 0..at_once {
             scope.spawn(|| {
-                while let Some((place, series)) = waiting.lock().ok().and_then(|mut waiting| waiting.pop()) {
-                    let outcome = run_on(series, cases, &files);
+                while let Some((place, (machine, cases))) =
+                    waiting.lock().ok().and_then(|mut waiting| waiting.pop())
+                {
+                    let rows = run_on(*machine, cases, &files);
                     if let Ok(mut done) = done.lock() {
-                        done.push((place, outcome));
+                        done.push((place, rows));
                     }
                 }
             });
         }
     });
     let mut done = done.into_inner().unwrap_or_default();
+    for (place, (machine, cases)) in asked.iter().enumerate() {
+        if matches!(machine, Machine::Host) {
+            done.push((place, run_on(*machine, cases, &files)));
+        }
+    }
     done.sort_by_key(|(place, _)| *place);
-    done.into_iter().map(|(_, outcome)| outcome).collect()
+    let rows: Vec<Vec<Row>> = done.into_iter().map(|(_, rows)| rows).collect::<Result<_>>()?;
+    Ok(rows.into_iter().flatten().collect())
 }
 
-fn run_on(series: &'static Series, cases: &[Case], files: &Files) -> Result<Outcome> {
-    let kernel = match kernels::cached(series)?.map_or_else(|| kernels::fetch(series), Ok) {
-        Ok(kernel) => kernel,
-        Err(error) => return Ok(Outcome::skipped(series.name, format!("{error:#}"))),
-    };
+fn run_on(machine: Machine, cases: &[Case], files: &Files) -> Result<Vec<Row>> {
+    let name = machine.name();
     let folder = workspace::target().join("vm");
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    let archive = folder.join(format!("{}.cpio", series.name));
-    files.write_for(&kernel, &suite::script(cases), &archive)?;
-    eprintln!("vm: booting {} ({} cases)", kernel.version, cases.len());
-
-    let name = series.name;
-    let Boot { parts, stopped } = boot::boot(&kernel, &archive, cases.len(), |part| {
-        let verdict = match cases.iter().find(|case| case.name == part.name).map(|case| judged(case, part)) {
-            Some(Some(_)) => "WRONG",
-            Some(None) => "right",
-            None => "done",
-        };
-        eprintln!("  {name}: {} {verdict} ({:.1} s)", part.name, part.took.as_secs_f32());
-    })?;
-    let rows = cases.iter().map(|case| {
-        let part = parts.iter().find(|part| part.name == case.name);
-        let fault = match (part, &stopped) {
-            (Some(part), _) => judged(case, part),
-            (None, Some(reason)) => Some(reason.clone()),
-            (None, None) => Some("the machine did not run it".to_owned()),
-        };
-        (case.name.clone(), fault)
-    });
-    Ok(Outcome {
-        series: name,
-        rows: rows.collect(),
-        way_in: parts.iter().find(|part| part.name == suite::PREFLIGHT).and_then(way_in),
-        package: Some(kernel.version),
-        skipped: None,
-    })
-}
-
-fn judged(case: &Case, part: &Part) -> Option<String> {
-    let fault = case.fault(part.exit_code, &part.stdout)?;
-    let said = crate::process::last_lines(&part.stderr, STDERR_LINES);
-    Some(if said.is_empty() { fault } else { format!("{fault}; on stderr:\n{said}") })
-}
-
-/// How failed calls are seen: at the end of each system call's own function, or where all of them end.
-fn way_in(check: &Part) -> Option<String> {
-    let report: Value = serde_json::from_str(check.stdout.trim()).ok()?;
-    let active = |probe: &&Value| probe.get("verdict").is_some_and(|verdict| verdict == "active");
-    let probes: Vec<&Value> = report.get("probes")?.as_array()?.iter().filter(active).collect();
-    let has = |field: &str, value: &str| {
-        probes.iter().any(|probe| probe.get(field).is_some_and(|one| one == value))
+    let archive = folder.join(format!("{name}.cpio"));
+    let mut own = Files::default();
+    own.add_suite(&Requests::new(cases, name));
+    let each = |part: &str, line: &str| {
+        let Some((case, answer)) = outcome::answer(line) else { return };
+        let judged = cases.iter().find(|one| one.name == case).map(|one| one.fault(&answer));
+        let verdict = if judged == Some(None) { "right" } else { "WRONG" };
+        let milliseconds = answer.get("milliseconds").and_then(serde_json::Value::as_u64).unwrap_or_default();
+        eprintln!("  {name} {part}: {case} {verdict} ({milliseconds} ms)");
     };
-    if has("way_in", "fexit") {
-        return Some("fexit".to_owned());
-    }
-    has("hook", "sys_exit").then(|| "sys-exit".to_owned())
+    let (package, Boot { parts, stopped }) = match machine {
+        Machine::Emulated(series) => {
+            let kernel = match kernels::cached(series)?.map_or_else(|| kernels::fetch(series), Ok) {
+                Ok(kernel) => kernel,
+                Err(error) => return Ok(not_to_be_had(name, &format!("{error:#}"))),
+            };
+            own.add_boot(&kernel)?;
+            files.write_with(&own, &archive)?;
+            eprintln!("vm: booting {} ({} cases)", kernel.version, cases.len());
+            let boot = boot::boot(&kernel, &archive, cases.len(), each)?;
+            (kernel.version, boot)
+        }
+        Machine::Host => {
+            files.write_with(&own, &archive)?;
+            eprintln!("vm: this machine's own kernel ({} cases)", cases.len());
+            (release()?, on_host(&folder, &archive, cases.len(), each)?)
+        }
+    };
+    Ok(outcome::rows(name, &package, cases, &parts, stopped.as_deref()))
 }
 
-/// A table kernel × case, then every fault in full; a boot that stopped has one fault, not one a case.
-fn shown(outcomes: &[Outcome], cases: &[Case]) -> String {
-    let heading = |outcome: &Outcome| match (&outcome.package, &outcome.way_in) {
-        (Some(package), Some(way_in)) => format!("{package} ({way_in})"),
-        (Some(package), None) => package.clone(),
-        (None, _) => outcome.series.to_owned(),
-    };
-    let mut rows =
-        vec![std::iter::once("case".to_owned()).chain(outcomes.iter().map(heading)).collect::<Vec<_>>()];
-    for (place, case) in cases.iter().enumerate() {
-        let verdicts = outcomes.iter().map(|outcome| match outcome.rows.get(place) {
-            Some((_, None)) => "right".to_owned(),
-            Some((_, Some(_))) => "WRONG".to_owned(),
-            None => "skipped".to_owned(),
-        });
-        rows.push(std::iter::once(case.name.clone()).chain(verdicts).collect());
-    }
-    let mut text = table::render(&rows);
-    for outcome in outcomes {
-        if let Some(reason) = &outcome.skipped {
-            text.push_str(&format!("SKIPPED kernel {}: {reason}\n", outcome.series));
-        }
-        let mut told: Vec<&String> = Vec::new();
-        for (name, fault) in &outcome.rows {
-            if let Some(fault) = fault.as_ref().filter(|fault| !told.contains(fault)) {
-                text.push_str(&format!("{} {name}: {fault}\n", outcome.series));
-                told.push(fault);
-            }
-        }
-    }
-    text
+fn not_to_be_had(kernel: &str, reason: &str) -> Vec<Row> {
+    suite::ROWS.iter().map(|way_in| Row::skipped(kernel, "", way_in, reason.to_owned())).collect()
+}
+
+fn release() -> Result<String> {
+    let release =
+        fs::read_to_string("/proc/sys/kernel/osrelease").context("cannot read the kernel's release")?;
+    Ok(release.trim().to_owned())
+}
+
+/// The same archive as an emulated machine's, unpacked into a root of its own.
+fn on_host(folder: &Path, archive: &Path, cases: usize, each: impl FnMut(&str, &str)) -> Result<Boot> {
+    let root = folder.join("host-root");
+    fs::create_dir_all(&root).with_context(|| format!("cannot make {}", root.display()))?;
+    let limit = boot::limit(cases);
+    let mut command = Command::new("timeout");
+    command
+        .args(["--foreground", "--kill-after=5", &limit.as_secs().to_string()])
+        .args(["unshare", "--mount", "--net", "sh", "-c", include_str!("vm/host.sh"), "host.sh"])
+        .arg(&root)
+        .arg(archive);
+    boot::listen(&mut command, "this machine", limit, each).context("cannot run unshare")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn way(report: &str) -> Option<String> {
-        way_in(&Part { stdout: report.to_owned(), ..Part::default() })
+    fn row(kernel: &str, verdict: Verdict) -> Row {
+        let cases = vec![("a".to_owned(), verdict)];
+        Row { cases, skipped: None, ..Row::skipped(kernel, "1", "sys-exit", String::new()) }
     }
 
     #[test]
-    fn the_way_in_is_that_of_the_probe_that_runs() {
-        let sys_exit = r#"{"probes":[{"hook":"sys_exit","verdict":"active","way_in":"tp_btf"}]}"#;
-        assert_eq!(way(sys_exit).as_deref(), Some("sys-exit"));
-        assert_eq!(way(&sys_exit.replace("tp_btf", "fexit")).as_deref(), Some("fexit"));
-        assert_eq!(way(&sys_exit.replace("active", "broken")), None);
-        assert_eq!(way("not JSON"), None);
+    fn a_whole_run_has_every_kernel() {
+        let three = ["5.10", "6.1", "6.12"].map(|kernel| row(kernel, Verdict::Right));
+        assert!(judge(&three, false).is_ok());
+        let error = judge(&three, true).map_err(|error| error.to_string());
+        assert!(error.as_ref().is_err_and(|error| error.contains("newest")), "{error:?}");
     }
 
     #[test]
-    fn the_table_names_every_fault_and_every_skip() {
-        let cases = suite::cases(Some("exit-3")).expect("the case exists");
-        let ran = Outcome {
-            series: "6.1",
-            package: Some("6.1.192-2".to_owned()),
-            way_in: Some("sys-exit".to_owned()),
-            rows: vec![("exit-3".to_owned(), Some("named nothing".to_owned()))],
-            skipped: None,
-        };
-        assert_eq!(ran.failed(), 1);
-        assert_eq!(ran.json()["cases"], 1);
-        let text = shown(&[ran, Outcome::skipped("6.12", "no network".to_owned())], &cases);
-        for part in
-            ["6.1.192-2 (sys-exit)", "WRONG", "6.1 exit-3: named nothing", "SKIPPED kernel 6.12: no network"]
-        {
-            assert!(text.contains(part), "{part} in {text}");
-        }
+    fn a_wrong_case_fails_the_run_and_so_does_running_none() {
+        assert!(judge(&[row("6.1", Verdict::Wrong("x".to_owned()))], false).is_err());
+        assert!(judge(&[row("6.1", Verdict::LeftOut("x".to_owned()))], false).is_err());
+        assert!(judge(&not_to_be_had("6.1", "no network"), false).is_err());
+    }
+
+    #[test]
+    fn the_smoke_case_exists() {
+        let cases = suite::cases(Some(SMOKE)).expect("there is one");
+        assert!(cases.iter().any(|case| case.name == SMOKE));
     }
 }

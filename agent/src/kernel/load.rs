@@ -41,7 +41,10 @@ pub enum LoadError {
     Architecture(&'static str),
 }
 
-/// The loaded kernel side. Dropping it detaches everything.
+/// The programs in the kernel. Dropping this detaches them.
+pub struct Programs(#[expect(dead_code, reason = "kept for its end")] Ebpf);
+
+/// The loaded kernel side.
 pub struct Kernel {
     /// What became of each probe.
     pub verdicts: Vec<Verdict>,
@@ -53,7 +56,8 @@ pub struct Kernel {
     pub counters: CounterMap,
     /// Life-cycle records.
     pub records: RingBuf<MapData>,
-    _programs: Ebpf,
+    /// What runs in the kernel.
+    pub programs: Programs,
 }
 
 impl Kernel {
@@ -99,7 +103,7 @@ impl Kernel {
         let verdicts = attach_all(&mut ebpf, &btf, &forms, way_in);
         drop((rules, btf));
         give_back_memory();
-        Ok(Self { verdicts, recorders, groups, counters, records, _programs: ebpf })
+        Ok(Self { verdicts, recorders, groups, counters, records, programs: Programs(ebpf) })
     }
 
     /// The probes without which no crash can be recorded, and which do not run.

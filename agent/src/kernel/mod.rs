@@ -9,5 +9,5 @@ mod plain;
 pub mod syscalls;
 pub mod verdict;
 
-pub use load::{Kernel, LoadError};
+pub use load::{Kernel, LoadError, Programs};
 pub use maps::{CounterMap, GroupMap, RecorderMap};

@@ -10,6 +10,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
+use super::suite::Requests;
 use crate::kernels::Kernel;
 use crate::{process, workspace};
 
@@ -87,18 +88,34 @@ impl Files {
         Ok(files)
     }
 
-    /// Writes the machine of one kernel: these files, its modules and the script it runs first.
+    /// Adds the suite: how it is run, and what for.
+    pub(crate) fn add_suite(&mut self, suite: &Requests) {
+        self.file(Path::new("suite/run.sh"), 0o755, include_bytes!("run.sh").to_vec());
+        self.file(Path::new("suite/before.sh"), 0o755, suite.before.clone().into_bytes());
+        for (row, requests) in &suite.of_rows {
+            self.file(&Path::new("suite/requests").join(row), 0o644, requests.clone().into_bytes());
+        }
+    }
+
+    /// Adds what an emulated machine needs to boot `kernel`.
     ///
     /// # Errors
-    /// When a module cannot be read or the archive cannot be written.
-    pub(crate) fn write_for(&self, kernel: &Kernel, script: &str, archive: &Path) -> Result<()> {
-        let mut own = Self::default();
+    /// When a module cannot be read.
+    pub(crate) fn add_boot(&mut self, kernel: &Kernel) -> Result<()> {
         for module in kernel.modules() {
             if let Some(name) = module.file_name() {
-                own.copy(&module, &Path::new("modules").join(name))?;
+                self.copy(&module, &Path::new("modules").join(name))?;
             }
         }
-        own.file(Path::new("init"), 0o755, script.as_bytes().to_vec());
+        self.file(Path::new("init"), 0o755, include_bytes!("init.sh").to_vec());
+        Ok(())
+    }
+
+    /// Writes these files and `own`.
+    ///
+    /// # Errors
+    /// When the archive cannot be written.
+    pub(crate) fn write_with(&self, own: &Self, archive: &Path) -> Result<()> {
         let entries = self.entries.iter().chain(&own.entries);
         let mut bytes = Vec::new();
         for (number, (path, entry)) in (1_u32..).zip(entries) {

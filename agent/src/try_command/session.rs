@@ -1,0 +1,129 @@
+//! The pipeline of a node, started once: any number of commands can be tried in it, one after the other.
+
+use std::time::{Duration, Instant};
+
+use lastwords_diagnosis::{Diagnosis, evidence::Evidence};
+use lastwords_proto::{convert, v1};
+use tokio::sync::mpsc;
+
+use super::{CGROUPS, Ran, TryError, child::Spec, control_group::ControlGroup, run};
+use crate::{
+    args::TryArguments,
+    assemble::{Death, End, Node, assemble},
+    clock::ClockOffsets,
+    config::default_node_name,
+    enrich::{cgroup::ControlGroups, procfs::HostProc},
+    ingest::Ingest,
+    kernel::{Kernel, Programs, verdict::WayIn},
+    look::Looker,
+    page_bytes,
+    redact::Redactor,
+    tracker::Tracker,
+};
+
+/// From the command's end to its record. Milliseconds on a busy machine; after this it is an error.
+const RECORD_WAIT: Duration = Duration::from_secs(5);
+/// Deaths that may wait to be looked at: other containers of this machine die too.
+const DEATHS: usize = 256;
+
+/// The probes and everything behind them up to the deaths.
+pub(super) struct Session {
+    looker: Looker,
+    deaths: mpsc::Receiver<Death>,
+    _ingest: Ingest,
+    _programs: Programs,
+}
+
+/// What came of one command.
+pub(super) struct Explained {
+    /// Its death.
+    pub(super) crash: v1::Crash,
+    /// What was reported of it while it lived on: OOM kills of its children.
+    pub(super) survived: Vec<v1::Crash>,
+}
+
+impl Session {
+    /// Loads and attaches the probes, by `way_in` alone when one is given.
+    pub(super) fn start(way_in: Option<WayIn>) -> Result<Self, TryError> {
+        let kernel = Kernel::load(way_in)?;
+        if let Some(missing) = kernel.missing().next() {
+            return Err(TryError::Probe(missing.to_string()));
+        }
+        let control_groups =
+            ControlGroups::open(CGROUPS.as_ref()).map_err(TryError::system("use the control groups"))?;
+        let looker = Looker::start(HostProc::new("/proc".as_ref()), control_groups.clone())
+            .map_err(TryError::system("start a thread"))?;
+        let tracker = Tracker::new(kernel.recorders, kernel.groups, looker.clone(), control_groups);
+        let (sender, deaths) = mpsc::channel(DEATHS);
+        let ingest = Ingest::start(kernel.records, kernel.counters, tracker, sender)
+            .map_err(TryError::system("read the kernel's records"))?;
+        Ok(Self { looker, deaths, _ingest: ingest, _programs: kernel.programs })
+    }
+
+    /// Runs one command and explains its death.
+    pub(super) fn explain(&mut self, arguments: &TryArguments) -> Result<Explained, TryError> {
+        let spec = Spec::new(arguments).map_err(TryError::Profile)?;
+        let group = ControlGroup::make(arguments.memory, arguments.pids)
+            .map_err(|error| TryError::System { doing: error.doing, source: error.source })?;
+        let ran = run(arguments, &spec.with_group(&group));
+        let id = group.id().to_owned();
+        group.remove().map_err(TryError::system("remove the command's control group"))?;
+        let ran = ran?;
+        let (survived, mut death) = self.wait_for(&id).ok_or(TryError::NoRecord(ran.status))?;
+        death.looked = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .map_err(TryError::system("wait for what was looked at"))?
+            .block_on(self.looker.ended(death.cgroup_id));
+        Ok(Explained {
+            survived: survived.iter().map(|death| explained(death, None)).collect(),
+            crash: explained(&death, Some(ran)),
+        })
+    }
+
+    /// The death of the container `id`, and what was reported of it before. Others that die on this machine at the same time are
+    /// passed over.
+    fn wait_for(&mut self, id: &str) -> Option<(Vec<Death>, Death)> {
+        let until = Instant::now() + RECORD_WAIT;
+        let mut survived = Vec::new();
+        loop {
+            match self.deaths.try_recv() {
+                Ok(death) if death.container.id != id => {}
+                Ok(death) if death.end == End::Survived => survived.push(death),
+                Ok(death) => return Some((survived, death)),
+                Err(_) if Instant::now() >= until => return None,
+                Err(_) => std::thread::sleep(Duration::from_millis(1)),
+            }
+        }
+    }
+}
+
+fn explained(death: &Death, ran: Option<Ran>) -> v1::Crash {
+    let evidence = evidence(death, ran);
+    crash(&evidence, &lastwords_diagnosis::diagnose(&evidence, None))
+}
+
+fn evidence(death: &Death, ran: Option<Ran>) -> Evidence {
+    let redactor = Redactor::default();
+    let name = default_node_name();
+    let node = Node {
+        name: &name,
+        page_bytes: page_bytes(),
+        redactor: &redactor,
+        clock: ClockOffsets::measure(),
+        agent_pid: std::process::id(),
+    };
+    let mut evidence = assemble(death, &node);
+    if let Some(ran) = ran {
+        evidence.timed_out = ran.timed_out;
+        evidence.log_tail = Some(ran.output.tail(&redactor));
+    }
+    evidence
+}
+
+fn crash(evidence: &Evidence, diagnosis: &Diagnosis) -> v1::Crash {
+    let mut crash = convert::evidence_to_crash(evidence);
+    crash.id = "try".to_owned();
+    crash.diagnosis = Some(convert::diagnosis_to_wire(diagnosis, 1));
+    crash
+}

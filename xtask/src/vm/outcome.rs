@@ -1,0 +1,287 @@
+//! What the kernels made of the suite: rows of kernel and way in, as a table and as JSON.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use super::boot::Part;
+use super::suite::{Case, ROWS};
+use crate::table;
+
+/// One kernel by one way in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Row {
+    /// The series, as `--kernel` takes it.
+    pub(crate) kernel: String,
+    /// The exact version of the package, once there was one.
+    pub(crate) package: String,
+    /// `fexit` or `sys-exit`.
+    pub(crate) way_in: &'static str,
+    /// Each case by name and what came of it.
+    pub(crate) cases: Vec<(String, Verdict)>,
+    /// Why nothing ran here.
+    pub(crate) skipped: Option<String>,
+    /// Instructions that the verifier walked through for each program, by its hook.
+    pub(crate) instructions: BTreeMap<String, u64>,
+}
+
+/// What came of a case.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Right,
+    /// What the report got wrong.
+    Wrong(String),
+    /// Why it is not asked here.
+    LeftOut(String),
+}
+
+impl Row {
+    /// A row that did not run.
+    pub(crate) fn skipped(kernel: &str, package: &str, way_in: &'static str, reason: String) -> Self {
+        Self {
+            kernel: kernel.to_owned(),
+            package: package.to_owned(),
+            way_in,
+            cases: Vec::new(),
+            skipped: Some(reason),
+            instructions: BTreeMap::new(),
+        }
+    }
+
+    /// How many cases ran.
+    pub(crate) fn ran(&self) -> usize {
+        self.cases.iter().filter(|(_, verdict)| !matches!(verdict, Verdict::LeftOut(_))).count()
+    }
+
+    /// How many of them were not explained as they should be.
+    pub(crate) fn failed(&self) -> usize {
+        self.cases.iter().filter(|(_, verdict)| matches!(verdict, Verdict::Wrong(_))).count()
+    }
+
+    /// This row as `-o json` prints it.
+    pub(crate) fn json(&self) -> Value {
+        let rows: Vec<Value> = self
+            .cases
+            .iter()
+            .map(|(name, verdict)| match verdict {
+                Verdict::Right => json!({ "case": name, "fault": null, "left_out": null }),
+                Verdict::Wrong(fault) => json!({ "case": name, "fault": fault, "left_out": null }),
+                Verdict::LeftOut(reason) => json!({ "case": name, "fault": null, "left_out": reason }),
+            })
+            .collect();
+        json!({
+            "kernel": self.kernel,
+            "package": self.package,
+            "way_in": self.way_in,
+            "cases": self.ran(),
+            "failed": self.failed(),
+            "skipped": self.skipped,
+            "instructions": self.instructions,
+            "rows": rows,
+        })
+    }
+}
+
+/// The rows of one kernel, read off what its machine printed. `stopped` is why it did not come to its own end.
+pub(crate) fn rows(
+    kernel: &str,
+    package: &str,
+    cases: &[Case],
+    parts: &[Part],
+    stopped: Option<&str>,
+) -> Vec<Row> {
+    let part = |name: &str| parts.iter().rfind(|part| part.name == name);
+    let row = |way_in: &&'static str| {
+        let check = part(&format!("check-{way_in}"));
+        let Some(suite) = part(way_in) else {
+            let reason = match (check, stopped) {
+                (Some(check), _) if check.exit_code.is_some() => refusal(check),
+                (_, Some(reason)) => reason.to_owned(),
+                _ => "the machine did not try it".to_owned(),
+            };
+            return Row::skipped(kernel, package, way_in, reason);
+        };
+        let answers = answers(suite);
+        let verdict = |case: &Case| {
+            if let Some(reason) = case.left_out(&[kernel, way_in]) {
+                return Verdict::LeftOut(reason.to_owned());
+            }
+            match answers.get(&case.name) {
+                Some(answer) => case.fault(answer).map_or(Verdict::Right, Verdict::Wrong),
+                None => Verdict::Wrong(no_answer(suite, stopped)),
+            }
+        };
+        Row {
+            kernel: kernel.to_owned(),
+            package: package.to_owned(),
+            way_in,
+            cases: cases.iter().map(|case| (case.name.clone(), verdict(case))).collect(),
+            skipped: None,
+            instructions: check.map(instructions).unwrap_or_default(),
+        }
+    };
+    ROWS.iter().map(row).collect()
+}
+
+/// The answers of `try-each`, by case.
+fn answers(suite: &Part) -> BTreeMap<String, Value> {
+    suite.stdout.lines().filter_map(answer).collect()
+}
+
+/// One answer.
+pub(crate) fn answer(line: &str) -> Option<(String, Value)> {
+    let answer: Value = serde_json::from_str(line).ok()?;
+    Some((answer.get("name")?.as_str()?.to_owned(), answer))
+}
+
+fn no_answer(suite: &Part, stopped: Option<&str>) -> String {
+    let said = crate::process::last_lines(&suite.stderr, 6);
+    match (suite.exit_code, stopped) {
+        (None, Some(reason)) => reason.to_owned(),
+        _ => format!("lastwords-agent did not answer; on stderr:\n{said}"),
+    }
+}
+
+/// Why a way in is not to be had, from the agent's own report of it.
+fn refusal(check: &Part) -> String {
+    let Ok(report) = serde_json::from_str::<Value>(check.stdout.trim()) else {
+        let said = check.stderr.lines().find(|line| !line.trim().is_empty());
+        return format!("lastwords-agent: {}", said.unwrap_or("it said nothing").trim());
+    };
+    let probes = report.get("probes").and_then(Value::as_array).into_iter().flatten();
+    let reasons = probes.filter_map(|probe| probe.get("reason")?.as_str());
+    let problem = report.get("problem").and_then(Value::as_str);
+    problem.into_iter().chain(reasons).next().unwrap_or("no probe is attached that way").to_owned()
+}
+
+fn instructions(check: &Part) -> BTreeMap<String, u64> {
+    let report: Value = serde_json::from_str(check.stdout.trim()).unwrap_or_default();
+    let probes = report.get("probes").and_then(Value::as_array).into_iter().flatten();
+    let of = |probe: &Value| {
+        let number = probe.get("verified_instructions")?.as_u64().filter(|number| *number > 0)?;
+        let word = |name: &str| probe.get(name).and_then(Value::as_str);
+        Some((format!("{} {}", word("hook")?, word("way_in")?), number))
+    };
+    probes.filter_map(of).collect()
+}
+
+/// A table case × kernel and way in, then every fault in full; one that many cases share is shown once a row.
+pub(crate) fn shown(rows: &[Row]) -> String {
+    let mut text = String::new();
+    let run: Vec<&Row> = rows.iter().filter(|row| row.skipped.is_none()).collect();
+    let mut names: Vec<&str> = Vec::new();
+    for (name, _) in run.iter().flat_map(|row| &row.cases) {
+        if !names.contains(&name.as_str()) {
+            names.push(name);
+        }
+    }
+    let mut lines = vec![vec!["case".to_owned()]];
+    lines[0].extend(run.iter().map(|row| format!("{} {}", row.package, row.way_in)));
+    for name in names {
+        let mut line = vec![name.to_owned()];
+        line.extend(run.iter().map(|row| {
+            let verdict = row.cases.iter().find(|(case, _)| case == name).map(|(_, verdict)| verdict);
+            match verdict {
+                Some(Verdict::Right) => "right".to_owned(),
+                Some(Verdict::Wrong(_)) => "WRONG".to_owned(),
+                Some(Verdict::LeftOut(_)) => "left out".to_owned(),
+                None => "-".to_owned(),
+            }
+        }));
+        lines.push(line);
+    }
+    if !run.is_empty() {
+        text.push_str(&table::render(&lines));
+    }
+    for row in rows {
+        let title = format!("{} {}", row.kernel, row.way_in);
+        if let Some(reason) = &row.skipped {
+            text.push_str(&format!("SKIPPED {title}: {reason}\n"));
+        }
+        let mut told: Vec<&str> = Vec::new();
+        for (name, verdict) in &row.cases {
+            match verdict {
+                Verdict::Wrong(fault) if !told.contains(&fault.as_str()) => {
+                    text.push_str(&format!("{title} {name}: {fault}\n"));
+                    told.push(fault);
+                }
+                Verdict::LeftOut(reason) => text.push_str(&format!("left out: {title} {name}: {reason}\n")),
+                _ => {}
+            }
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vm::suite;
+
+    fn part(name: &str, stdout: &str, stderr: &str) -> Part {
+        Part {
+            name: name.to_owned(),
+            stdout: stdout.to_owned(),
+            stderr: stderr.to_owned(),
+            exit_code: Some(0),
+        }
+    }
+
+    fn cases() -> Vec<Case> {
+        serde_json::from_value(json!([
+            { "name": "a", "command": ["true"], "expect": { "exit": { "code": 0 } } },
+            { "name": "b", "command": ["true"], "expect": {}, "unless": { "sys-exit": "cannot be seen" } },
+        ]))
+        .expect("cases")
+    }
+
+    #[test]
+    fn a_way_in_that_is_not_to_be_had_is_a_skipped_row_with_the_reason() {
+        let refused = part(
+            "check-fexit",
+            r#"{"probes": [{"hook": "sys_exit", "verdict": "broken", "reason": "fexit refused: EPERM"}]}"#,
+            "",
+        );
+        let rows = rows("6.1", "6.1.1-1", &cases(), &[refused], None);
+        assert_eq!(rows[0].skipped.as_deref(), Some("fexit refused: EPERM"));
+        assert_eq!(rows[0].json()["skipped"], "fexit refused: EPERM");
+        assert_eq!(rows[1].skipped.as_deref(), Some("the machine did not try it"));
+        let unknown = part("check-fexit", "", "error: invalid value 'fexit'\n");
+        let rows = super::rows("6.1", "6.1.1-1", &cases(), &[unknown], None);
+        assert!(rows[0].skipped.as_deref().is_some_and(|reason| reason.contains("invalid value")));
+    }
+
+    #[test]
+    fn a_row_counts_what_ran() {
+        let check = part(
+            "check-sys-exit",
+            r#"{"probes": [{"hook": "sys_exit", "verdict": "active", "way_in": "tp_btf", "verified_instructions": 900}]}"#,
+            "",
+        );
+        let suite = part("sys-exit", r#"{"name": "a", "problem": "no record"}"#, "");
+        let rows = rows("6.1", "6.1.1-1", &cases(), &[check, suite], None);
+        let row = &rows[1];
+        assert_eq!((row.ran(), row.failed(), row.cases.len()), (1, 1, 2));
+        assert_eq!(row.instructions["sys_exit tp_btf"], 900);
+        let text = shown(&rows);
+        for wanted in ["6.1.1-1 sys-exit", "WRONG", "no record", "left out: 6.1 sys-exit b: cannot be seen"] {
+            assert!(text.contains(wanted), "{wanted} in {text}");
+        }
+    }
+
+    #[test]
+    fn a_machine_that_stops_leaves_its_later_cases_wrong() {
+        let mut suite = part("sys-exit", "", "");
+        suite.exit_code = None;
+        let rows = rows("6.1", "6.1.1-1", &cases(), &[suite], Some("Kernel panic"));
+        assert_eq!(rows[1].cases[0].1, Verdict::Wrong("Kernel panic".to_owned()));
+        assert_eq!(rows[0].skipped.as_deref(), Some("Kernel panic"));
+    }
+
+    #[test]
+    fn requests_leave_out_what_the_row_leaves_out() {
+        let requests = suite::Requests::new(&cases(), "6.1");
+        let lines: Vec<usize> = requests.of_rows.iter().map(|(_, lines)| lines.lines().count()).collect();
+        assert_eq!(lines, [2, 1]);
+    }
+}
