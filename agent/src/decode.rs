@@ -4,9 +4,11 @@
 //! raw to look the file up.
 
 mod address;
+mod plain;
 mod recorder;
 
 pub use address::{SocketAddress, socket_address};
+pub use plain::{Plain, bytes_of, from_bytes, zeroed};
 pub use recorder::{ChildExit, Failure, Object, Recording, Signal, recording};
 
 use lastwords_agent_common::{
@@ -216,10 +218,11 @@ fn executed(raw: &record::Executed) -> Executed {
     let there = (raw.argument_bytes as usize).min(ARGUMENT_BYTES - 1);
     let bytes = raw.arguments.get(..there).unwrap_or_default();
     let arguments_truncated = raw.argument_bytes as usize > there;
-    let bytes = if arguments_truncated { bytes } else { bytes.strip_suffix(&[0]).unwrap_or(bytes) };
+    // Without any there is not even the zero that ends one.
     let arguments = if bytes.is_empty() {
         Vec::new()
     } else {
+        let bytes = if arguments_truncated { bytes } else { bytes.strip_suffix(&[0]).unwrap_or(bytes) };
         bytes.split(|byte| *byte == 0).map(<[u8]>::to_vec).collect()
     };
     Executed {
@@ -303,15 +306,9 @@ fn until_zero(bytes: &[u8]) -> &[u8] {
     bytes.split(|byte| *byte == 0).next().unwrap_or_default()
 }
 
-/// Copies a record out of the ring. Only for the types of `agent_common::record`: integers and arrays of them.
-fn plain<T: Copy>(bytes: &[u8], kind: u32) -> Result<T, DecodeError> {
-    let want = size_of::<T>();
-    if bytes.len() < want {
-        return Err(DecodeError::Short { kind, have: bytes.len(), want });
-    }
-    // SAFETY: there are enough bytes, the read is unaligned, and every bit pattern is a valid value of these types.
-    #[expect(unsafe_code, reason = "the records are C structures")]
-    Ok(unsafe { bytes.as_ptr().cast::<T>().read_unaligned() })
+/// Copies a record out of the ring.
+fn plain<T: Plain>(bytes: &[u8], kind: u32) -> Result<T, DecodeError> {
+    from_bytes(bytes).ok_or(DecodeError::Short { kind, have: bytes.len(), want: size_of::<T>() })
 }
 
 #[cfg(test)]

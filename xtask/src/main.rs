@@ -6,6 +6,7 @@ mod apt;
 mod build;
 mod demo;
 mod ebpf;
+mod fuzz;
 mod kernels;
 mod process;
 mod setup;
@@ -39,6 +40,8 @@ enum Verb {
     Tidy(tidy::Tidy),
     /// Run everything that has to pass: format, lints, laws, unit tests, live tests, the kernels in QEMU.
     Test(test::Test),
+    /// Feed the agent's decoder with damaged records; an input that crashes it is kept in tests/corpus/decode.
+    Fuzz(fuzz::Fuzz),
     /// Boot Debian's kernels in QEMU (no KVM needed) and run a suite of deaths in each.
     Vm(vm::Vm),
 }
@@ -50,6 +53,7 @@ fn main() -> ExitCode {
         Verb::Demo(demo) => demo.run(),
         Verb::Tidy(tidy) => tidy.run(),
         Verb::Test(test) => return test.run(),
+        Verb::Fuzz(fuzz) => fuzz.run(),
         Verb::Vm(vm) => vm.run(),
     };
     match outcome {

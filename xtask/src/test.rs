@@ -16,6 +16,7 @@ use clap::Args;
 use self::executables::Executable;
 use self::outcome::Outcome;
 use crate::build::Build;
+use crate::fuzz::Fuzz;
 use crate::setup::Setup;
 use crate::{process, table, tidy, vm, workspace};
 
@@ -66,6 +67,7 @@ impl Test {
                 executables::run(executables.iter().filter(|one| one.package != LIVE_PACKAGE))
             });
             run.step("doc tests", executables::documentation);
+            run.step("fuzz", || as_outcome(Fuzz::everyday().run()));
             if !run.passed("build") {
                 run.leave_out("live tests", "the programs were not built");
                 run.leave_out("kernels in QEMU", "the programs were not built");

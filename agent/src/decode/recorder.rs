@@ -122,7 +122,7 @@ pub fn recording(recorder: &Recorder) -> Recording {
     for (size, head) in sizes.into_iter().zip(recorder.failure_heads) {
         let (class, rest) = failures.split_at_checked(size).unwrap_or((failures, &[]));
         failures = rest;
-        read.failures_overwritten += head.saturating_sub(size as u64);
+        overwritten(&mut read.failures_overwritten, head, size);
         for entry in in_use(class, head) {
             match failure(entry) {
                 Some(failure) => read.failures.push(failure),
@@ -134,7 +134,7 @@ pub fn recording(recorder: &Recorder) -> Recording {
     for (size, head) in [MAIN_SIGNALS, MAIN_FAULTS, OTHER_SIGNALS].into_iter().zip(recorder.signal_heads) {
         let (class, rest) = signals.split_at_checked(size).unwrap_or((signals, &[]));
         signals = rest;
-        read.signals_overwritten += head.saturating_sub(size as u64);
+        overwritten(&mut read.signals_overwritten, head, size);
         for entry in in_use(class, head) {
             match signal(entry) {
                 Some(signal) => read.signals.push(signal),
@@ -142,7 +142,7 @@ pub fn recording(recorder: &Recorder) -> Recording {
             }
         }
     }
-    read.signals_overwritten += recorder.child_exit_head.saturating_sub(CHILD_EXITS as u64);
+    overwritten(&mut read.signals_overwritten, recorder.child_exit_head, CHILD_EXITS);
     for entry in in_use(&recorder.child_exits, recorder.child_exit_head) {
         match child_exit(entry) {
             Some(child) => read.child_exits.push(child),
@@ -153,6 +153,11 @@ pub fn recording(recorder: &Recorder) -> Recording {
     read.signals.sort_by_key(|signal| signal.time);
     read.child_exits.sort_by_key(|child| child.time);
     read
+}
+
+/// Adds what a ring of `size` slots lost after `head` entries.
+fn overwritten(count: &mut u64, head: u64, size: usize) {
+    *count = count.saturating_add(head.saturating_sub(size as u64));
 }
 
 /// The slots that were ever written.

@@ -9,19 +9,6 @@ use lastwords_agent_common::{
 
 use super::*;
 
-/// All zeroes, as the kernel side never sends but as every test can start from.
-#[expect(unsafe_code, reason = "C structures of integers have no Default here")]
-fn zeroed<T: Copy>() -> T {
-    // SAFETY: integers and arrays of them.
-    unsafe { std::mem::zeroed() }
-}
-
-#[expect(unsafe_code, reason = "what the ring buffer holds")]
-fn bytes<T: Copy>(value: &T) -> Vec<u8> {
-    // SAFETY: records have no padding (asserted with their sizes).
-    unsafe { std::slice::from_raw_parts(std::ptr::from_ref(value).cast::<u8>(), size_of::<T>()) }.to_vec()
-}
-
 fn put(to: &mut [u8], text: &[u8]) {
     to[..text.len()].copy_from_slice(text);
 }
@@ -44,7 +31,7 @@ fn an_exec_has_its_arguments_and_directory() {
     raw.cwd.count = 2;
     put(&mut raw.cwd.parts[0], b"lib");
     put(&mut raw.cwd.parts[1], b"var");
-    let record = decode(&bytes(&raw)).unwrap();
+    let record = decode(bytes_of(&raw)).unwrap();
     assert_eq!((record.time, record.cgroup_id, record.recorder), (1_000, 42, 7));
     let Event::Executed(executed) = record.event else { panic!("{record:?}") };
     let arguments: Vec<&[u8]> = executed.arguments.iter().map(Vec::as_slice).collect();
@@ -54,7 +41,7 @@ fn an_exec_has_its_arguments_and_directory() {
 
     raw.argument_bytes = 100_000;
     raw.cwd.complete = 0;
-    let Event::Executed(executed) = decode(&bytes(&raw)).unwrap().event else { panic!() };
+    let Event::Executed(executed) = decode(bytes_of(&raw)).unwrap().event else { panic!() };
     assert!(executed.arguments_truncated);
     assert_eq!(executed.cwd, None, "half a path is none");
 }
@@ -78,7 +65,7 @@ fn an_exit_has_the_code_or_the_signal() {
         (0xff00, 255, 0, false),
     ] {
         raw.status = status;
-        let Event::Exited(exited) = decode(&bytes(&raw)).unwrap().event else { panic!() };
+        let Event::Exited(exited) = decode(bytes_of(&raw)).unwrap().event else { panic!() };
         assert_eq!(exited.status, Status { code, signal, core_dumped }, "{status:#x}");
     }
 }
@@ -87,12 +74,12 @@ fn an_exit_has_the_code_or_the_signal() {
 fn cut_and_unknown_records_are_errors() {
     let mut raw: RawExited = zeroed();
     raw.header = header(kind::EXITED);
-    let whole = bytes(&raw);
+    let whole = bytes_of(&raw);
     for length in 0..whole.len() {
         assert!(matches!(decode(&whole[..length]), Err(DecodeError::Short { .. })), "{length}");
     }
     raw.header.kind = 99;
-    assert_eq!(decode(&bytes(&raw)), Err(DecodeError::UnknownKind(99)));
+    assert_eq!(decode(bytes_of(&raw)), Err(DecodeError::UnknownKind(99)));
 }
 
 #[test]

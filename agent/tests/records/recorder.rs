@@ -1,0 +1,250 @@
+//! A made-up flight recorder: what a container did, and the slots that the kernel side would have left of it.
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use lastwords_agent::decode::{
+    ChildExit, Failure, Object, Recording, Signal, SocketAddress, bytes_of, zeroed,
+};
+use lastwords_agent_common::limits::{
+    CHILD_EXITS, LOOKING_FAILURES, MAIN_FAULTS, MAIN_SIGNALS, MISSING_FAILURES, NETWORK_FAILURES,
+    OTHER_SIGNALS, PATH_BYTES, TELLING_FAILURES,
+};
+use lastwords_agent_common::record::{ChildExitEntry, FailureEntry, Recorder, SignalEntry};
+use lastwords_agent_common::rules::object;
+use nix::libc::AT_FDCWD;
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use super::{comm, put, ring::status, string};
+
+const FAILURE_CLASSES: [usize; 4] = [TELLING_FAILURES, MISSING_FAILURES, NETWORK_FAILURES, LOOKING_FAILURES];
+const SIGNAL_CLASSES: [usize; 3] = [MAIN_SIGNALS, MAIN_FAULTS, OTHER_SIGNALS];
+
+/// An entry as it stands in its slot, and what it says; None when two processors wrote it at once.
+type Entry<R, V> = (R, Option<V>);
+
+/// A recorder's bytes and what they have to decode to.
+pub(crate) fn recorder() -> BoxedStrategy<(Vec<u8>, Recording)> {
+    let failures = FAILURE_CLASSES.map(|size| vec(failure(), 0..2 * size + 2));
+    let signals = SIGNAL_CLASSES.map(|size| vec(signal(), 0..2 * size + 2));
+    (failures, signals, vec(child_exit(), 0..2 * CHILD_EXITS)).prop_map(written).boxed()
+}
+
+type Written = (
+    [Vec<Entry<FailureEntry, Failure>>; 4],
+    [Vec<Entry<SignalEntry, Signal>>; 3],
+    Vec<Entry<ChildExitEntry, ChildExit>>,
+);
+
+/// Writes everything, oldest first, one ring a class.
+fn written((failures, signals, child_exits): Written) -> (Vec<u8>, Recording) {
+    let mut raw: Recorder = zeroed();
+    let mut read = Recording::default();
+    // Each later than the one before, so that there is one right order.
+    let mut time = 0;
+    let mut slots = raw.failures.as_mut_slice();
+    for ((size, entries), head) in FAILURE_CLASSES.into_iter().zip(failures).zip(&mut raw.failure_heads) {
+        let (class, rest) = slots.split_at_mut(size);
+        slots = rest;
+        let (said, overwritten, torn) = ring(class, head, entries, &mut time, |entry, value, time| {
+            entry.time = time;
+            value.into_iter().for_each(|value| value.time = time);
+        });
+        read.failures.extend(said);
+        read.failures_overwritten += overwritten;
+        read.torn += torn;
+    }
+    let mut slots = raw.signals.as_mut_slice();
+    for ((size, entries), head) in SIGNAL_CLASSES.into_iter().zip(signals).zip(&mut raw.signal_heads) {
+        let (class, rest) = slots.split_at_mut(size);
+        slots = rest;
+        let (said, overwritten, torn) = ring(class, head, entries, &mut time, |entry, value, time| {
+            entry.time = time;
+            value.into_iter().for_each(|value| value.time = time);
+        });
+        read.signals.extend(said);
+        read.signals_overwritten += overwritten;
+        read.torn += torn;
+    }
+    let (said, overwritten, torn) =
+        ring(&mut raw.child_exits, &mut raw.child_exit_head, child_exits, &mut time, |entry, value, time| {
+            entry.time = time;
+            value.into_iter().for_each(|value| value.time = time);
+        });
+    read.child_exits = said;
+    read.signals_overwritten += overwritten;
+    read.torn += torn;
+    (bytes_of(&raw).to_vec(), read)
+}
+
+/// Writes the entries one after the other; gives what the last of them say, how many were overwritten and how many were torn.
+fn ring<R: Copy, V>(
+    slots: &mut [R],
+    head: &mut u64,
+    entries: Vec<Entry<R, V>>,
+    time: &mut u64,
+    set_time: impl Fn(&mut R, Option<&mut V>, u64),
+) -> (Vec<V>, u64, u64) {
+    let overwritten = entries.len().saturating_sub(slots.len());
+    *head = entries.len() as u64;
+    let mut said = Vec::new();
+    let mut torn = 0;
+    for (number, (mut entry, mut value)) in entries.into_iter().enumerate() {
+        *time += 1;
+        set_time(&mut entry, value.as_mut(), *time);
+        slots[number % slots.len()] = entry;
+        match value {
+            _ if number < overwritten => {}
+            Some(value) => said.push(value),
+            None => torn += 1,
+        }
+    }
+    (said, overwritten as u64, torn)
+}
+
+/// `begin` and `end`: the same, or of two writers. Never 0 in a slot that was written.
+fn marks() -> impl Strategy<Value = (u64, u64)> {
+    (1_u64.., prop::bool::weighted(0.1))
+        .prop_map(|(begin, torn)| (begin, if torn { begin ^ 1 } else { begin }))
+}
+
+/// How an object's kind, arguments, length and bytes stand in an entry.
+type RawObject = (u8, [u64; 3], u32, [u8; PATH_BYTES]);
+
+fn path() -> impl Strategy<Value = (RawObject, Object)> {
+    (any::<[u64; 3]>(), any::<i32>(), 0..3_u8, string(PATH_BYTES - 1)).prop_map(
+        |(mut arguments, descriptor, which, path)| {
+            let register = u64::from(descriptor.cast_unsigned());
+            let (kind, directory) = match which {
+                0 => (object::PATH_0, AT_FDCWD),
+                1 => {
+                    arguments[0] = register;
+                    (object::PATH_1, descriptor)
+                }
+                _ => {
+                    arguments[1] = register;
+                    (object::PATH_2, descriptor)
+                }
+            };
+            let length = u32::try_from(path.len() + 1).unwrap_or(u32::MAX);
+            let data = put(&path);
+            let truncated = path.len() == PATH_BYTES - 1;
+            ((kind, arguments, length, data), Object::Path { path, directory, truncated })
+        },
+    )
+}
+
+/// The bytes of a `struct sockaddr` and the address.
+fn socket() -> impl Strategy<Value = (Vec<u8>, SocketAddress)> {
+    let four = (any::<[u8; 4]>(), any::<u16>()).prop_map(|(ip, port)| {
+        let bytes = [&2_u16.to_ne_bytes()[..], &port.to_be_bytes(), &ip, &[0; 8]].concat();
+        (bytes, SocketAddress::Internet(SocketAddr::new(Ipv4Addr::from(ip).into(), port)))
+    });
+    let six = (any::<[u8; 16]>(), any::<u16>()).prop_map(|(ip, port)| {
+        let bytes = [&10_u16.to_ne_bytes()[..], &port.to_be_bytes(), &[0; 4], &ip, &[0; 4]].concat();
+        (bytes, SocketAddress::Internet(SocketAddr::new(Ipv6Addr::from(ip).to_canonical(), port)))
+    });
+    let named = string(107)
+        .prop_map(|path| ([&1_u16.to_ne_bytes()[..], &path, b"\0"].concat(), SocketAddress::Unix(path)));
+    let abstract_name = vec(any::<u8>(), 0..107).prop_map(|name| {
+        ([&1_u16.to_ne_bytes()[..], b"\0", &name].concat(), SocketAddress::Unix([b"@", &name[..]].concat()))
+    });
+    prop_oneof![
+        four,
+        six,
+        named.prop_filter("an empty path is an abstract one", |(bytes, _)| bytes.len() > 3),
+        abstract_name
+    ]
+}
+
+fn address() -> impl Strategy<Value = (RawObject, Object)> {
+    let kinds =
+        prop::sample::select(vec![object::SOCKET_ADDRESS, object::SOCKET_ADDRESS_4, object::LATE_ADDRESS]);
+    (any::<[u64; 3]>(), kinds, socket()).prop_map(|(arguments, kind, (bytes, address))| {
+        let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        ((kind, arguments, length, put(&bytes)), Object::Address(address))
+    })
+}
+
+/// No object, or one that could not be read.
+fn nothing() -> impl Strategy<Value = (RawObject, Object)> {
+    (any::<[u64; 3]>(), object::NONE..=object::LATE_ADDRESS)
+        .prop_map(|(arguments, kind)| ((kind, arguments, 0, [0; PATH_BYTES]), Object::None))
+}
+
+fn failure() -> impl Strategy<Value = Entry<FailureEntry, Failure>> {
+    let ids = (any::<u32>(), any::<u32>(), any::<u32>(), any::<u32>());
+    let call = (any::<u32>(), 1..=133_u32);
+    (marks(), ids, call, comm(), prop_oneof![path(), address(), nothing()]).prop_map(
+        |((begin, end), (tgid, tid, uid, gid), (syscall, errno), comm, (raw, object))| {
+            let (kind, arguments, length, data) = raw;
+            let entry = FailureEntry {
+                begin,
+                time: 0,
+                tgid,
+                tid,
+                uid,
+                gid,
+                syscall,
+                errno,
+                arguments,
+                comm: put(&comm),
+                length,
+                object: u32::from(kind),
+                data,
+                end,
+            };
+            let (errno, late) = (errno.cast_signed(), kind == object::LATE_ADDRESS);
+            let failure =
+                Failure { time: 0, tgid, tid, uid, gid, syscall, errno, arguments, comm, object, late };
+            (entry, (begin == end).then_some(failure))
+        },
+    )
+}
+
+fn signal() -> impl Strategy<Value = Entry<SignalEntry, Signal>> {
+    let sender = (any::<u32>(), any::<u64>(), comm(), comm());
+    let target = (any::<u32>(), any::<u32>(), comm());
+    (marks(), 1..=64_u32, any::<i32>(), 0..=4_u32, sender, target, any::<u64>()).prop_map(
+        |((begin, end), number, code, result, sender, (target_tgid, target_tid, target_comm), address)| {
+            let (sender_tgid, sender_cgroup, sender_comm, sender_parent_comm) = sender;
+            let entry = SignalEntry {
+                begin,
+                time: 0,
+                signal: number,
+                code,
+                result,
+                sender_tgid,
+                sender_cgroup,
+                sender_comm: put(&sender_comm),
+                sender_parent_comm: put(&sender_parent_comm),
+                target_tgid,
+                target_tid,
+                target_comm: put(&target_comm),
+                address,
+                end,
+            };
+            let signal = Signal {
+                time: 0,
+                signal: number.cast_signed(),
+                code,
+                result,
+                sender_tgid,
+                sender_cgroup,
+                sender_comm,
+                sender_parent_comm,
+                target_tgid,
+                target_comm,
+                address,
+            };
+            (entry, (begin == end).then_some(signal))
+        },
+    )
+}
+
+fn child_exit() -> impl Strategy<Value = Entry<ChildExitEntry, ChildExit>> {
+    (marks(), any::<u32>(), status(), comm()).prop_map(|((begin, end), tgid, (raw, status), comm)| {
+        let entry = ChildExitEntry { begin, time: 0, tgid, status: raw, comm: put(&comm), end };
+        (entry, (begin == end).then_some(ChildExit { time: 0, tgid, comm, status }))
+    })
+}
