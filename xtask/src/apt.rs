@@ -9,6 +9,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, anyhow, bail};
 
+use crate::architecture::Architecture;
 use crate::process;
 
 /// What `apt` verifies the other suites' signatures with; part of every Debian.
@@ -43,6 +44,15 @@ pub(crate) fn missing<'a>(packages: &[&'a str]) -> Result<Vec<&'a str>> {
     let known = String::from_utf8_lossy(&output.stdout).into_owned();
     let installed: Vec<&str> = known.lines().filter_map(|line| line.strip_suffix(" installed")).collect();
     Ok(packages.iter().copied().filter(|package| !installed.contains(package)).collect())
+}
+
+/// The version of an installed package.
+///
+/// # Errors
+/// When it is not installed.
+pub(crate) fn installed_version(package: &str) -> Result<String> {
+    process::answer(Command::new("dpkg-query").args(["--show", "--showformat", "${Version}", package]))
+        .with_context(|| format!("the package {package} is not installed"))
 }
 
 /// Installs packages from the suites that this machine already uses.
@@ -94,16 +104,18 @@ fn as_root(program: &str) -> Result<Command> {
 /// A suite of the Debian archive whose packages are downloaded and never installed.
 pub(crate) struct OtherSuite {
     name: String,
+    architecture: Architecture,
     folder: PathBuf,
 }
 
 impl OtherSuite {
-    /// Reads the index of `suite` ("unstable", "bookworm-backports", "bookworm-security") into `folder`.
+    /// Reads the index of `suite` ("unstable", "bookworm-backports", "bookworm-security") for an architecture into `folder`.
     ///
     /// # Errors
     /// When the mirror does not have the suite or cannot be reached.
-    pub(crate) fn open(suite: &str, folder: &Path) -> Result<Self> {
-        let this = Self { name: suite.to_owned(), folder: folder.join(suite) };
+    pub(crate) fn open(suite: &str, architecture: Architecture, folder: &Path) -> Result<Self> {
+        let folder = folder.join(format!("{suite}-{}", architecture.debian()));
+        let this = Self { name: suite.to_owned(), architecture, folder };
         let _ = fs::remove_dir_all(&this.folder);
         for part in ["lists/partial", "archives/partial", "download"] {
             let part = this.folder.join(part);
@@ -175,6 +187,8 @@ impl OtherSuite {
             // The _apt user cannot enter a folder below /root.
             "APT::Sandbox::User=root".to_owned(),
             "Acquire::Languages=none".to_owned(),
+            format!("APT::Architecture={}", self.architecture.debian()),
+            format!("APT::Architectures={}", self.architecture.debian()),
         ] {
             command.arg("-o").arg(option);
         }

@@ -2,17 +2,22 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
 use clap::Args;
 
+use crate::architecture::Architecture;
 use crate::setup::Setup;
-use crate::{ebpf, process, workspace};
+use crate::{cross, ebpf, process, workspace};
 
 /// The packages whose programs people install.
 const PACKAGES: &[&str] = &["lastwords-agent", "lastwords-aggregator", "lastwords-cli"];
+
+/// Those that run on nodes of another architecture, in the emulated machines.
+const CROSS_BUILT_PACKAGES: &[&str] = &["lastwords-agent"];
 
 /// Compile the eBPF object and the release programs into target/release.
 #[derive(Args)]
@@ -20,17 +25,28 @@ pub(crate) struct Build {
     /// Only the eBPF object, target/bpf/lastwords.bpf.o.
     #[arg(long)]
     ebpf: bool,
+    /// Compile for this architecture; for aarch64 only the agent, static, into target/aarch64.
+    #[arg(long, value_enum, default_value_t = Architecture::X86)]
+    arch: Architecture,
 }
 
 impl Build {
     /// Everything.
     pub(crate) fn everything() -> Self {
-        Self { ebpf: false }
+        Self::for_architecture(Architecture::X86)
+    }
+
+    /// Everything that is compiled for this architecture.
+    pub(crate) fn for_architecture(arch: Architecture) -> Self {
+        Self { ebpf: false, arch }
     }
 
     /// Installs what is missing, then compiles.
     pub(crate) fn run(self) -> Result<()> {
         Setup::for_build().run()?;
+        if let Some(setup) = Setup::for_architecture(self.arch) {
+            setup.run()?;
+        }
         self.compile()
     }
 
@@ -43,19 +59,34 @@ impl Build {
             return Ok(());
         }
         let started = Instant::now();
-        let mut cargo = Command::new("cargo");
-        cargo.current_dir(workspace::root()).args(["build", "--release", "--locked"]);
-        for package in PACKAGES {
-            cargo.args(["--package", package]);
+        match self.arch {
+            Architecture::X86 => compile_release()?,
+            Architecture::Arm64 => cross::compile(CROSS_BUILT_PACKAGES)?,
         }
-        process::show(&mut cargo)?;
-        name_as_plugin()?;
         eprintln!(
             "build: programs in {} ({:.1} s)",
-            shown(&workspace::programs()),
+            shown(&programs(self.arch)),
             started.elapsed().as_secs_f32()
         );
         Ok(())
+    }
+}
+
+fn compile_release() -> Result<()> {
+    let mut cargo = Command::new("cargo");
+    cargo.current_dir(workspace::root()).args(["build", "--release", "--locked"]);
+    for package in PACKAGES {
+        cargo.args(["--package", package]);
+    }
+    process::show(&mut cargo)?;
+    name_as_plugin()
+}
+
+/// Where the programs for an architecture stand.
+pub(crate) fn programs(architecture: Architecture) -> PathBuf {
+    match architecture {
+        Architecture::X86 => workspace::programs(),
+        Architecture::Arm64 => cross::programs(),
     }
 }
 

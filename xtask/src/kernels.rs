@@ -1,6 +1,7 @@
 //! Debian's kernels for the tests in QEMU: downloaded, never installed, each kept under its exact package version.
 //!
-//! A folder `CACHE/kernels/SERIES/VERSION` holds `vmlinuz` and the few modules that are not built in.
+//! A folder `CACHE/kernels/SERIES/VERSION` (`CACHE/aarch64/kernels/…` for another architecture) holds `vmlinuz` and the few
+//! modules that are not built in.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,10 +10,8 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 use crate::apt::{Found, OtherSuite};
+use crate::architecture::Architecture;
 use crate::{process, workspace};
-
-/// The package that always depends on the newest cloud kernel of its suite.
-const META_PACKAGE: &str = "linux-image-cloud-amd64";
 
 /// What containers need and the cloud kernels do not have built in.
 const MODULES: &[&str] = &["overlay"];
@@ -51,6 +50,8 @@ pub(crate) const SERIES: &[Series] = &[
 /// A kernel in the cache.
 #[derive(Debug)]
 pub(crate) struct Kernel {
+    /// What it runs on.
+    pub(crate) architecture: Architecture,
     /// The exact version of the package it came out of.
     pub(crate) version: String,
     folder: PathBuf,
@@ -72,6 +73,11 @@ impl Kernel {
     }
 }
 
+/// Those that `setup` fetches and `test` runs.
+pub(crate) fn everyday() -> impl Iterator<Item = &'static Series> {
+    SERIES.iter().filter(|series| series.everyday)
+}
+
 /// The series of that name.
 ///
 /// # Errors
@@ -84,15 +90,25 @@ pub(crate) fn series(name: &str) -> Result<&'static Series> {
         .with_context(|| format!("no kernel {name}; known are {}", known()))
 }
 
+/// The package that always depends on the newest cloud kernel of its suite.
+fn meta_package(architecture: Architecture) -> String {
+    format!("linux-image-cloud-{}", architecture.debian())
+}
+
+fn folder(architecture: Architecture) -> Result<PathBuf> {
+    Ok(workspace::cache_of(architecture)?.join("kernels"))
+}
+
 /// The kernel of that series in the cache, if it was fetched before.
-pub(crate) fn cached(series: &'static Series) -> Result<Option<Kernel>> {
-    let folder = workspace::cache()?.join("kernels").join(series.name);
+pub(crate) fn cached(series: &'static Series, architecture: Architecture) -> Result<Option<Kernel>> {
+    let folder = folder(architecture)?.join(series.name);
     let Ok(entries) = fs::read_dir(&folder) else { return Ok(None) };
     let newest = entries
         .filter_map(Result::ok)
         .filter(|entry| entry.path().join("vmlinuz").exists())
         .max_by_key(|entry| entry.metadata().and_then(|metadata| metadata.modified()).ok());
     Ok(newest.map(|entry| Kernel {
+        architecture,
         version: entry.file_name().to_string_lossy().into_owned(),
         folder: entry.path(),
     }))
@@ -102,10 +118,10 @@ pub(crate) fn cached(series: &'static Series) -> Result<Option<Kernel>> {
 ///
 /// # Errors
 /// When none of its suites can be read or carries it; every reason is named.
-pub(crate) fn fetch(series: &'static Series) -> Result<Kernel> {
+pub(crate) fn fetch(series: &'static Series, architecture: Architecture) -> Result<Kernel> {
     let mut reasons = Vec::new();
     for suite in series.suites {
-        match fetch_from(series, suite) {
+        match fetch_from(series, suite, architecture) {
             Ok(kernel) => return Ok(kernel),
             Err(error) => reasons.push(format!("{error:#}")),
         }
@@ -113,18 +129,18 @@ pub(crate) fn fetch(series: &'static Series) -> Result<Kernel> {
     bail!("cannot have kernel {}: {}", series.name, reasons.join("; "))
 }
 
-fn fetch_from(series: &'static Series, suite: &str) -> Result<Kernel> {
-    let cache = workspace::cache()?;
-    let source = OtherSuite::open(suite, &cache.join("apt"))?;
-    let meta = source.look_up(META_PACKAGE)?;
+fn fetch_from(series: &'static Series, suite: &str, architecture: Architecture) -> Result<Kernel> {
+    let kernels = folder(architecture)?;
+    let source = OtherSuite::open(suite, architecture, &workspace::cache()?.join("apt"))?;
+    let meta = source.look_up(&meta_package(architecture))?;
     if !meta.version.starts_with(series.version_prefix) {
         bail!("Debian {suite} now carries {}", meta.version);
     }
-    let unpacked = cache.join("kernels").join(format!(".unpacking-{}", series.name));
-    let folder = cache.join("kernels").join(series.name).join(&meta.version);
+    let unpacked = kernels.join(format!(".unpacking-{}", series.name));
+    let folder = kernels.join(series.name).join(&meta.version);
     let kept = unpack(&source, &meta, &unpacked).and_then(|()| keep(&unpacked, &folder));
     let _ = fs::remove_dir_all(&unpacked);
-    kept.map(|()| Kernel { version: meta.version, folder })
+    kept.map(|()| Kernel { architecture, version: meta.version, folder })
 }
 
 fn unpack(source: &OtherSuite, meta: &Found, into: &Path) -> Result<()> {
@@ -147,7 +163,7 @@ fn keep(unpacked: &Path, folder: &Path) -> Result<()> {
 /// The packages that hold the image and the modules: one until Linux 6.12, three since Debian split them.
 fn image_packages(source: &OtherSuite, meta_depends: &[String]) -> Result<Vec<String>> {
     let Some(image) = meta_depends.iter().find(|name| name.starts_with("linux-image-")) else {
-        bail!("{META_PACKAGE} depends on no linux-image-*");
+        bail!("the newest cloud kernel's package depends on no linux-image-*");
     };
     let parts = source.look_up(image)?.depends;
     let parts = parts

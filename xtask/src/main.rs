@@ -3,7 +3,9 @@
 //! Each verb has a file of its own. Progress goes to stderr; what a verb is asked for (a table, `-o json`) goes to stdout.
 
 mod apt;
+mod architecture;
 mod build;
+mod cross;
 mod demo;
 mod ebpf;
 mod fuzz;

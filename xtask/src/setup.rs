@@ -9,8 +9,9 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 
 use crate::apt::{self, OtherSuite};
+use crate::architecture::Architecture;
 use crate::ebpf::{self, Installed, Toolchain};
-use crate::{kernels, process, workspace};
+use crate::{cross, kernels, process, workspace};
 
 /// What compiles the programs: Debian's Rust with its eBPF target, the LLVM that bpf-linker is built against, and a C compiler
 /// for the crates that bring C along (SQLite, ring). g++ brings the C++ library that LLVM links.
@@ -31,13 +32,16 @@ const BUILD_PACKAGES: &[&str] = &[
 const TEST_PACKAGES: &[&str] =
     &["qemu-system-x86", "runc", "busybox-static", "xz-utils", "jq", "iproute2", "procps", "python3-minimal"];
 
+/// What compiles and runs arm64 programs on x86-64.
+const ARM64_PACKAGES: &[&str] = &["gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross", "qemu-system-arm"];
+
 /// The version of Debian that all of this was tried on.
 const DEBIAN: &str = "12";
 
 /// Install what a build and the tests need; what is there already is left alone.
 #[derive(Args)]
 pub(crate) struct Setup {
-    /// Only what the build needs, or only what the tests need.
+    /// Only what the build needs, only what the tests need, or what arm64 needs, which is left out otherwise.
     #[arg(long, value_enum)]
     only: Option<Part>,
 }
@@ -49,6 +53,8 @@ pub(crate) enum Part {
     Build,
     /// QEMU, runc, kernels, kubectl, rustfmt and clippy.
     Test,
+    /// A cross compiler for arm64, its standard libraries, QEMU, kernels and busybox; what the build needs has to be there.
+    Arm64,
 }
 
 impl Setup {
@@ -62,39 +68,65 @@ impl Setup {
         Self { only: Some(Part::Build) }
     }
 
+    /// What cross-building and emulating takes; nothing for this machine's own architecture beyond the usual.
+    pub(crate) fn for_architecture(architecture: Architecture) -> Option<Self> {
+        (architecture == Architecture::Arm64).then_some(Self { only: Some(Part::Arm64) })
+    }
+
     /// Goes through the steps in order; each says in one line what it did.
     pub(crate) fn run(self) -> Result<()> {
         let started = Instant::now();
-        let build = self.only != Some(Part::Test);
-        let test = self.only != Some(Part::Build);
-
-        let on_debian = apt::debian_version().as_deref() == Some(DEBIAN);
-        if on_debian {
-            let wanted =
-                [if build { BUILD_PACKAGES } else { &[] }, if test { TEST_PACKAGES } else { &[] }].concat();
-            step("Debian packages", || packages(&wanted))?;
-        } else {
-            eprintln!(
-                "setup: this is no Debian {DEBIAN}; taking rustup's nightly for eBPF (a way that nobody has run yet)"
-            );
-            if build {
-                step("compiler for eBPF", ebpf::install_nightly)?;
-            }
-        }
-        if build {
-            step("bpf-linker", || Toolchain::detect()?.install_linker())?;
-        }
-        if test {
-            step("rustfmt and clippy", rust_components)?;
-            if on_debian {
-                step_if_possible("kubectl", kubectl);
-            }
-            for series in kernels::SERIES.iter().filter(|series| series.everyday) {
-                step_if_possible(&format!("kernel {}", series.name), || kernel(series));
-            }
+        match self.only {
+            Some(Part::Arm64) => arm64()?,
+            part => this_machine(part != Some(Part::Test), part != Some(Part::Build))?,
         }
         eprintln!("setup: done in {:.1} s", started.elapsed().as_secs_f32());
         Ok(())
+    }
+}
+
+fn this_machine(build: bool, test: bool) -> Result<()> {
+    let on_debian = apt::debian_version().as_deref() == Some(DEBIAN);
+    if on_debian {
+        let wanted =
+            [if build { BUILD_PACKAGES } else { &[] }, if test { TEST_PACKAGES } else { &[] }].concat();
+        step("Debian packages", || packages(&wanted))?;
+    } else {
+        eprintln!(
+            "setup: this is no Debian {DEBIAN}; taking rustup's nightly for eBPF (a way that nobody has run yet)"
+        );
+        if build {
+            step("compiler for eBPF", ebpf::install_nightly)?;
+        }
+    }
+    if build {
+        step("bpf-linker", || Toolchain::detect()?.install_linker())?;
+    }
+    if test {
+        step("rustfmt and clippy", rust_components)?;
+        if on_debian {
+            step_if_possible("kubectl", kubectl);
+        }
+        everyday_kernels(Architecture::X86);
+    }
+    Ok(())
+}
+
+fn arm64() -> Result<()> {
+    if apt::debian_version().as_deref() != Some(DEBIAN) {
+        bail!("compiling for arm64 takes the packages of Debian {DEBIAN}, and this is another system");
+    }
+    step("Debian packages", || packages(ARM64_PACKAGES))?;
+    step("standard library for arm64", cross::install_library)?;
+    step("busybox for arm64", cross::install_busybox)?;
+    everyday_kernels(Architecture::Arm64);
+    Ok(())
+}
+
+fn everyday_kernels(architecture: Architecture) {
+    for series in kernels::everyday() {
+        let what = format!("kernel {} for {}", series.name, architecture.name());
+        step_if_possible(&what, || kernel(series, architecture));
     }
 }
 
@@ -154,7 +186,7 @@ fn kubectl() -> Result<Installed> {
         return Ok(Installed::Already(version.trim().to_owned()));
     }
     let cache = workspace::cache()?;
-    let unstable = OtherSuite::open("unstable", &cache.join("apt"))?;
+    let unstable = OtherSuite::open("unstable", Architecture::X86, &cache.join("apt"))?;
     let version = unstable.look_up("kubectl")?.version;
     let unpacked = cache.join("tools/.unpacking-kubectl");
     unstable.unpack("kubectl", &version, &unpacked)?;
@@ -169,11 +201,11 @@ fn kubectl() -> Result<Installed> {
     Ok(Installed::Now(version))
 }
 
-fn kernel(series: &'static kernels::Series) -> Result<Installed> {
-    if let Some(kernel) = kernels::cached(series)? {
+fn kernel(series: &'static kernels::Series, architecture: Architecture) -> Result<Installed> {
+    if let Some(kernel) = kernels::cached(series, architecture)? {
         return Ok(Installed::Already(kernel.version));
     }
-    Ok(Installed::Now(kernels::fetch(series)?.version))
+    Ok(Installed::Now(kernels::fetch(series, architecture)?.version))
 }
 
 fn keep(from: &Path, to: &Path) -> Result<()> {

@@ -206,7 +206,7 @@ fn laws() -> Result<Outcome> {
 fn kernels(rows: &[vm::Row]) -> Outcome {
     let mut total = Outcome::default();
     for row in rows {
-        let title = format!("kernel {} by {}", row.kernel, row.way_in);
+        let title = format!("kernel {}", row.title());
         for (case, verdict) in &row.cases {
             match verdict {
                 vm::Verdict::Right => total.passed += 1,

@@ -20,6 +20,7 @@ use self::boot::Boot;
 use self::initrd::Files;
 pub(crate) use self::outcome::{Row, Verdict};
 use self::suite::{Case, Requests};
+use crate::architecture::Architecture;
 use crate::build::Build;
 use crate::kernels::{self, Series};
 use crate::setup::Setup;
@@ -35,13 +36,16 @@ const SMOKE: &str = "permission-denied";
 #[derive(Args)]
 pub(crate) struct Vm {
     /// A kernel series: 5.10, 6.1, 6.12 or newest, or `host` for this machine's own; may be given several times. Default: the
-    /// four series.
+    /// four series, for aarch64 6.1 and 6.12.
     #[arg(long = "kernel", value_name = "SERIES")]
     kernels: Vec<String>,
+    /// What the emulated processors are; may be given several times.
+    #[arg(long = "arch", value_enum, value_name = "ARCHITECTURE", default_value = "x86_64")]
+    architectures: Vec<Architecture>,
     /// Only the cases whose name contains this.
     #[arg(long, value_name = "NAME")]
     only: Option<String>,
-    /// Take the programs in target/release as they are.
+    /// Take the programs in target/release and target/aarch64 as they are.
     #[arg(long)]
     no_build: bool,
     /// How to print the outcome.
@@ -58,19 +62,44 @@ enum Output {
 /// What runs the suite.
 #[derive(Clone, Copy)]
 enum Machine {
-    Emulated(&'static Series),
+    Emulated(&'static Series, Architecture),
     Host,
 }
 
 impl Machine {
-    fn named(name: &str) -> Result<Self> {
-        if name == HOST { Ok(Self::Host) } else { kernels::series(name).map(Self::Emulated) }
+    fn named(name: &str, architecture: Architecture) -> Result<Self> {
+        match name {
+            HOST => Ok(Self::Host),
+            name => kernels::series(name).map(|series| Self::Emulated(series, architecture)),
+        }
+    }
+
+    /// What a whole run has on an architecture.
+    fn whole(architecture: Architecture) -> impl Iterator<Item = Self> {
+        let all = architecture == Architecture::X86;
+        let series = kernels::SERIES.iter().filter(move |series| all || series.everyday);
+        series.map(move |series| Self::Emulated(series, architecture))
     }
 
     fn name(self) -> &'static str {
         match self {
-            Self::Emulated(series) => series.name,
+            Self::Emulated(series, _) => series.name,
             Self::Host => HOST,
+        }
+    }
+
+    fn architecture(self) -> &'static str {
+        match self {
+            Self::Emulated(_, architecture) => architecture.name(),
+            Self::Host => std::env::consts::ARCH,
+        }
+    }
+
+    /// Whose programs it runs.
+    fn programs(self) -> Architecture {
+        match self {
+            Self::Emulated(_, architecture) => architecture,
+            Self::Host => Architecture::X86,
         }
     }
 }
@@ -79,15 +108,24 @@ impl Vm {
     /// Builds, boots and judges.
     pub(crate) fn run(self) -> Result<()> {
         let whole = self.kernels.is_empty();
-        let machines: Vec<Machine> = if whole {
-            kernels::SERIES.iter().map(Machine::Emulated).collect()
-        } else {
-            self.kernels.iter().map(|name| Machine::named(name)).collect::<Result<_>>()?
-        };
+        let mut machines: Vec<Machine> = Vec::new();
+        for &architecture in &self.architectures {
+            match whole {
+                true => machines.extend(Machine::whole(architecture)),
+                false => {
+                    for name in &self.kernels {
+                        machines.push(Machine::named(name, architecture)?);
+                    }
+                }
+            }
+        }
         let cases = suite::cases(self.only.as_deref())?;
         if !self.no_build {
             Setup::everything().run()?;
-            Build::everything().compile()?;
+            for &architecture in &self.architectures {
+                Setup::for_architecture(architecture).map_or(Ok(()), Setup::run)?;
+                Build::for_architecture(architecture).compile()?;
+            }
         }
         let asked: Vec<(Machine, &[Case])> =
             machines.iter().map(|machine| (*machine, cases.as_slice())).collect();
@@ -98,21 +136,28 @@ impl Vm {
             }
             Output::Text => print!("{}", outcome::shown(&rows)),
         }
-        judge(&rows, whole)
+        judge(&rows, if whole { &machines } else { &[] })
     }
 }
 
-/// Whether it is what it should be. A whole run has to have run on every kernel, by one way in at least.
-fn judge(rows: &[Row], whole: bool) -> Result<()> {
+/// Whether it is what it should be. Something has to have run on each of `wanted`, by one way in at least.
+fn judge(rows: &[Row], wanted: &[Machine]) -> Result<()> {
     let failed: usize = rows.iter().map(Row::failed).sum();
     if failed > 0 {
         let ran: usize = rows.iter().map(Row::ran).sum();
         bail!("{failed} of {ran} deaths were not explained as they should be");
     }
-    let ran = |kernel: &str| rows.iter().any(|row| row.kernel == kernel && row.ran() > 0);
-    let missing: Vec<&str> =
-        kernels::SERIES.iter().map(|series| series.name).filter(|name| !ran(name)).collect();
-    if whole && !missing.is_empty() {
+    let ran = |machine: &Machine| {
+        rows.iter().any(|row| {
+            row.kernel == machine.name() && row.architecture == machine.architecture() && row.ran() > 0
+        })
+    };
+    let missing: Vec<String> = wanted
+        .iter()
+        .filter(|machine| !ran(machine))
+        .map(|machine| format!("{} {}", machine.name(), machine.architecture()))
+        .collect();
+    if !missing.is_empty() {
         bail!("a whole run has every kernel; nothing ran on {}", missing.join(", "));
     }
     if rows.iter().all(|row| row.ran() == 0) {
@@ -126,8 +171,10 @@ pub(crate) fn everyday() -> Result<Vec<Row>> {
     let all = suite::cases(None)?;
     let smoke: Vec<Case> = all.iter().filter(|case| case.name == SMOKE).cloned().collect();
     let cases = |series: &Series| if series.everyday { all.as_slice() } else { smoke.as_slice() };
-    let mut asked: Vec<(Machine, &[Case])> =
-        kernels::SERIES.iter().map(|series| (Machine::Emulated(series), cases(series))).collect();
+    let mut asked: Vec<(Machine, &[Case])> = kernels::SERIES
+        .iter()
+        .map(|series| (Machine::Emulated(series, Architecture::X86), cases(series)))
+        .collect();
     asked.push((Machine::Host, all.as_slice()));
     let rows = run(&asked)?;
     eprint!("{}", outcome::shown(&rows));
@@ -137,11 +184,21 @@ pub(crate) fn everyday() -> Result<Vec<Row>> {
 /// Runs the cases on each machine, as many at once as there are processors: each keeps one busy. This machine's own kernel comes
 /// last and alone: a crash report waits a fixed time for what has to be looked at.
 fn run(asked: &[(Machine, &[Case])]) -> Result<Vec<Row>> {
-    let files = Files::of_the_suite()?;
+    let mut files: Vec<(Architecture, Files)> = Vec::new();
+    for architecture in asked.iter().map(|(machine, _)| machine.programs()) {
+        if files.iter().all(|(there, _)| *there != architecture) {
+            files.push((architecture, Files::of_the_suite(architecture)?));
+        }
+    }
+    let run_on =
+        |machine: Machine, cases: &[Case]| match files.iter().find(|(of, _)| *of == machine.programs()) {
+            Some((_, files)) => run_on(machine, cases, files),
+            None => bail!("no programs for {}", machine.architecture()),
+        };
     let emulated: Vec<_> = asked
         .iter()
         .enumerate()
-        .filter(|(_, (machine, _))| matches!(machine, Machine::Emulated(_)))
+        .filter(|(_, (machine, _))| matches!(machine, Machine::Emulated(..)))
         .collect();
     let at_once = thread::available_parallelism().map_or(1, std::num::NonZero::get).min(emulated.len());
     let waiting = Mutex::new(emulated);
@@ -152,7 +209,7 @@ fn run(asked: &[(Machine, &[Case])]) -> Result<Vec<Row>> {
                 while let Some((place, (machine, cases))) =
                     waiting.lock().ok().and_then(|mut waiting| waiting.pop())
                 {
-                    let rows = run_on(*machine, cases, &files);
+                    let rows = run_on(*machine, cases);
                     if let Ok(mut done) = done.lock() {
                         done.push((place, rows));
                     }
@@ -163,7 +220,7 @@ fn run(asked: &[(Machine, &[Case])]) -> Result<Vec<Row>> {
     let mut done = done.into_inner().unwrap_or_default();
     for (place, (machine, cases)) in asked.iter().enumerate() {
         if matches!(machine, Machine::Host) {
-            done.push((place, run_on(*machine, cases, &files)));
+            done.push((place, run_on(*machine, cases)));
         }
     }
     done.sort_by_key(|(place, _)| *place);
@@ -172,28 +229,29 @@ fn run(asked: &[(Machine, &[Case])]) -> Result<Vec<Row>> {
 }
 
 fn run_on(machine: Machine, cases: &[Case], files: &Files) -> Result<Vec<Row>> {
-    let name = machine.name();
+    let (name, architecture) = (machine.name(), machine.architecture());
     let folder = workspace::target().join("vm");
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    let archive = folder.join(format!("{name}.cpio"));
+    let archive = folder.join(format!("{name}-{architecture}.cpio"));
     let mut own = Files::default();
-    own.add_suite(&Requests::new(cases, name));
+    own.add_suite(&Requests::new(cases, &[name, architecture]));
     let each = |part: &str, line: &str| {
         let Some((case, answer)) = outcome::answer(line) else { return };
         let judged = cases.iter().find(|one| one.name == case).map(|one| one.fault(&answer));
         let verdict = if judged == Some(None) { "right" } else { "WRONG" };
         let milliseconds = answer.get("milliseconds").and_then(serde_json::Value::as_u64).unwrap_or_default();
-        eprintln!("  {name} {part}: {case} {verdict} ({milliseconds} ms)");
+        eprintln!("  {name} {architecture} {part}: {case} {verdict} ({milliseconds} ms)");
     };
     let (package, Boot { parts, stopped }) = match machine {
-        Machine::Emulated(series) => {
-            let kernel = match kernels::cached(series)?.map_or_else(|| kernels::fetch(series), Ok) {
+        Machine::Emulated(series, architecture) => {
+            let cached = kernels::cached(series, architecture)?;
+            let kernel = match cached.map_or_else(|| kernels::fetch(series, architecture), Ok) {
                 Ok(kernel) => kernel,
-                Err(error) => return Ok(not_to_be_had(name, &format!("{error:#}"))),
+                Err(error) => return Ok(not_to_be_had(machine, &format!("{error:#}"))),
             };
             own.add_boot(&kernel)?;
             files.write_with(&own, &archive)?;
-            eprintln!("vm: booting {} ({} cases)", kernel.version, cases.len());
+            eprintln!("vm: booting {} {} ({} cases)", kernel.version, architecture.name(), cases.len());
             let boot = boot::boot(&kernel, &archive, cases.len(), each)?;
             (kernel.version, boot)
         }
@@ -203,11 +261,12 @@ fn run_on(machine: Machine, cases: &[Case], files: &Files) -> Result<Vec<Row>> {
             (release()?, on_host(&folder, &archive, cases.len(), each)?)
         }
     };
-    Ok(outcome::rows(name, &package, cases, &parts, stopped.as_deref()))
+    Ok(outcome::rows((name, architecture), &package, cases, &parts, stopped.as_deref()))
 }
 
-fn not_to_be_had(kernel: &str, reason: &str) -> Vec<Row> {
-    suite::ROWS.iter().map(|way_in| Row::skipped(kernel, "", way_in, reason.to_owned())).collect()
+fn not_to_be_had(machine: Machine, reason: &str) -> Vec<Row> {
+    let place = (machine.name(), machine.architecture());
+    suite::ROWS.iter().map(|way_in| Row::skipped(place, "", way_in, reason.to_owned())).collect()
 }
 
 fn release() -> Result<String> {
@@ -234,24 +293,29 @@ fn on_host(folder: &Path, archive: &Path, cases: usize, each: impl FnMut(&str, &
 mod tests {
     use super::*;
 
-    fn row(kernel: &str, verdict: Verdict) -> Row {
+    fn row(kernel: &'static str, verdict: Verdict) -> Row {
         let cases = vec![("a".to_owned(), verdict)];
-        Row { cases, skipped: None, ..Row::skipped(kernel, "1", "sys-exit", String::new()) }
+        Row { cases, skipped: None, ..Row::skipped((kernel, "x86_64"), "1", "sys-exit", String::new()) }
     }
 
     #[test]
     fn a_whole_run_has_every_kernel() {
         let three = ["5.10", "6.1", "6.12"].map(|kernel| row(kernel, Verdict::Right));
-        assert!(judge(&three, false).is_ok());
-        let error = judge(&three, true).map_err(|error| error.to_string());
-        assert!(error.as_ref().is_err_and(|error| error.contains("newest")), "{error:?}");
+        assert!(judge(&three, &[]).is_ok());
+        let whole: Vec<Machine> = Machine::whole(Architecture::X86).collect();
+        let error = judge(&three, &whole).map_err(|error| error.to_string());
+        assert!(error.as_ref().is_err_and(|error| error.ends_with("on newest x86_64")), "{error:?}");
+        let arm: Vec<Machine> = Machine::whole(Architecture::Arm64).collect();
+        let error = judge(&three, &arm).map_err(|error| error.to_string());
+        assert!(error.as_ref().is_err_and(|error| error.ends_with("6.1 aarch64, 6.12 aarch64")), "{error:?}");
     }
 
     #[test]
     fn a_wrong_case_fails_the_run_and_so_does_running_none() {
-        assert!(judge(&[row("6.1", Verdict::Wrong("x".to_owned()))], false).is_err());
-        assert!(judge(&[row("6.1", Verdict::LeftOut("x".to_owned()))], false).is_err());
-        assert!(judge(&not_to_be_had("6.1", "no network"), false).is_err());
+        assert!(judge(&[row("6.1", Verdict::Wrong("x".to_owned()))], &[]).is_err());
+        assert!(judge(&[row("6.1", Verdict::LeftOut("x".to_owned()))], &[]).is_err());
+        let machine = Machine::named("6.1", Architecture::X86).expect("it is known");
+        assert!(judge(&not_to_be_had(machine, "no network"), &[]).is_err());
     }
 
     #[test]

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
+use crate::architecture::Architecture;
+
 /// The folder that holds the workspace's `Cargo.toml`.
 pub(crate) fn root() -> &'static Path {
     let xtask = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -36,6 +38,14 @@ pub(crate) fn cache() -> Result<PathBuf> {
     }
     let home = env::var_os("HOME").context("neither LASTWORDS_CACHE nor HOME is set; set one of them")?;
     Ok(PathBuf::from(home).join(".cache/lastwords"))
+}
+
+/// The cache for what belongs to one architecture; this machine's own needs no folder of its own.
+pub(crate) fn cache_of(architecture: Architecture) -> Result<PathBuf> {
+    match architecture {
+        Architecture::X86 => cache(),
+        Architecture::Arm64 => Ok(cache()?.join(architecture.name())),
+    }
 }
 
 /// Programs that `setup` built or unpacked for us (bpf-linker, kubectl).

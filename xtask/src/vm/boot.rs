@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
+use crate::architecture::Architecture;
 use crate::kernels::Kernel;
 
 /// How long a machine may take without any case: it boots in 2 s on an idle host and loads every probe four times in 5 s each,
@@ -25,9 +26,23 @@ const LONGEST_LINE: u64 = 1 << 20;
 
 const MEMORY_IN_MEBIBYTES: &str = "1024";
 
+const QEMU_X86: &str = "qemu-system-x86_64";
+const QEMU_ARM64: &str = "qemu-system-aarch64";
+
+/// Machines that start within seconds: x86-64 without firmware, arm64 without any real board's devices.
+const X86_MACHINE: &str = "microvm,acpi=off,rtc=on,pit=on,pic=on,isa-serial=on";
+const ARM64_MACHINE: &str = "virt";
+
 /// Everything QEMU can emulate but cmpxchg16b: when an interrupt meets that instruction, QEMU 7.2 hands the kernel garbage for
 /// flags, and 6.12, whose allocator uses it all the time, panicked in every third boot. Without it, in none of 32.
-const PROCESSOR: &str = "max,cx16=off";
+const X86_PROCESSOR: &str = "max,cx16=off";
+
+/// Pointers are signed with a cheap function: emulating the architected one costs more than all else that the machine does.
+const ARM64_PROCESSOR: &str = "max,pauth-impdef=on";
+
+/// What every kernel is told. Without a trusted source the first random number would wait for entropy that an idle machine does
+/// not gather.
+const KERNEL_OPTIONS: &str = "quiet panic=-1 random.trust_cpu=on";
 
 const MARKER: &str = "@@lastwords ";
 
@@ -66,7 +81,7 @@ pub(crate) fn boot(
 ) -> Result<Boot> {
     let limit = limit(cases);
     listen(&mut command(kernel, archive, limit), &format!("kernel {}", kernel.version), limit, each)
-        .context("cannot run qemu-system-x86_64; `cargo xtask setup --only test` installs it")
+        .context("cannot run QEMU; `cargo xtask setup`, for arm64 with `--only arm64`, installs it")
 }
 
 /// How long a machine may take for so many cases by each way in.
@@ -103,28 +118,21 @@ pub(crate) fn listen(
 }
 
 fn command(kernel: &Kernel, archive: &Path, limit: Duration) -> Command {
+    let (qemu, machine, processor, own_options) = match kernel.architecture {
+        Architecture::X86 => (QEMU_X86, X86_MACHINE, X86_PROCESSOR, "console=ttyS0 reboot=t"),
+        Architecture::Arm64 => (QEMU_ARM64, ARM64_MACHINE, ARM64_PROCESSOR, "console=ttyAMA0"),
+    };
     // `timeout` ends the machine even when we are killed; in the foreground, so that Ctrl-C reaches both.
     let mut command = Command::new("timeout");
     command
-        .args(["--foreground", "--kill-after=5", &limit.as_secs().to_string(), "qemu-system-x86_64"])
-        .args(["-M", "microvm,acpi=off,rtc=on,pit=on,pic=on,isa-serial=on", "-cpu", PROCESSOR])
-        .args([
-            "-m",
-            MEMORY_IN_MEBIBYTES,
-            "-display",
-            "none",
-            "-monitor",
-            "none",
-            "-serial",
-            "stdio",
-            "-no-reboot",
-        ])
+        .args(["--foreground", "--kill-after=5", &limit.as_secs().to_string(), qemu])
+        .args(["-M", machine, "-cpu", processor, "-m", MEMORY_IN_MEBIBYTES])
+        .args(["-display", "none", "-monitor", "none", "-serial", "stdio", "-no-reboot"])
         .arg("-kernel")
         .arg(kernel.image())
         .arg("-initrd")
         .arg(archive)
-        // Without a trusted source the first random number would wait for entropy that an idle machine does not gather.
-        .args(["-append", "console=ttyS0 quiet panic=-1 reboot=t random.trust_cpu=on"]);
+        .args(["-append", &format!("{own_options} {KERNEL_OPTIONS}")]);
     command
 }
 

@@ -11,36 +11,47 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 use super::suite::Requests;
+use crate::architecture::Architecture;
 use crate::kernels::Kernel;
-use crate::{process, workspace};
+use crate::{build, cross, process};
 
-/// What the emulated machine runs; each is linked against the host's libraries, which come along.
-const PROGRAMS: &[&str] = &["lastwords-agent", "lastwords-aggregator", "lastwords"];
+/// What the emulated machine runs; linked against the host's libraries, which come along, or static.
+const PROGRAMS: &[&str] = &["lastwords-agent"];
 
-/// Where Debian's busybox-static is.
+/// Where Debian's busybox-static is on this machine.
 const BUSYBOX: &str = "/bin/busybox";
 
 const FOLDERS: &[&str] = &["bin", "dev", "etc", "modules", "proc", "root", "run", "sys", "tmp"];
 
-/// An ELF program of two instructions, `xor %eax, %eax` and `mov %eax, (%rax)`: it writes to address 0.
+/// An ELF program of two instructions that writes to address 0.
 ///
 /// A shell cannot die of SIGSEGV as PID 1 (the kernel ignores a signal without handler from inside), a fault can.
-const NULL_POINTER: &[u8] = &[
-    0x7f, b'E', b'L', b'F', 2, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, // 64 bits, little endian
-    2, 0, 0x3e, 0, 1, 0, 0, 0, // an executable for x86-64
-    0x78, 0, 0x40, 0, 0, 0, 0, 0, // entry: right behind the headers
-    0x40, 0, 0, 0, 0, 0, 0, 0, // program headers begin after this header
-    0, 0, 0, 0, 0, 0, 0, 0, // no section headers
-    0, 0, 0, 0, 0x40, 0, 0x38, 0, 1, 0, 0, 0, 0, 0, 0, 0, // sizes; one program header
-    1, 0, 0, 0, 5, 0, 0, 0, // load, readable and executable
-    0, 0, 0, 0, 0, 0, 0, 0, // from the start of the file
-    0, 0, 0x40, 0, 0, 0, 0, 0, // to 0x400000
-    0, 0, 0x40, 0, 0, 0, 0, 0, //
-    0x7c, 0, 0, 0, 0, 0, 0, 0, // the whole file
-    0x7c, 0, 0, 0, 0, 0, 0, 0, //
-    0, 0x10, 0, 0, 0, 0, 0, 0, // in pages
-    0x31, 0xc0, 0x89, 0x00, // xor %eax, %eax; mov %eax, (%rax)
-];
+fn null_pointer(architecture: Architecture) -> Vec<u8> {
+    let (machine, code): (u8, &[u8]) = match architecture {
+        // xor %eax, %eax; mov %eax, (%rax)
+        Architecture::X86 => (0x3e, &[0x31, 0xc0, 0x89, 0x00]),
+        // mov x0, #0; str xzr, [x0]
+        Architecture::Arm64 => (0xb7, &[0x00, 0x00, 0x80, 0xd2, 0x1f, 0x00, 0x00, 0xf9]),
+    };
+    let mut program = vec![
+        0x7f, b'E', b'L', b'F', 2, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, // 64 bits, little endian
+        2, 0, machine, 0, 1, 0, 0, 0, // an executable for the machine
+        0x78, 0, 0x40, 0, 0, 0, 0, 0, // entry: right behind the headers
+        0x40, 0, 0, 0, 0, 0, 0, 0, // program headers begin after this header
+        0, 0, 0, 0, 0, 0, 0, 0, // no section headers
+        0, 0, 0, 0, 0x40, 0, 0x38, 0, 1, 0, 0, 0, 0, 0, 0, 0, // sizes; one program header
+        1, 0, 0, 0, 5, 0, 0, 0, // load, readable and executable
+        0, 0, 0, 0, 0, 0, 0, 0, // from the start of the file
+        0, 0, 0x40, 0, 0, 0, 0, 0, // to 0x400000
+        0, 0, 0x40, 0, 0, 0, 0, 0, //
+        0x80, 0, 0, 0, 0, 0, 0, 0, // the whole file
+        0x80, 0, 0, 0, 0, 0, 0, 0, //
+        0, 0x10, 0, 0, 0, 0, 0, 0, // in pages
+    ];
+    program.extend_from_slice(code);
+    program.resize(0x80, 0);
+    program
+}
 
 /// A file system to be, by path without the leading slash.
 #[derive(Default)]
@@ -61,26 +72,33 @@ impl Files {
     ///
     /// # Errors
     /// When busybox or one of our programs is not there.
-    pub(crate) fn of_the_suite() -> Result<Self> {
+    pub(crate) fn of_the_suite(architecture: Architecture) -> Result<Self> {
         let mut files = Self::default();
         for folder in FOLDERS {
             files.folder(Path::new(folder));
         }
-        if !Path::new(BUSYBOX).exists() {
-            bail!("{BUSYBOX} is not there; run `cargo xtask setup`");
+        let busybox = match architecture {
+            Architecture::X86 => PathBuf::from(BUSYBOX),
+            Architecture::Arm64 => cross::busybox()?,
+        };
+        if !busybox.exists() {
+            bail!("{} is not there; run `cargo xtask setup`", busybox.display());
         }
-        files.copy(Path::new(BUSYBOX), Path::new("bin/busybox"))?;
+        files.copy(&busybox, Path::new("bin/busybox"))?;
         for program in PROGRAMS {
-            let built = workspace::programs().join(program);
+            let built = build::programs(architecture).join(program);
             if !built.exists() {
-                bail!("{} is not there; run `cargo xtask build`", built.display());
+                let name = architecture.name();
+                bail!("{} is not there; run `cargo xtask build --arch {name}`", built.display());
             }
             files.copy(&built, &Path::new("bin").join(program))?;
-            for library in libraries(&built)? {
-                files.copy(&library, library.strip_prefix("/").unwrap_or(&library))?;
+            if architecture == Architecture::X86 {
+                for library in libraries(&built)? {
+                    files.copy(&library, library.strip_prefix("/").unwrap_or(&library))?;
+                }
             }
         }
-        files.file(Path::new("bin/null-pointer"), 0o755, NULL_POINTER.to_vec());
+        files.file(Path::new("bin/null-pointer"), 0o755, null_pointer(architecture));
         files.file(Path::new("etc/passwd"), 0o644, b"root:x:0:0:root:/root:/bin/sh\n".to_vec());
         files.file(Path::new("etc/group"), 0o644, b"root:x:0:\n".to_vec());
         files.file(Path::new("etc/hosts"), 0o644, b"127.0.0.1 localhost\n".to_vec());
@@ -213,6 +231,8 @@ mod tests {
 
     #[test]
     fn the_program_that_faults_has_the_length_it_claims() {
-        assert_eq!(NULL_POINTER.len(), 0x7c);
+        for architecture in [Architecture::X86, Architecture::Arm64] {
+            assert_eq!(null_pointer(architecture).len(), 0x80);
+        }
     }
 }

@@ -6,13 +6,16 @@ use serde_json::{Value, json};
 
 use super::boot::Part;
 use super::suite::{Case, ROWS};
+use crate::architecture::Architecture;
 use crate::table;
 
 /// One kernel by one way in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Row {
     /// The series, as `--kernel` takes it.
-    pub(crate) kernel: String,
+    pub(crate) kernel: &'static str,
+    /// As `--arch` takes it.
+    pub(crate) architecture: &'static str,
     /// The exact version of the package, once there was one.
     pub(crate) package: String,
     /// `fexit` or `sys-exit`.
@@ -37,14 +40,28 @@ pub(crate) enum Verdict {
 
 impl Row {
     /// A row that did not run.
-    pub(crate) fn skipped(kernel: &str, package: &str, way_in: &'static str, reason: String) -> Self {
+    pub(crate) fn skipped(place: Place, package: &str, way_in: &'static str, reason: String) -> Self {
+        let (kernel, architecture) = place;
         Self {
-            kernel: kernel.to_owned(),
+            kernel,
+            architecture,
             package: package.to_owned(),
             way_in,
             cases: Vec::new(),
             skipped: Some(reason),
             instructions: BTreeMap::new(),
+        }
+    }
+
+    /// How it is called in what is printed: the architecture only where it is not the usual one.
+    pub(crate) fn title(&self) -> String {
+        self.called(self.kernel)
+    }
+
+    fn called(&self, kernel: &str) -> String {
+        match self.architecture == Architecture::X86.name() {
+            true => format!("{kernel} {}", self.way_in),
+            false => format!("{kernel} {} {}", self.architecture, self.way_in),
         }
     }
 
@@ -71,6 +88,7 @@ impl Row {
             .collect();
         json!({
             "kernel": self.kernel,
+            "arch": self.architecture,
             "package": self.package,
             "way_in": self.way_in,
             "cases": self.ran(),
@@ -82,9 +100,12 @@ impl Row {
     }
 }
 
+/// A kernel series (or `host`) and an architecture, as `--kernel` and `--arch` take them.
+pub(crate) type Place = (&'static str, &'static str);
+
 /// The rows of one kernel, read off what its machine printed. `stopped` is why it did not come to its own end.
 pub(crate) fn rows(
-    kernel: &str,
+    place: Place,
     package: &str,
     cases: &[Case],
     parts: &[Part],
@@ -99,11 +120,11 @@ pub(crate) fn rows(
                 (_, Some(reason)) => reason.to_owned(),
                 _ => "the machine did not try it".to_owned(),
             };
-            return Row::skipped(kernel, package, way_in, reason);
+            return Row::skipped(place, package, way_in, reason);
         };
         let answers = answers(suite);
         let verdict = |case: &Case| {
-            if let Some(reason) = case.left_out(&[kernel, way_in]) {
+            if let Some(reason) = case.left_out(&[place.0, place.1, way_in]) {
                 return Verdict::LeftOut(reason.to_owned());
             }
             match answers.get(&case.name) {
@@ -112,7 +133,8 @@ pub(crate) fn rows(
             }
         };
         Row {
-            kernel: kernel.to_owned(),
+            kernel: place.0,
+            architecture: place.1,
             package: package.to_owned(),
             way_in,
             cases: cases.iter().map(|case| (case.name.clone(), verdict(case))).collect(),
@@ -176,7 +198,7 @@ pub(crate) fn shown(rows: &[Row]) -> String {
         }
     }
     let mut lines = vec![vec!["case".to_owned()]];
-    lines[0].extend(run.iter().map(|row| format!("{} {}", row.package, row.way_in)));
+    lines[0].extend(run.iter().map(|row| row.called(&row.package)));
     for name in names {
         let mut line = vec![name.to_owned()];
         line.extend(run.iter().map(|row| {
@@ -194,7 +216,7 @@ pub(crate) fn shown(rows: &[Row]) -> String {
         text.push_str(&table::render(&lines));
     }
     for row in rows {
-        let title = format!("{} {}", row.kernel, row.way_in);
+        let title = row.title();
         if let Some(reason) = &row.skipped {
             text.push_str(&format!("SKIPPED {title}: {reason}\n"));
         }
@@ -217,6 +239,8 @@ pub(crate) fn shown(rows: &[Row]) -> String {
 mod tests {
     use super::*;
     use crate::vm::suite;
+
+    const PLACE: Place = ("6.1", "aarch64");
 
     fn part(name: &str, stdout: &str, stderr: &str) -> Part {
         Part {
@@ -242,12 +266,12 @@ mod tests {
             r#"{"probes": [{"hook": "sys_exit", "verdict": "broken", "reason": "fexit refused: EPERM"}]}"#,
             "",
         );
-        let rows = rows("6.1", "6.1.1-1", &cases(), &[refused], None);
+        let rows = rows(PLACE, "6.1.1-1", &cases(), &[refused], None);
         assert_eq!(rows[0].skipped.as_deref(), Some("fexit refused: EPERM"));
         assert_eq!(rows[0].json()["skipped"], "fexit refused: EPERM");
         assert_eq!(rows[1].skipped.as_deref(), Some("the machine did not try it"));
         let unknown = part("check-fexit", "", "error: invalid value 'fexit'\n");
-        let rows = super::rows("6.1", "6.1.1-1", &cases(), &[unknown], None);
+        let rows = super::rows(PLACE, "6.1.1-1", &cases(), &[unknown], None);
         assert!(rows[0].skipped.as_deref().is_some_and(|reason| reason.contains("invalid value")));
     }
 
@@ -259,12 +283,18 @@ mod tests {
             "",
         );
         let suite = part("sys-exit", r#"{"name": "a", "problem": "no record"}"#, "");
-        let rows = rows("6.1", "6.1.1-1", &cases(), &[check, suite], None);
+        let rows = rows(PLACE, "6.1.1-1", &cases(), &[check, suite], None);
         let row = &rows[1];
         assert_eq!((row.ran(), row.failed(), row.cases.len()), (1, 1, 2));
         assert_eq!(row.instructions["sys_exit tp_btf"], 900);
+        assert_eq!(row.json()["arch"], "aarch64");
         let text = shown(&rows);
-        for wanted in ["6.1.1-1 sys-exit", "WRONG", "no record", "left out: 6.1 sys-exit b: cannot be seen"] {
+        for wanted in [
+            "6.1.1-1 aarch64 sys-exit",
+            "WRONG",
+            "no record",
+            "left out: 6.1 aarch64 sys-exit b: cannot be seen",
+        ] {
             assert!(text.contains(wanted), "{wanted} in {text}");
         }
     }
@@ -273,14 +303,14 @@ mod tests {
     fn a_machine_that_stops_leaves_its_later_cases_wrong() {
         let mut suite = part("sys-exit", "", "");
         suite.exit_code = None;
-        let rows = rows("6.1", "6.1.1-1", &cases(), &[suite], Some("Kernel panic"));
+        let rows = rows(PLACE, "6.1.1-1", &cases(), &[suite], Some("Kernel panic"));
         assert_eq!(rows[1].cases[0].1, Verdict::Wrong("Kernel panic".to_owned()));
         assert_eq!(rows[0].skipped.as_deref(), Some("Kernel panic"));
     }
 
     #[test]
     fn requests_leave_out_what_the_row_leaves_out() {
-        let requests = suite::Requests::new(&cases(), "6.1");
+        let requests = suite::Requests::new(&cases(), &["6.1"]);
         let lines: Vec<usize> = requests.of_rows.iter().map(|(_, lines)| lines.lines().count()).collect();
         assert_eq!(lines, [2, 1]);
     }

@@ -103,10 +103,11 @@ pub(crate) struct Requests {
 }
 
 impl Requests {
-    /// The cases for a kernel, without those that it leaves out.
-    pub(crate) fn new(cases: &[Case], kernel: &str) -> Self {
+    /// The cases for a machine, without those that are left out in one of its `places`.
+    pub(crate) fn new(cases: &[Case], places: &[&str]) -> Self {
         let of_row = |row: &&'static str| {
-            let asked = cases.iter().filter(|case| case.left_out(&[kernel, row]).is_none());
+            let left_out = |case: &Case| case.left_out(places).or(case.left_out(&[row])).is_some();
+            let asked = cases.iter().filter(|case| !left_out(case));
             (*row, asked.map(|case| format!("{}\n", case.request())).collect())
         };
         Self {
