@@ -191,6 +191,10 @@ pub struct Refused {
     pub length: u32,
     /// The descriptor a relative path starts from, AT_FDCWD for the working directory.
     pub directory: i64,
+    /// System call number of the node's architecture.
+    pub syscall: u32,
+    /// Error number, positive.
+    pub errno: u32,
     /// The path as passed.
     pub path: [u8; PATH_BYTES],
 }
@@ -348,7 +352,7 @@ const _: () = {
     assert!(size_of::<Exited>() == 24 + 24 + 16 + 584);
     assert!(size_of::<MemoryLevel>() == 128);
     assert!(size_of::<OomVictim>() == 24 + 16 + 32 + 40 + 8 + 6 * 128);
-    assert!(size_of::<Refused>() == 24 + 16 + 256);
+    assert!(size_of::<Refused>() == 24 + 24 + 256);
     assert!(size_of::<FailureEntry>() == 16 + 24 + 24 + 16 + 8 + 256 + 8);
     assert!(size_of::<SignalEntry>() == 16 + 16 + 8 + 32 + 8 + 16 + 16);
     assert!(size_of::<ChildExitEntry>() == 16 + 8 + 16 + 8);

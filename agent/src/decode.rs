@@ -165,6 +165,8 @@ pub struct Refused {
     pub tgid: u32,
     /// Where a relative path starts; AT_FDCWD for the working directory.
     pub directory: i64,
+    /// System call number.
+    pub syscall: u32,
     /// As passed.
     pub path: Vec<u8>,
 }
@@ -207,7 +209,7 @@ pub fn decode(bytes: &[u8]) -> Result<Record, DecodeError> {
             let path = until_zero(&raw.path);
             let length = path.len().min(raw.length as usize);
             let path = path.get(..length).unwrap_or_default().to_vec();
-            Event::Refused(Refused { tgid: raw.tgid, directory: raw.directory, path })
+            Event::Refused(Refused { tgid: raw.tgid, directory: raw.directory, syscall: raw.syscall, path })
         }
         unknown => return Err(DecodeError::UnknownKind(unknown)),
     };

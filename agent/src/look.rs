@@ -46,9 +46,18 @@ pub struct Looked {
     pub limits: Limits,
 }
 
+/// What a file was wanted for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// To be opened, changed or removed: its contents are nobody's business.
+    Use,
+    /// To be executed: its first bytes tell what else is needed for that.
+    Execution,
+}
+
 enum Job {
     Executed { cgroup_id: u64, pid: u32, group: String },
-    Refused { cgroup_id: u64, pid: u32, passed: Vec<u8>, path: PathBuf },
+    Refused { cgroup_id: u64, pid: u32, passed: Vec<u8>, path: PathBuf, purpose: Purpose },
     Ended { cgroup_id: u64, reply: tokio::sync::oneshot::Sender<Looked> },
 }
 
@@ -98,9 +107,9 @@ impl Looker {
     }
 
     /// A call on a path was refused. `path` is the absolute one, `passed` what the program passed.
-    pub fn refused(&self, cgroup_id: u64, pid: u32, passed: Vec<u8>, path: &[u8]) {
+    pub fn refused(&self, cgroup_id: u64, pid: u32, passed: Vec<u8>, path: &[u8], purpose: Purpose) {
         let path = Path::new(std::ffi::OsStr::from_bytes(path)).to_owned();
-        self.send(Job::Refused { cgroup_id, pid, passed, path });
+        self.send(Job::Refused { cgroup_id, pid, passed, path, purpose });
     }
 
     /// What was seen for a container that has ended; forgets it.
@@ -152,9 +161,9 @@ fn run(processes: &HostProc, groups: &ControlGroups, jobs: &Receiver<Job>, progr
                     (seen.pid, seen.process) = (pid, process);
                 }
             }
-            Job::Refused { cgroup_id, pid, passed, path } => {
+            Job::Refused { cgroup_id, pid, passed, path, purpose } => {
                 let seen = containers.entry(cgroup_id).or_default();
-                if let Some(facts) = look_at(processes, &seen.process, pid, &path) {
+                if let Some(facts) = look_at(processes, &seen.process, pid, &path, purpose) {
                     seen.looked.files.push((passed, facts));
                 }
             }
@@ -169,8 +178,18 @@ fn run(processes: &HostProc, groups: &ControlGroups, jobs: &Receiver<Job>, progr
 }
 
 /// Through the caller's own root while it lives, else through the root that the main process had.
-fn look_at(processes: &HostProc, main: &ProcessFacts, pid: u32, path: &Path) -> Option<FileFacts> {
+fn look_at(
+    processes: &HostProc,
+    main: &ProcessFacts,
+    pid: u32,
+    path: &Path,
+    purpose: Purpose,
+) -> Option<FileFacts> {
     let alive = processes.facts(pid).filter(|facts| facts.root.is_some() && facts.identity.is_some());
     let by = alive.as_ref().unwrap_or(main);
-    by.root.as_ref()?.facts(path, by.identity.as_ref(), &by.mounts)
+    let root = by.root.as_ref()?;
+    match purpose {
+        Purpose::Use => root.facts(path, by.identity.as_ref(), &by.mounts),
+        Purpose::Execution => root.program_facts(path, by.identity.as_ref(), &by.mounts),
+    }
 }

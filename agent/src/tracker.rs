@@ -10,8 +10,8 @@ use crate::{
     counters,
     decode::{Event, Executed, Exited, OomVictim, Record, Recording, Refused, recording},
     enrich::cgroup::ControlGroups,
-    kernel::{GroupMap, RecorderMap},
-    look::{Looked, Looker},
+    kernel::{GroupMap, RecorderMap, syscalls},
+    look::{Looked, Looker, Purpose},
 };
 
 /// Programs of a main process that are kept; an entrypoint that executes itself for ever must not grow without bound.
@@ -184,18 +184,19 @@ impl Tracker {
 
     fn refused(&mut self, cgroup_id: u64, refused: Refused) {
         let Some(tracked) = self.containers.get(&cgroup_id) else { return };
-        let Refused { tgid, directory, path } = refused;
+        let Refused { tgid, directory, syscall, path } = refused;
+        let purpose = if syscalls::executes(syscall) { Purpose::Execution } else { Purpose::Use };
         // A command that cannot be executed ends at once and leaves no root to look through; a tried one's files are ours.
         let is_ours = tracked.execs.is_empty() && tracked.container.runtime == "lastwords-try";
         let tgid = if is_ours { std::process::id() } else { tgid };
         if path.starts_with(b"/") {
             let absolute = path.clone();
-            self.looker.refused(cgroup_id, tgid, path, &absolute);
+            self.looker.refused(cgroup_id, tgid, path, &absolute, purpose);
         } else if directory == i64::from(nix::libc::AT_FDCWD)
             && let Some(cwd) = tracked.execs.last().and_then(|(_, executed)| executed.cwd.as_deref())
         {
             let absolute = [cwd, b"/", &path].concat();
-            self.looker.refused(cgroup_id, tgid, path, &absolute);
+            self.looker.refused(cgroup_id, tgid, path, &absolute, purpose);
         }
     }
 

@@ -205,6 +205,7 @@ pub struct FileFacts {
     pub interpreter: String,
     pub interpreter_missing: bool,
     pub machine: String,
+    pub node_machine: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -315,4 +316,5 @@ pub struct Losses {
     pub unreadable: Vec<String>,
     pub io_uring_used: bool,
     pub compat_calls_failed: u64,
+    pub opened_files_overwritten: u64,
 }

@@ -67,7 +67,7 @@ const PRECEDENCE: &[Step] = &[
     Step::Whole(killed::child),
     Step::Whole(program_error::child_fault),
     Step::Whole(exec_failed::command_not_found),
-    Step::Whole(file_not_found::library),
+    Step::Whole(exec_failed::library),
     Step::StrongestCall(&[
         exec_failed::call,
         permission_denied::call,

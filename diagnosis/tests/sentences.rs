@@ -103,6 +103,75 @@ fn a_missing_interpreter() {
 }
 
 #[test]
+fn why_a_program_cannot_be_executed() {
+    let file = |interpreter: &str, machine: &str, node_machine: &str| FileFacts {
+        mode: 0o755,
+        kind: "file".into(),
+        path: "/app".into(),
+        interpreter: interpreter.into(),
+        interpreter_missing: !interpreter.is_empty(),
+        machine: machine.into(),
+        node_machine: node_machine.into(),
+        ..FileFacts::default()
+    };
+    for (number, facts, why, fix) in [
+        (
+            errno::ENOENT,
+            file("/bin/bash", "", ""),
+            "its interpreter /bin/bash does not exist in the image",
+            "install /bin/bash",
+        ),
+        (
+            errno::ENOENT,
+            file("/bin/sh\\x0d", "", ""),
+            "asks for an interpreter called /bin/sh\\r",
+            "line ends of Unix",
+        ),
+        (
+            errno::ENOENT,
+            file("/lib/ld-musl-x86_64.so.1", "x86-64", "x86-64"),
+            "the loader /lib/ld-musl-x86_64.so.1 that it was linked with does not exist in the image",
+            "C library",
+        ),
+        (
+            errno::ENOEXEC,
+            file("", "aarch64", "x86-64"),
+            "it is for aarch64, the node is x86-64",
+            "build the image for linux/amd64",
+        ),
+        (errno::ENOEXEC, file("", "x86-64", "x86-64"), "cut off or damaged", "anew"),
+        (errno::ENOEXEC, file("", "", ""), "it is no program", "#!/bin/sh"),
+        (errno::EACCES, file("", "", ""), "its mode 0755 lets uid 4242 execute it", "without noexec"),
+    ] {
+        let mut evidence = exited(&["/app"], 1, 127);
+        evidence.execs.clear();
+        evidence.failures = vec![Failure { file: Some(facts), ..failed("execve", number, "/app", 0.1) }];
+        let diagnosis = diagnose(&evidence, None);
+        assert!(diagnosis.summary.contains(why), "{}", diagnosis.summary);
+        assert!(diagnosis.remedy.contains(fix), "{}", diagnosis.remedy);
+        assert_eq!(diagnosis.object, "/app");
+    }
+}
+
+#[test]
+fn a_library_that_is_not_there() {
+    let mut evidence = exited(&["/app/server"], 3, 127);
+    evidence.failures = ["/lib/x86_64-linux-gnu", "/usr/lib/x86_64-linux-gnu", "/lib"]
+        .into_iter()
+        .map(|folder| failed("openat", errno::ENOENT, &format!("{folder}/libssl.so.3"), 0.4))
+        .collect();
+    let diagnosis = diagnose(&evidence, None);
+    assert_eq!(
+        diagnosis.summary,
+        "the loader could not find libssl.so.3 that /app/server needs: it looked in 3 places and left with exit code 127"
+    );
+    // What a program looks for long after its start is a plug-in.
+    let late = UnixNanos(evidence.process.as_ref().unwrap().exited_at.0 - 60_000_000_000);
+    evidence.execs.iter_mut().for_each(|exec| exec.time = late);
+    assert_ne!(diagnose(&evidence, None).object, "libssl.so.3");
+}
+
+#[test]
 fn a_read_only_mount_names_its_volume() {
     let mut evidence = exited(&["app"], 40, 1);
     evidence.failures = vec![failed("openat", errno::EROFS, "/etc/app/state", 0.6)];

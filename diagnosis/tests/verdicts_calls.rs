@@ -187,7 +187,7 @@ fn missing_files() {
                     failed("openat", errno::ENOENT, "/usr/lib/libfoo.so.1", 0.8),
                 ],
             ),
-            "FILE_NOT_FOUND HIGH libfoo.so.1",
+            "EXEC_FAILED HIGH libfoo.so.1",
         ),
         (
             "libraries that were found elsewhere",

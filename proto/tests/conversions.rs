@@ -107,7 +107,8 @@ fn full() -> Evidence {
                 mount_point: "/".into(),
                 interpreter: "/lib64/ld-linux-x86-64.so.2".into(),
                 interpreter_missing: true,
-                machine: "x86-64".into(),
+                machine: "aarch64".into(),
+                node_machine: "x86-64".into(),
             }),
             mount: Some(Mount { mount_point: "/".into(), file_system: "overlay".into(), read_only: true }),
             holder: Some(holder()),
@@ -192,6 +193,7 @@ fn full() -> Evidence {
             agent_started_later: true,
             io_uring_used: true,
             compat_calls_failed: 5,
+            opened_files_overwritten: 6,
             unreadable: vec!["log: gone".into()],
         },
     }

@@ -200,6 +200,8 @@ fn tell(
             (*record).tgid = tgid;
             (*record).length = (*slot).length;
             (*record).directory = directory;
+            (*record).syscall = (*slot).syscall;
+            (*record).errno = (*slot).errno;
             (*record).path = (*slot).data;
         });
     }

@@ -1,6 +1,6 @@
 //! Owner, mode and kind of a file on which a call failed, as the container saw it. Paths are the container's and may be hostile:
-//! they are resolved below the container's root by the kernel (`openat2`), so that no symbolic link leads out of it, and nothing
-//! is opened for reading.
+//! they are resolved below the container's root by the kernel (`openat2`), so that no symbolic link leads out of it. Nothing is
+//! opened for reading but a program that could not be executed, for what its first bytes name.
 
 use std::ffi::OsStr;
 use std::io;
@@ -14,6 +14,8 @@ use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat, openat2};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat};
 
 use super::procfs::{Identity, Mounts};
+use super::program::{Program, own_machine};
+use super::read::open_regular;
 use crate::escape::escape;
 
 /// The kernel's own limit for a path; longer ones cannot name a file.
@@ -69,6 +71,39 @@ impl RootHandle {
             }
         }
         None
+    }
+
+    /// As [`RootHandle::facts`], for a program that could not be executed: with the interpreter that it names, whether that exists,
+    /// and the machine that it is for.
+    #[must_use]
+    pub fn program_facts(
+        &self,
+        path: &Path,
+        caller: Option<&Identity>,
+        mounts: &Mounts,
+    ) -> Option<FileFacts> {
+        let mut facts = self.facts(path, caller, mounts)?;
+        if facts.path != shown(path.as_os_str()) || facts.kind != "file" {
+            return Some(facts);
+        }
+        let Some(file) = self.open(path, OFlag::empty()).ok().and_then(|file| open_regular(&file).ok())
+        else {
+            return Some(facts);
+        };
+        let program = Program::read(&file);
+        if let Some(interpreter) = &program.interpreter {
+            facts.interpreter = shown(interpreter.as_os_str());
+            facts.interpreter_missing = interpreter.is_absolute()
+                && matches!(
+                    self.open(interpreter, OFlag::empty()),
+                    Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP)
+                );
+        }
+        if !program.machine.is_empty() {
+            facts.machine = program.machine;
+            own_machine().clone_into(&mut facts.node_machine);
+        }
+        Some(facts)
     }
 
     /// The status of the file that `path` names, or of the symbolic link itself when it leads nowhere.
@@ -214,6 +249,38 @@ mod tests {
             let facts = root.facts(Path::new(asked), None, &mounts).unwrap();
             assert_eq!((facts.path.as_str(), facts.kind.as_str()), (looked_at, kind), "{asked}");
         }
+    }
+
+    #[test]
+    fn tells_what_a_program_needs() {
+        let (place, root) = container();
+        let script = place.path().join("root/run.sh");
+        std::fs::write(&script, "#!/bin/nosuch\n").unwrap();
+        let of = |path: &str| root.program_facts(Path::new(path), None, &Mounts::default()).unwrap();
+        assert_eq!(
+            (of("/run.sh").interpreter.as_str(), of("/run.sh").interpreter_missing),
+            ("/bin/nosuch", true)
+        );
+        std::fs::write(&script, "#!/data/app.db\n").unwrap();
+        assert_eq!(
+            (of("/run.sh").interpreter.as_str(), of("/run.sh").interpreter_missing),
+            ("/data/app.db", false)
+        );
+        // Outside of the container's root there is one: that does not count.
+        std::fs::write(&script, format!("#!{}\n", place.path().join("outside").display())).unwrap();
+        assert!(of("/run.sh").interpreter_missing);
+        std::fs::copy("/proc/self/exe", &script).unwrap();
+        assert_eq!(
+            (of("/run.sh").machine, of("/run.sh").node_machine),
+            (own_machine().into(), own_machine().into())
+        );
+
+        // Neither a file that was only refused nor a FIFO is opened.
+        std::fs::write(&script, "#!/bin/nosuch\n").unwrap();
+        assert_eq!(root.facts(Path::new("/run.sh"), None, &Mounts::default()).unwrap().interpreter, "");
+        nix::unistd::mkfifo(&place.path().join("root/fifo"), Mode::S_IRWXU).unwrap();
+        assert_eq!(of("/fifo").kind, "other");
+        assert_eq!(of("/missing").interpreter, "");
     }
 
     #[test]

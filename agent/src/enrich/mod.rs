@@ -7,4 +7,5 @@ pub mod limits;
 pub mod log_tail;
 pub mod procfs;
 
+mod program;
 mod read;

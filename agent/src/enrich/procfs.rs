@@ -93,6 +93,8 @@ impl HostProc {
     pub fn facts(&self, pid: u32) -> Option<ProcessFacts> {
         // All reads go through one handle, so that they cannot mix two processes that had the same pid one after the other.
         let process = self.open(pid).ok()?;
+        // First, because it is what a process on its way out loses first.
+        let root = RootHandle::open_in(&process).ok();
         let root_link = link(&process, "root");
         let seen = |path: PathBuf| as_seen_from(root_link.as_deref(), path);
         let status =
@@ -104,7 +106,7 @@ impl HostProc {
         Some(ProcessFacts {
             exe: link(&process, "exe").map(seen),
             cwd: link(&process, "cwd").map(seen),
-            root: RootHandle::open_in(&process).ok(),
+            root,
             namespace_pid: status.as_ref().and_then(namespace_pid),
             identity: status.map(identity),
             started_boot_time: stat.map(|stat| ticks_to_nanoseconds(stat.starttime)),

@@ -56,6 +56,12 @@ pub fn name(number: u32) -> String {
     Sysno::new(number as usize).map_or_else(|| format!("syscall_{number}"), |call| call.name().to_owned())
 }
 
+/// Whether a call executes a program.
+#[must_use]
+pub fn executes(number: u32) -> bool {
+    matches!(Sysno::new(number as usize), Some(Sysno::execve | Sysno::execveat))
+}
+
 /// The rule of every number from 0 on. A call that is not listed is recorded when it is refused (EPERM, EACCES, EROFS).
 #[must_use]
 pub fn rules() -> Vec<SyscallRule> {

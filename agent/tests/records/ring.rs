@@ -172,11 +172,11 @@ pub(super) fn oom_victim() -> BoxedStrategy<Sent> {
 }
 
 pub(super) fn refused() -> BoxedStrategy<Sent> {
-    (header(kind::REFUSED), any::<u32>(), any::<i64>(), string(PATH_BYTES - 1))
-        .prop_map(|(header, tgid, directory, path)| {
+    (header(kind::REFUSED), any::<u32>(), any::<i64>(), any::<[u32; 2]>(), string(PATH_BYTES - 1))
+        .prop_map(|(header, tgid, directory, [syscall, errno], path)| {
             let length = u32::try_from(path.len() + 1).unwrap_or(u32::MAX);
-            let raw = record::Refused { header, tgid, length, directory, path: put(&path) };
-            sent(&raw, header, Event::Refused(Refused { tgid, directory, path }))
+            let raw = record::Refused { header, tgid, length, directory, syscall, errno, path: put(&path) };
+            sent(&raw, header, Event::Refused(Refused { tgid, directory, syscall, path }))
         })
         .boxed()
 }

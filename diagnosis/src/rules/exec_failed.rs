@@ -1,4 +1,10 @@
-//! A program could not be started: it is missing, its interpreter is, it is not executable, or it is of another format.
+//! A program could not be started: it is missing, its interpreter or a library is, it is not executable, or it is of another format.
+
+mod library;
+mod why;
+
+pub(super) use library::library;
+use why::{reason, remedy};
 
 use super::{Finding, before_the_end, call_and_exit};
 use crate::calls::{Call, Caller};
@@ -151,53 +157,4 @@ fn searched_name(case: &Case<'_>, failure: &Failure) -> String {
         noise::executes(&other.syscall) && other.path != failure.path && words::base_name(&other.path) == name
     });
     words::one_line(if elsewhere { name } else { &failure.path })
-}
-
-/// The file itself is there: it was looked at after the call had failed.
-fn file_is_there(failure: &Failure) -> bool {
-    failure.file.as_ref().is_some_and(|file| file.path == failure.path && file.kind == "file")
-}
-
-fn reason(failure: &Failure) -> String {
-    let failed = words::failed(failure);
-    match failure.errno {
-        errno::ENOENT if file_is_there(failure) => {
-            format!("the file is there but the interpreter or loader that it names is not; {failed}")
-        }
-        errno::ENOENT if failure.file.is_some() => format!("the file does not exist; {failed}"),
-        errno::ENOENT => format!("the file, or the interpreter that it names, does not exist; {failed}"),
-        errno::EACCES => match failure.file.as_ref().filter(|file| file.path == failure.path) {
-            Some(file) if file.kind == "directory" => format!("it is a directory; {failed}"),
-            Some(file) => format!(
-                "it is not executable for uid {} (mode {:04o}); {failed}",
-                failure.uid,
-                file.mode & 0o7777
-            ),
-            None => format!("it is not executable for uid {}; {failed}", failure.uid),
-        },
-        errno::ENOEXEC | errno::ELIBBAD => {
-            format!(
-                "it is no program for this machine, or a script without a first line that names its interpreter; {failed}"
-            )
-        }
-        errno::E2BIG => format!("its arguments and environment are too large; {failed}"),
-        _ => failed,
-    }
-}
-
-fn remedy(case: &Case<'_>, failure: &Failure, object: &str) -> String {
-    let field = case.field();
-    match failure.errno {
-        errno::ENOENT if file_is_there(failure) => format!(
-            "install the interpreter named in the first line of {object} (or the C library it was linked with), and see that this line does not end in a carriage return"
-        ),
-        errno::EACCES => format!("chmod +x {object} in the image, and see that its mount is not noexec"),
-        errno::ENOEXEC | errno::ELIBBAD => format!(
-            "give {object} a first line such as #!/bin/sh, or build the image for the node's architecture"
-        ),
-        errno::E2BIG => {
-            format!("shorten {field}.args and {field}.env (Service links count too: spec.enableServiceLinks)")
-        }
-        _ => format!("correct {field}.command (or {field}.args), or put {object} into the image"),
-    }
 }

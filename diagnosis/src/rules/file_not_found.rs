@@ -6,11 +6,6 @@ use crate::case::Case;
 use crate::verdict::{Cause, Confidence, EvidenceRef};
 use crate::{errno, noise, words};
 
-/// What the dynamic loader exits with when it cannot find a library, as shells do for a missing command.
-const LOADER_FAILED: i32 = 127;
-/// The loader leaves at once; a slow node may make that this long (milliseconds).
-const LOADER_GONE_MS: f64 = 250.0;
-
 /// An interpreter prints its trace and leaves within this (milliseconds).
 const MODULE_MS: f64 = 1_000.0;
 /// A module that exists is found under the second ending at the latest; this many failed ones mean that it is not there.
@@ -51,45 +46,6 @@ pub(super) fn call(case: &Case<'_>, call: &Call<'_>) -> Option<Finding> {
         ),
         object: path,
         evidence: call_and_exit(case, call),
-    })
-}
-
-/// The dynamic loader could not find a shared library: it tried every folder it knows and left with 127.
-pub(super) fn library(case: &Case<'_>) -> Option<Finding> {
-    if case.exit_code() != Some(LOADER_FAILED) {
-        return None;
-    }
-    let child = case.passed_on().map_or(0, |(_, child)| child.pid);
-    let tried: Vec<(usize, &str)> = case
-        .failures()
-        .filter(|(_, failure)| failure.errno == errno::ENOENT && noise::is_library(&failure.path))
-        .filter(|(_, failure)| failure.by_dying_thread || (child != 0 && failure.pid == child))
-        .filter(|(_, failure)| failure.last_before_death_ms <= LOADER_GONE_MS)
-        .map(|(index, failure)| (index, words::base_name(&failure.path)))
-        .collect();
-    // What it looked for last is what it gave up on: earlier ones were found in another folder.
-    let (last, name) = *tried.last()?;
-    let mut evidence: Vec<EvidenceRef> = tried
-        .iter()
-        .rev()
-        .filter(|(_, tried)| *tried == name)
-        .map(|(index, _)| EvidenceRef::Failure(*index))
-        .collect();
-    let folders = evidence.len();
-    evidence.push(EvidenceRef::Exit);
-    let program = case.evidence.failures.get(last).map_or("", |failure| failure.comm.as_str());
-    Some(Finding {
-        cause: Cause::FileNotFound,
-        confidence: if folders > 1 { Confidence::High } else { Confidence::Medium },
-        summary: format!(
-            "the dynamic loader did not find {} for {} in any of {folders} places and left with exit code 127",
-            words::one_line(name),
-            words::program(program)
-        ),
-        object: words::one_line(name),
-        remedy: "install the package that holds this library in the image, or build the program without it"
-            .to_owned(),
-        evidence,
     })
 }
 

@@ -7,7 +7,18 @@ use crate::v1::{self, dns_query::Outcome};
 
 both_ways!(Mount { mount_point, file_system, read_only });
 both_ways!(Holder { pid, comm, container_id, pod_uid, same_container });
-both_ways!(FileFacts { uid, gid, mode, kind, path, mount_point, interpreter, interpreter_missing, machine });
+both_ways!(FileFacts {
+    uid,
+    gid,
+    mode,
+    kind,
+    path,
+    mount_point,
+    interpreter,
+    interpreter_missing,
+    machine,
+    node_machine
+});
 
 impl From<&evidence::Failure> for v1::Failure {
     fn from(from: &evidence::Failure) -> Self {

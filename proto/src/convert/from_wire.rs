@@ -250,6 +250,7 @@ fn losses(losses: &v1::Losses) -> Losses {
         unreadable,
         io_uring_used,
         compat_calls_failed,
+        opened_files_overwritten,
     } = losses;
     Losses {
         failures_overwritten: *failures_overwritten,
@@ -261,5 +262,6 @@ fn losses(losses: &v1::Losses) -> Losses {
         unreadable: unreadable.clone(),
         io_uring_used: *io_uring_used,
         compat_calls_failed: *compat_calls_failed,
+        opened_files_overwritten: *opened_files_overwritten,
     }
 }

@@ -270,6 +270,7 @@ fn losses(losses: &Losses) -> v1::Losses {
         unreadable,
         io_uring_used,
         compat_calls_failed,
+        opened_files_overwritten,
     } = losses;
     v1::Losses {
         failures_overwritten: *failures_overwritten,
@@ -281,6 +282,7 @@ fn losses(losses: &Losses) -> v1::Losses {
         unreadable: unreadable.clone(),
         io_uring_used: *io_uring_used,
         compat_calls_failed: *compat_calls_failed,
+        opened_files_overwritten: *opened_files_overwritten,
     }
 }
 
