@@ -14,6 +14,7 @@
 
 mod container;
 mod emit;
+mod failure;
 mod kernel;
 mod maps;
 mod probe;

@@ -2,7 +2,7 @@
 
 use aya_ebpf::{
     macros::map,
-    maps::{Array, HashMap, LruHashMap, PerCpuArray, Queue, RingBuf},
+    maps::{Array, HashMap, LruHashMap, PerCpuArray, ProgramArray, Queue, RingBuf},
 };
 use lastwords_agent_common::{
     limits::{
@@ -33,6 +33,14 @@ pub static RECORDS: RingBuf = RingBuf::with_byte_size(RING_BYTES, 0);
 /// What to do with a failed call, by number.
 #[map]
 pub static SYSCALLS: Array<SyscallRule> = Array::with_max_entries(SYSCALL_COUNT, 0);
+
+/// The programs that go on with a call that has ended, see `probe/syscall.rs`.
+#[map]
+pub static CONTINUED: ProgramArray = ProgramArray::with_max_entries(2, 0);
+
+/// The same for calls that can be left out of a kernel.
+#[map]
+pub static CONTINUED_CONDITIONAL: ProgramArray = ProgramArray::with_max_entries(2, 0);
 
 /// What was lost and how much was seen, see [`Counter`].
 #[map]

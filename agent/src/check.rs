@@ -75,8 +75,12 @@ fn probe_json(verdict: &Verdict) -> Value {
         "without": verdict.without,
     });
     let more = match &verdict.state {
-        State::Active { way_in, refused, instructions } => json!({
-            "verdict": "active", "way_in": way_in.to_string(), "refused": refused, "verified_instructions": instructions,
+        State::Active { way_in, refused, instructions, missing } => json!({
+            "verdict": "active",
+            "way_in": way_in.to_string(),
+            "refused": refused,
+            "verified_instructions": instructions,
+            "missing": missing,
         }),
         State::Unsupported(reason) => json!({"verdict": "unsupported", "reason": reason}),
         State::Broken(reason) => json!({"verdict": "broken", "reason": reason}),

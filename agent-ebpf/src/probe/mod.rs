@@ -5,5 +5,5 @@ mod exec;
 mod exit;
 mod oom;
 mod signal;
-mod socket;
+pub mod socket;
 mod syscall;

@@ -1,211 +1,117 @@
-//! A system call fails: `raw_syscalls:sys_exit`.
+//! A system call ends.
 //!
-//! Why this: the registers still hold the call's arguments when it ends, so nothing is kept at its start, and a seccomp filter's
-//! own errno is seen, which a probe on the call's function would miss. What is recorded is a table by number ([`SyscallRule`]),
-//! filled by the agent for its architecture.
-//! Cost: a call that returns more than 0 pays one comparison (the hook itself about 134 instructions), one that returns 0 a second,
-//! for getsockopt (see `socket.rs`), one that fails a table look-up, one
-//! that fails in a way the table lists a look-up of its group, and only in a container the rest.
-
-use lastwords_agent_common::{
-    limits::{NOTICES, PATH_BYTES},
-    record::{Counter, FailureEntry, Recorder, Refused, kind},
-    rules::{EADDRINUSE, SyscallRule, class, object},
-};
+//! Two ways in. Where the kernel takes programs at the end of its functions (fexit), one is attached to each call's own function
+//! (`__x64_sys_openat`): nothing else on the node pays, a call that succeeds pays the trampoline and one comparison, and the rest is a
+//! program of its own that only a failure jumps to, so that a hundred copies of the first part cost little to verify. Elsewhere one
+//! program at `raw_syscalls:sys_exit` sees every call of the node end (about 134 instructions) and picks the failures.
+//! The registers still hold the call's arguments when it ends, so nothing is kept at its start.
+//! A seccomp filter's refusal never reaches the call's function: only `sys_exit` sees it there (`seccomp.rs` sees it elsewhere).
 
 use aya_ebpf::{
-    Global, helpers,
-    macros::{btf_tracepoint, raw_tracepoint},
-    programs::{BtfTracePointContext, RawTracePointContext},
+    EbpfContext,
+    macros::{btf_tracepoint, fexit, raw_tracepoint},
+    programs::{BtfTracePointContext, FExitContext, RawTracePointContext},
 };
 
 use crate::{
-    container::Container,
-    emit::emit_for,
-    kernel::{
-        Address, argument, current_task, now, offset, read, read_comm, read_user_bytes, read_user_string,
-    },
-    maps::{SYSCALLS, count},
+    failure::{on_failure, register},
+    kernel::{Address, argument, offset},
+    maps::{CONTINUED, CONTINUED_CONDITIONAL},
     probe::socket,
-    recorder::{failure_slot, mark},
 };
 
 /// Highest error number that a call returns.
 const MAX_ERRNO: i64 = 133;
-const EPERM: u32 = 1;
-const EACCES: u32 = 13;
-const EROFS: u32 = 30;
-/// connect(2) without waiting; listed for nothing else.
-const EINPROGRESS: u32 = 115;
+
+/// The system call's registers, argument 0 of every hook here.
+#[inline(always)]
+fn registers(arguments: *const u64) -> Address {
+    argument(arguments, 0) as Address
+}
+
+/// What it returned.
+#[inline(always)]
+fn result(arguments: *const u64) -> i64 {
+    argument(arguments, 1) as i64
+}
+
+#[inline(always)]
+fn is_failure(result: i64) -> bool {
+    (-MAX_ERRNO..0).contains(&result)
+}
 
 #[btf_tracepoint(function = "sys_exit")]
 pub fn sys_exit(context: BtfTracePointContext) -> u32 {
-    on_exit::<true>(aya_ebpf::EbpfContext::as_ptr(&context).cast());
+    on_exit::<true>(context.as_ptr().cast());
     0
 }
 
 #[raw_tracepoint(tracepoint = "sys_exit")]
 pub fn sys_exit_raw(context: RawTracePointContext) -> u32 {
-    on_exit::<false>(aya_ebpf::EbpfContext::as_ptr(&context).cast());
+    on_exit::<false>(context.as_ptr().cast());
     0
-}
-
-/// A register: in a `tp_btf` program (`TYPED`) the pointer's type is known and a plain load does, elsewhere a helper call.
-#[inline(always)]
-fn register<const TYPED: bool>(registers: Address, place: &Global<u32>) -> u64 {
-    if TYPED {
-        // SAFETY: `place` is a frozen offset inside pt_regs; the verifier checks the load against the type.
-        unsafe { registers.add(place.load() as usize).cast::<u64>().read_volatile() }
-    } else {
-        read(registers, place)
-    }
 }
 
 #[inline(always)]
 fn on_exit<const TYPED: bool>(arguments: *const u64) {
-    let result = argument(arguments, 1) as i64;
-    if result > 0 || result < -MAX_ERRNO {
+    let result = result(arguments);
+    if result > 0 {
         return;
     }
-    let registers = argument(arguments, 0) as Address;
+    let registers = registers(arguments);
     if result == 0 {
         if register::<TYPED>(registers, &offset::REGS_NUMBER) as u32 == offset::GETSOCKOPT_NUMBER.load() {
-            let of = |place| register::<TYPED>(registers, place);
-            socket::asked(of(&offset::REGS_0), of(&offset::REGS_1), of(&offset::REGS_2), of(&offset::REGS_3));
+            asked::<TYPED>(registers);
         }
-        return;
-    }
-    let errno = -result as u32;
-    let number = register::<TYPED>(registers, &offset::REGS_NUMBER) as u32;
-    let Some(rule) = SYSCALLS.get(number) else {
-        return;
-    };
-    if !is_listed(rule, errno) {
-        return;
-    }
-    let Some(container) = Container::of_current() else {
-        return;
-    };
-    if errno == EINPROGRESS {
-        let of = |place| register::<TYPED>(registers, place);
-        let tgid = (helpers::bpf_get_current_pid_tgid() >> 32) as u32;
-        socket::remember(tgid, of(&offset::REGS_0), of(&offset::REGS_1), of(&offset::REGS_2));
-        return;
-    }
-    if let Some(recorder) = container.recorder() {
-        record::<TYPED>(container, recorder, rule, registers, number, errno);
+    } else if is_failure(result) {
+        on_failure::<TYPED>(registers, -result as u32);
     }
 }
 
-#[inline(always)]
-fn is_listed(rule: &SyscallRule, errno: u32) -> bool {
-    let errors = if errno < 64 { rule.errors_low } else { rule.errors_high };
-    errno < 128 && errors & (1 << (errno & 63)) != 0
-}
+/// Places in the arrays of programs that go on.
+const FAILED: u32 = 0;
+const ASKED: u32 = 1;
 
-#[inline(always)]
-fn is_telling(rule: &SyscallRule, errno: u32) -> bool {
-    let bit = match errno {
-        EADDRINUSE => 0,
-        1..=63 => errno,
-        _ => return false,
-    };
-    rule.telling & (1 << bit) != 0
-}
-
-#[inline(always)]
-fn record<const TYPED: bool>(
-    container: Container,
-    recorder: *mut Recorder,
-    rule: &SyscallRule,
-    registers: Address,
-    number: u32,
-    errno: u32,
-) {
-    let telling = is_telling(rule, errno);
-    // Decided before the ways part below, or the verifier would follow both from each of their ends.
-    let is_told = core::hint::black_box(rule.told != 0 || telling && matches!(errno, EPERM | EACCES | EROFS));
-    let Some(slot) = failure_slot(recorder, if telling { class::TELLING } else { rule.class }) else {
-        return;
-    };
-    let first = register::<TYPED>(registers, &offset::REGS_0);
-    let second = register::<TYPED>(registers, &offset::REGS_1);
-    let third = register::<TYPED>(registers, &offset::REGS_2);
-    let process = helpers::bpf_get_current_pid_tgid();
-    let user = helpers::bpf_get_current_uid_gid();
-    let time = now();
-    let tgid = (process >> 32) as u32;
-    let tid = process as u32;
-    // SAFETY: a slot of the container's recorder.
-    unsafe {
-        (*slot).begin = mark(time, tid);
-        (*slot).time = time;
-        (*slot).tgid = tgid;
-        (*slot).tid = tid;
-        (*slot).uid = user as u32;
-        (*slot).gid = (user >> 32) as u32;
-        (*slot).syscall = number;
-        (*slot).errno = errno;
-        (*slot).arguments[0] = first;
-        (*slot).arguments[1] = second;
-        (*slot).arguments[2] = third;
-        (*slot).object = u32::from(rule.object);
-        read_comm(&raw mut (*slot).comm, current_task());
-        let data = &raw mut (*slot).data;
-        (*slot).length = match rule.object {
-            object::PATH_0 => read_user_string::<PATH_BYTES>(data, first),
-            object::PATH_1 => read_user_string::<PATH_BYTES>(data, second),
-            object::PATH_2 => read_user_string::<PATH_BYTES>(data, third),
-            object::SOCKET_ADDRESS => read_user_bytes::<PATH_BYTES, 127>(data, second, third),
-            object::SOCKET_ADDRESS_4 => read_user_bytes::<PATH_BYTES, 127>(
-                data,
-                register::<TYPED>(registers, &offset::REGS_4),
-                register::<TYPED>(registers, &offset::REGS_5),
-            ),
-            _ => 0,
-        };
-        if (*slot).length == 0 && rule.object != object::NONE {
-            count(Counter::UnreadableStrings);
+/// Defines a program for the end of a system call's own function, which goes on in `$continued[$place]` when `$goes_on` says so. Each
+/// comes twice, because programs that share such an array have to be of functions of one type, and the kernel's types of them are two:
+/// those that every kernel has call their argument `regs`, those that can be left out (COND_SYSCALL, kernel/sys_ni.c) `__unused`.
+macro_rules! system_call {
+    ($name:ident, $continued:ident, $place:ident, $goes_on:expr) => {
+        #[fexit]
+        pub fn $name(context: FExitContext) -> u32 {
+            let goes_on: fn(i64) -> bool = $goes_on;
+            if goes_on(result(context.as_ptr().cast())) {
+                // SAFETY: nothing is held here that would have to be given back.
+                unsafe { $continued.tail_call(&context, $place) };
+            }
+            0
         }
-        (*slot).end = mark(time, tid);
-    }
-    count(Counter::FailuresRecorded);
-    if is_told {
-        tell(container, recorder, rule.object, slot, first, tgid);
-    }
-}
-
-/// Tells the agent of a refused path at once.
-#[inline(always)]
-fn tell(
-    container: Container,
-    recorder: *mut Recorder,
-    kind_of_object: u8,
-    slot: *mut FailureEntry,
-    first: u64,
-    tgid: u32,
-) {
-    let directory = match kind_of_object {
-        object::PATH_0 | object::PATH_2 => AT_FDCWD,
-        object::PATH_1 => i64::from(first as i32),
-        _ => return,
     };
-    // SAFETY: fields of the container's recorder.
-    unsafe {
-        if (*recorder).notices >= NOTICES {
-            return;
-        }
-        (*recorder).notices += 1;
-        emit_for::<Refused>(kind::REFUSED, container, |record| {
-            (*record).tgid = tgid;
-            (*record).length = (*slot).length;
-            (*record).directory = directory;
-            (*record).syscall = (*slot).syscall;
-            (*record).errno = (*slot).errno;
-            (*record).path = (*slot).data;
-        });
-    }
 }
 
-/// Relative to the working directory (include/uapi/linux/fcntl.h).
-const AT_FDCWD: i64 = -100;
+system_call!(system_call, CONTINUED, FAILED, is_failure);
+system_call!(system_call_conditional, CONTINUED_CONDITIONAL, FAILED, is_failure);
+// getsockopt's success can bring an error.
+system_call!(getsockopt, CONTINUED, ASKED, |result| result == 0);
+system_call!(getsockopt_conditional, CONTINUED_CONDITIONAL, ASKED, |result| result == 0);
+
+/// What those of a failed call jump to; never attached itself.
+#[fexit]
+pub fn system_call_failed(context: FExitContext) -> u32 {
+    let arguments = context.as_ptr().cast();
+    on_failure::<true>(registers(arguments), -result(arguments) as u32);
+    0
+}
+
+/// What getsockopt's jumps to; never attached itself.
+#[fexit]
+pub fn system_call_asked(context: FExitContext) -> u32 {
+    asked::<true>(registers(context.as_ptr().cast()));
+    0
+}
+
+#[inline(always)]
+fn asked<const TYPED: bool>(registers: Address) {
+    let of = |place| register::<TYPED>(registers, place);
+    socket::asked(of(&offset::REGS_0), of(&offset::REGS_1), of(&offset::REGS_2), of(&offset::REGS_3));
+}

@@ -1,4 +1,6 @@
-//! The list of probes, and attaching each by the first way in that this kernel takes.
+//! Attaching each probe by the first way in that this kernel takes.
+
+use std::{any::Any, collections::HashMap};
 
 use aya::{
     Btf, Ebpf,
@@ -7,140 +9,121 @@ use aya::{
 
 use super::{
     btf::{KernelTypes, Tracepoint},
+    probes::{At, PROBES, Probe, Way},
+    system_calls,
     verdict::{State, Verdict, WayIn},
 };
 
-/// One probe: what it watches, its hook, and the program for each way in.
-struct Probe {
-    name: &'static str,
-    hook: &'static str,
-    without: &'static str,
-    required: bool,
-    /// The first argument must be a task: some kernels have another form (mark_victim on 5.10).
-    needs_task: bool,
+/// The form that each probe's tracepoint has on this kernel, by name; without those that it has not.
+pub(super) struct Forms(HashMap<&'static str, Tracepoint>);
+
+impl Forms {
+    pub(super) fn read(types: &KernelTypes) -> Self {
+        let events = PROBES.iter().flat_map(|probe| probe.ways).filter_map(|way| way.at.tracepoint());
+        Self(events.filter_map(|event| Some((event, types.tracepoint(event)?))).collect())
+    }
+
+    /// Why a program cannot be attached there, if it cannot.
+    fn objection(&self, at: &At) -> Option<&'static str> {
+        let form = at.tracepoint().map(|event| self.0.get(event));
+        match (at, form) {
+            (_, Some(None)) => Some("this kernel has no such tracepoint"),
+            (At::TaskTracepoint(_), Some(Some(form))) if !form.takes_task => {
+                Some("this kernel's tracepoint does not carry the task")
+            }
+            _ => None,
+        }
+    }
 }
 
-const PROBES: &[Probe] = &[
-    Probe {
-        name: "containers",
-        hook: "cgroup_mkdir",
-        without: "no new container is noticed",
-        required: true,
-        needs_task: false,
-    },
-    Probe {
-        name: "containers gone",
-        hook: "cgroup_rmdir",
-        without: "recorders are not given back, and a container that never ran its program is not reported",
-        required: true,
-        needs_task: false,
-    },
-    Probe {
-        name: "exec",
-        hook: "sched_process_exec",
-        without: "the main process of a container is not known",
-        required: true,
-        needs_task: true,
-    },
-    Probe {
-        name: "exit",
-        hook: "sched_process_exit",
-        without: "no death is seen",
-        required: true,
-        needs_task: true,
-    },
-    Probe {
-        name: "signal",
-        hook: "signal_generate",
-        without: "who sent a fatal signal is not known",
-        required: false,
-        needs_task: false,
-    },
-    Probe {
-        name: "oom",
-        hook: "mark_victim",
-        without: "an OOM kill is taken from the SIGKILL that the kernel sends",
-        required: false,
-        needs_task: true,
-    },
-    Probe {
-        name: "connections",
-        hook: "inet_sock_set_state",
-        without: "a connection that fails after connect(2) has returned is not known",
-        required: false,
-        needs_task: false,
-    },
-    Probe {
-        name: "system calls",
-        hook: "sys_exit",
-        without: "failed file and socket calls are not known",
-        required: false,
-        needs_task: false,
-    },
-];
+/// What keeps programs attached that are not in the loaded object any more: dropping it detaches them.
+pub(super) type Links = Vec<Box<dyn Any>>;
 
-/// The form that each probe's tracepoint has on this kernel, in the order of the list.
-pub(super) fn forms(types: &KernelTypes) -> Vec<Option<Tracepoint>> {
-    PROBES.iter().map(|probe| types.tracepoint(probe.hook)).collect()
+/// A program that is attached.
+pub(super) struct Attached {
+    pub(super) instructions: u32,
+    /// What of it is missing, for people.
+    pub(super) missing: Vec<String>,
 }
 
 /// Loads and attaches every probe.
 pub(super) fn attach_all(
     ebpf: &mut Ebpf,
     btf: &Btf,
-    forms: &[Option<Tracepoint>],
+    forms: &Forms,
     way_in: Option<WayIn>,
-) -> Vec<Verdict> {
-    PROBES
+) -> (Vec<Verdict>, Links) {
+    let mut links = Links::new();
+    let verdicts = PROBES
         .iter()
-        .zip(forms)
-        .map(|(probe, form)| Verdict {
+        .map(|probe| Verdict {
             probe: probe.name,
             hook: probe.hook,
             without: probe.without,
             required: probe.required,
-            state: attach(ebpf, btf, *form, probe, way_in),
+            state: attach(ebpf, btf, forms, probe, way_in, &mut links),
         })
-        .collect()
+        .collect();
+    (verdicts, links)
 }
 
-fn attach(ebpf: &mut Ebpf, btf: &Btf, form: Option<Tracepoint>, probe: &Probe, only: Option<WayIn>) -> State {
-    match form {
-        None => return State::Unsupported("this kernel has no such tracepoint".to_owned()),
-        Some(found) if probe.needs_task && !found.takes_task => {
-            return State::Unsupported("this kernel's tracepoint does not carry the task".to_owned());
-        }
-        Some(_) => {}
-    }
+fn attach(
+    ebpf: &mut Ebpf,
+    btf: &Btf,
+    forms: &Forms,
+    probe: &Probe,
+    only: Option<WayIn>,
+    links: &mut Links,
+) -> State {
     let mut refused = Vec::new();
-    for way_in in WayIn::ALL.into_iter().filter(|way_in| only.is_none_or(|only| only == *way_in)) {
-        match attach_by(ebpf, btf, probe.hook, way_in) {
-            Ok(instructions) => return State::Active { way_in, refused, instructions },
-            Err(reason) => refused.push(format!("{way_in} refused: {reason}")),
+    let mut objections = Vec::new();
+    for way in probe.ways(only) {
+        if let Some(objection) = forms.objection(&way.at) {
+            objections.push(objection);
+            continue;
+        }
+        match attach_by(ebpf, btf, way, links) {
+            Ok(Attached { instructions, missing }) => {
+                return State::Active { way_in: way.way_in, refused, instructions, missing };
+            }
+            Err(reason) => refused.push(format!("{} refused: {reason}", way.way_in)),
         }
     }
-    State::Broken(refused.join("; "))
+    match objections.first() {
+        Some(objection) if refused.is_empty() => State::Unsupported((*objection).to_owned()),
+        _ => State::Broken(refused.join("; ")),
+    }
 }
 
-fn attach_by(ebpf: &mut Ebpf, btf: &Btf, hook: &str, way_in: WayIn) -> Result<u32, String> {
-    let name = match way_in {
-        WayIn::TypedTracepoint => hook.to_owned(),
-        WayIn::RawTracepoint => format!("{hook}_raw"),
-    };
-    let program = ebpf.program_mut(&name).ok_or_else(|| format!("the eBPF object has no program {name}"))?;
+fn attach_by(ebpf: &mut Ebpf, btf: &Btf, way: &Way, links: &mut Links) -> Result<Attached, String> {
+    if let At::SystemCalls = way.at {
+        return system_calls::attach(ebpf, btf, links);
+    }
+    let program = ebpf
+        .program_mut(way.program)
+        .ok_or_else(|| format!("the eBPF object has no program {}", way.program))?;
     // A program that loaded and would not attach must not stay in the kernel.
-    let attached = match program {
-        Program::BtfTracePoint(program) => program
-            .load(hook, btf)
+    let attached = match (&mut *program, &way.at) {
+        (Program::BtfTracePoint(program), At::Tracepoint(event) | At::TaskTracepoint(event)) => program
+            .load(event, btf)
             .and_then(|()| program.attach().map(drop))
             .inspect_err(|_| drop(program.unload())),
-        Program::RawTracePoint(program) => program
+        (Program::RawTracePoint(program), At::Tracepoint(event) | At::TaskTracepoint(event)) => program
             .load()
-            .and_then(|()| program.attach(hook).map(drop))
+            .and_then(|()| program.attach(event).map(drop))
+            .inspect_err(|_| drop(program.unload())),
+        (Program::FExit(program), At::Function(function)) => program
+            .load(function, btf)
+            .and_then(|()| program.attach().map(drop))
+            .inspect_err(|_| drop(program.unload())),
+        (Program::FEntry(program), At::Function(function)) => program
+            .load(function, btf)
+            .and_then(|()| program.attach().map(drop))
             .inspect_err(|_| drop(program.unload())),
         _ => Err(ProgramError::UnexpectedProgramType),
     };
-    attached.map(|()| instructions(program)).map_err(|error| reason(&error))
+    attached.map_err(|error| reason(&error))?;
+    Ok(Attached { instructions: instructions(program), missing: Vec::new() })
 }
 
 fn instructions(program: &Program) -> u32 {
@@ -148,7 +131,7 @@ fn instructions(program: &Program) -> u32 {
 }
 
 /// One line of an error that may carry a verifier log of thousands.
-fn reason(error: &ProgramError) -> String {
+pub(super) fn reason(error: &ProgramError) -> String {
     match error {
         ProgramError::LoadError { io_error, verifier_log } => {
             let log = verifier_log.to_string();

@@ -8,7 +8,7 @@ use aya::{
 };
 
 use super::{
-    attach::{attach_all, forms},
+    attach::{Forms, Links, attach_all},
     btf::{BtfError, KernelTypes, VMLINUX},
     maps::{CounterMap, GroupMap, RecorderMap},
     plain::PlainRule,
@@ -42,7 +42,8 @@ pub enum LoadError {
 }
 
 /// The programs in the kernel. Dropping this detaches them.
-pub struct Programs(#[expect(dead_code, reason = "kept for its end")] Ebpf);
+#[expect(dead_code, reason = "kept for its end")]
+pub struct Programs(Links, Ebpf);
 
 /// The loaded kernel side.
 pub struct Kernel {
@@ -74,7 +75,7 @@ impl Kernel {
         let (globals, forms, oom_by_signal) = {
             let types = KernelTypes::read(btf_path)?;
             let carries_task = types.tracepoint("mark_victim").is_some_and(|form| form.takes_task);
-            (types.globals()?, forms(&types), u32::from(!carries_task))
+            (types.globals()?, Forms::read(&types), u32::from(!carries_task))
         };
         let btf = Btf::from_sys_fs()
             .map_err(|error| BtfError::Unreadable { path: VMLINUX.to_owned(), reason: error.to_string() })?;
@@ -100,10 +101,10 @@ impl Kernel {
             PerCpuArray::try_from(take(&mut ebpf, "COUNTERS")?).map_err(|error| refused(&error))?,
         );
         let records = RingBuf::try_from(take(&mut ebpf, "RECORDS")?).map_err(|error| refused(&error))?;
-        let verdicts = attach_all(&mut ebpf, &btf, &forms, way_in);
+        let (verdicts, links) = attach_all(&mut ebpf, &btf, &forms, way_in);
         drop((rules, btf));
         give_back_memory();
-        Ok(Self { verdicts, recorders, groups, counters, records, programs: Programs(ebpf) })
+        Ok(Self { verdicts, recorders, groups, counters, records, programs: Programs(links, ebpf) })
     }
 
     /// The probes without which no crash can be recorded, and which do not run.

@@ -6,7 +6,9 @@ pub mod btf;
 mod load;
 mod maps;
 mod plain;
+mod probes;
 pub mod syscalls;
+mod system_calls;
 pub mod verdict;
 
 pub use load::{Kernel, LoadError, Programs};

@@ -9,7 +9,7 @@ use lastwords_agent_common::{
 use nix::libc;
 use syscalls::Sysno;
 
-use self::groups::{CallGroup, EXEC, GROUPS, LEGACY, REFUSED};
+use self::groups::{BUSY, CallGroup, EXEC, GROUPS, LEGACY, RARE, REFUSED, WITHOUT_REGISTERS};
 
 /// Offsets in `struct pt_regs` at the end of a call, by the names of the program's globals. `pt_regs` is part of the kernel's
 /// interface with debuggers and does not change.
@@ -60,6 +60,38 @@ pub fn name(number: u32) -> String {
 #[must_use]
 pub fn executes(number: u32) -> bool {
     matches!(Sysno::new(number as usize), Some(Sysno::execve | Sysno::execveat))
+}
+
+/// One system call's own function, and the program for its end.
+pub(super) struct SystemCall {
+    pub(super) function: String,
+    /// The program for its end.
+    pub(super) program: &'static str,
+}
+
+/// The functions of the calls whose failures are recorded, without those that a busy program makes all the time.
+pub(super) fn functions() -> impl Iterator<Item = SystemCall> {
+    let listed = GROUPS.iter().chain(LEGACY).flat_map(|group| group.calls);
+    listed.chain(RARE).filter(|call| !BUSY.contains(call) && !WITHOUT_REGISTERS.contains(call)).map(|call| {
+        SystemCall {
+            function: function(*call),
+            program: if *call == Sysno::getsockopt { "getsockopt" } else { "system_call" },
+        }
+    })
+}
+
+/// Each call has a function that takes the registers, in a table by number (arch/x86/include/asm/syscall_wrapper.h and arm64's).
+fn function(call: Sysno) -> String {
+    let prefix = if cfg!(target_arch = "aarch64") { "__arm64_sys_" } else { "__x64_sys_" };
+    let name = match call.name() {
+        // Those whose first form was another (fs/stat.c, fs/namespace.c).
+        "stat" => "newstat",
+        "lstat" => "newlstat",
+        "fstatat" => "newfstatat",
+        "umount2" => "umount",
+        name => name,
+    };
+    format!("{prefix}{name}")
 }
 
 /// The rule of every number from 0 on. A call that is not listed is recorded when it is refused (EPERM, EACCES, EROFS).

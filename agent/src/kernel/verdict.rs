@@ -28,6 +28,8 @@ pub enum State {
         refused: Vec<String>,
         /// Instructions that the verifier walked through to accept the program (Linux 5.16); 0 when the kernel does not say.
         instructions: u32,
+        /// What of the hook this kernel has not, for example one of the system calls.
+        missing: Vec<String>,
     },
     /// This kernel has no such hook, or another form of it.
     Unsupported(String),
@@ -38,6 +40,9 @@ pub enum State {
 /// A way to run a program at a hook.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum WayIn {
+    /// The function itself, at its beginning or end, through a trampoline (Linux 5.5; 6.4 on arm64): nothing else pays for it.
+    #[value(name = "fexit")]
+    Function,
     /// A BTF-typed raw tracepoint (Linux 5.5).
     #[value(name = "tp_btf")]
     TypedTracepoint,
@@ -46,14 +51,10 @@ pub enum WayIn {
     RawTracepoint,
 }
 
-impl WayIn {
-    /// All of them, the one that costs least first.
-    pub const ALL: [Self; 2] = [Self::TypedTracepoint, Self::RawTracepoint];
-}
-
 impl fmt::Display for WayIn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Function => "fexit",
             Self::TypedTracepoint => "tp_btf",
             Self::RawTracepoint => "raw_tracepoint",
         })
@@ -72,8 +73,12 @@ impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ({}): ", self.probe, self.hook)?;
         match &self.state {
-            State::Active { way_in, refused, .. } if refused.is_empty() => write!(f, "active, {way_in}"),
-            State::Active { way_in, refused, .. } => write!(f, "active, {way_in} ({})", refused.join("; ")),
+            State::Active { way_in, refused, missing, .. } => {
+                write!(f, "active, {way_in}")?;
+                let without = (!missing.is_empty()).then(|| format!("without {}", missing.join(", ")));
+                let remarks: Vec<&str> = refused.iter().chain(&without).map(String::as_str).collect();
+                if remarks.is_empty() { Ok(()) } else { write!(f, " ({})", remarks.join("; ")) }
+            }
             State::Unsupported(reason) => write!(f, "unsupported, {reason}; without it: {}", self.without),
             State::Broken(reason) => write!(f, "broken, {reason}; without it: {}", self.without),
         }

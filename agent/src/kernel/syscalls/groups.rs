@@ -251,6 +251,87 @@ pub(super) const GROUPS: &[CallGroup] = &[
     },
 ];
 
+/// Calls that are not hooked at their own function: busy programs make them all the time, and what they tell when they fail comes another
+/// way (locks by their tracepoints) or says little.
+pub(super) const BUSY: &[Sysno] = &[Sysno::epoll_ctl, Sysno::fcntl, Sysno::flock, Sysno::sendto];
+
+/// Calls that take no argument, and therefore no registers: they have no function of this kind. C libraries use clone.
+#[cfg(target_arch = "x86_64")]
+pub(super) const WITHOUT_REGISTERS: &[Sysno] = &[Sysno::fork, Sysno::vfork];
+#[cfg(not(target_arch = "x86_64"))]
+pub(super) const WITHOUT_REGISTERS: &[Sysno] = &[];
+
+/// Calls without a rule of their own that are hooked all the same: what they change takes a capability, or is what seccomp profiles
+/// refuse, and no program makes them often.
+pub(super) const RARE: &[Sysno] = &[
+    Sysno::getsockopt,
+    Sysno::setsockopt,
+    Sysno::ptrace,
+    Sysno::personality,
+    Sysno::setuid,
+    Sysno::setgid,
+    Sysno::setreuid,
+    Sysno::setregid,
+    Sysno::setresuid,
+    Sysno::setresgid,
+    Sysno::setfsuid,
+    Sysno::setfsgid,
+    Sysno::setgroups,
+    Sysno::setpgid,
+    Sysno::capset,
+    Sysno::prctl,
+    Sysno::kill,
+    Sysno::tgkill,
+    Sysno::unshare,
+    Sysno::setns,
+    Sysno::pivot_root,
+    Sysno::sethostname,
+    Sysno::setdomainname,
+    Sysno::settimeofday,
+    Sysno::clock_settime,
+    Sysno::adjtimex,
+    Sysno::clock_adjtime,
+    Sysno::reboot,
+    Sysno::syslog,
+    Sysno::init_module,
+    Sysno::finit_module,
+    Sysno::delete_module,
+    Sysno::kexec_load,
+    Sysno::bpf,
+    Sysno::perf_event_open,
+    Sysno::userfaultfd,
+    Sysno::keyctl,
+    Sysno::add_key,
+    Sysno::request_key,
+    Sysno::open_by_handle_at,
+    Sysno::process_vm_readv,
+    Sysno::process_vm_writev,
+    Sysno::sched_setscheduler,
+    Sysno::sched_setattr,
+    Sysno::sched_setaffinity,
+    Sysno::setpriority,
+    Sysno::setrlimit,
+    Sysno::prlimit64,
+    Sysno::ioprio_set,
+    Sysno::mbind,
+    Sysno::set_mempolicy,
+    Sysno::fchmod,
+    Sysno::fchown,
+    Sysno::fsetxattr,
+    Sysno::lsetxattr,
+    Sysno::removexattr,
+    Sysno::quotactl,
+    Sysno::acct,
+    Sysno::swapoff,
+    Sysno::fsopen,
+    Sysno::open_tree,
+    Sysno::move_mount,
+    Sysno::fanotify_init,
+    Sysno::io_uring_setup,
+    Sysno::pidfd_open,
+    Sysno::pidfd_getfd,
+];
+
 /// Calls that newer architectures do not have.
 #[cfg(not(target_arch = "x86_64"))]
 pub(super) const LEGACY: &[CallGroup] = &[CallGroup {

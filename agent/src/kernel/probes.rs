@@ -1,0 +1,137 @@
+//! The list of probes: what each watches, what is lost without it, and its ways in, the one that costs least first.
+
+use super::verdict::WayIn;
+
+/// One probe.
+pub(super) struct Probe {
+    /// What it watches.
+    pub(super) name: &'static str,
+    /// The kernel's name of the hook, whichever way in is taken.
+    pub(super) hook: &'static str,
+    /// What is lost without it.
+    pub(super) without: &'static str,
+    /// Without it no crash can be recorded at all.
+    pub(super) required: bool,
+    /// Tried in this order.
+    pub(super) ways: &'static [Way],
+}
+
+/// One way in.
+pub(super) struct Way {
+    /// Its kind.
+    pub(super) way_in: WayIn,
+    /// The program in the eBPF object.
+    pub(super) program: &'static str,
+    /// Where that is attached.
+    pub(super) at: At,
+}
+
+/// Where a program is attached.
+pub(super) enum At {
+    /// A tracepoint.
+    Tracepoint(&'static str),
+    /// A tracepoint whose argument 0 must be a task: some kernels have another form of it (mark_victim on 5.10).
+    TaskTracepoint(&'static str),
+    /// The end (fexit) or the beginning (fentry) of a function.
+    #[expect(dead_code, reason = "the next probes are functions")]
+    Function(&'static str),
+    /// The ends of the system calls' own functions, one after the other ([`super::syscalls::functions`]).
+    SystemCalls,
+}
+
+impl At {
+    /// The tracepoint, if it is one.
+    pub(super) fn tracepoint(&self) -> Option<&'static str> {
+        match self {
+            Self::Tracepoint(event) | Self::TaskTracepoint(event) => Some(event),
+            Self::Function(_) | Self::SystemCalls => None,
+        }
+    }
+}
+
+/// The two ways to a tracepoint.
+macro_rules! tracepoint {
+    ($at:ident $event:literal) => {
+        &[
+            Way { way_in: WayIn::TypedTracepoint, program: $event, at: At::$at($event) },
+            Way { way_in: WayIn::RawTracepoint, program: concat!($event, "_raw"), at: At::$at($event) },
+        ]
+    };
+}
+
+/// All of them, in the order in which they are attached.
+pub(super) const PROBES: &[Probe] = &[
+    Probe {
+        name: "containers",
+        hook: "cgroup_mkdir",
+        without: "no new container is noticed",
+        required: true,
+        ways: tracepoint!(Tracepoint "cgroup_mkdir"),
+    },
+    Probe {
+        name: "containers gone",
+        hook: "cgroup_rmdir",
+        without: "recorders are not given back, and a container that never ran its program is not reported",
+        required: true,
+        ways: tracepoint!(Tracepoint "cgroup_rmdir"),
+    },
+    Probe {
+        name: "exec",
+        hook: "sched_process_exec",
+        without: "the main process of a container is not known",
+        required: true,
+        ways: tracepoint!(TaskTracepoint "sched_process_exec"),
+    },
+    Probe {
+        name: "exit",
+        hook: "sched_process_exit",
+        without: "no death is seen",
+        required: true,
+        ways: tracepoint!(TaskTracepoint "sched_process_exit"),
+    },
+    Probe {
+        name: "signal",
+        hook: "signal_generate",
+        without: "who sent a fatal signal is not known",
+        required: false,
+        ways: tracepoint!(Tracepoint "signal_generate"),
+    },
+    Probe {
+        name: "oom",
+        hook: "mark_victim",
+        without: "an OOM kill is taken from the SIGKILL that the kernel sends",
+        required: false,
+        ways: tracepoint!(TaskTracepoint "mark_victim"),
+    },
+    Probe {
+        name: "connections",
+        hook: "inet_sock_set_state",
+        without: "a connection that fails after connect(2) has returned is not known",
+        required: false,
+        ways: tracepoint!(Tracepoint "inet_sock_set_state"),
+    },
+    Probe {
+        name: "system calls",
+        hook: "sys_exit",
+        without: "failed file and socket calls are not known",
+        required: false,
+        ways: &[
+            Way { way_in: WayIn::Function, program: "system_call_failed", at: At::SystemCalls },
+            Way { way_in: WayIn::TypedTracepoint, program: "sys_exit", at: At::Tracepoint("sys_exit") },
+            Way { way_in: WayIn::RawTracepoint, program: "sys_exit_raw", at: At::Tracepoint("sys_exit") },
+        ],
+    },
+];
+
+impl Probe {
+    /// The ways in that are tried: all, or those of the kind that was asked for. A probe on a tracepoint has no function to take
+    /// instead.
+    pub(super) fn ways(&self, only: Option<WayIn>) -> impl Iterator<Item = &Way> {
+        let by_function = self.ways.iter().any(|way| way.way_in == WayIn::Function);
+        self.ways.iter().filter(move |way| match only {
+            None => true,
+            Some(WayIn::Function) => way.way_in == WayIn::Function || !by_function,
+            Some(only) => way.way_in == only,
+        })
+    }
+}
