@@ -339,10 +339,12 @@ pub enum Counter {
     FailuresRecorded = 3,
     /// Strings that could not be read from the program's memory.
     UnreadableStrings = 4,
+    /// Life-cycle records, those that were dropped included: what the agent received and what was dropped add up to it.
+    RingRecords = 5,
 }
 
 /// How many [`Counter`]s there are.
-pub const COUNTERS: u32 = 5;
+pub const COUNTERS: u32 = 6;
 
 const _: () = {
     assert!(size_of::<Header>() == 24);

@@ -14,6 +14,7 @@ use crate::{
 pub fn emit<T: 'static>(kind: u32, container: u64, recorder: u32, fill: impl FnOnce(*mut T)) {
     let Some(mut entry) = RECORDS.reserve::<T>(0) else {
         count(Counter::RingFull);
+        count(Counter::RingRecords);
         return;
     };
     let record = entry.as_mut_ptr();
@@ -21,6 +22,8 @@ pub fn emit<T: 'static>(kind: u32, container: u64, recorder: u32, fill: impl FnO
     unsafe { record.cast::<Header>().write(Header { kind, recorder, time: now(), cgroup_id: container }) };
     fill(record);
     entry.submit(0);
+    // Not before: what is counted can be read.
+    count(Counter::RingRecords);
 }
 
 /// As [`emit`], for a container that is known.

@@ -52,6 +52,8 @@ macro_rules! counters {
 }
 
 counters! {
+    /// Records of containers' lives that the kernel side made; those received and those dropped add up to it.
+    RING_RECORDS_MADE "ring_records_made";
     /// Records taken from the kernel's ring buffer.
     RING_RECORDS "ring_records";
     /// Records the kernel could not put into the ring buffer because it was full.

@@ -16,6 +16,9 @@ use tokio::sync::mpsc;
 
 use crate::{assemble::Death, clock, counters, decode::decode, kernel::CounterMap, tracker::Tracker};
 
+/// Milliseconds that the last records may take from their making to the reader at the end.
+const SETTLING: u32 = 100;
+
 /// The reading thread. Dropping it stops the thread after it has read what stands in the ring.
 pub struct Ingest {
     stop: Arc<EventFd>,
@@ -41,6 +44,9 @@ impl Ingest {
                 // All that is there is taken before anything is handed on: the next container's group may go within milliseconds.
                 let mut completed = drain(&mut records, &mut tracker);
                 take_over(&kernel);
+                if end {
+                    completed.extend(settle(&mut records, &mut tracker, &kernel));
+                }
                 completed
                     .extend(tracker.tick(clock::monotonic_now(), counters::RING_RECORDS_DROPPED.value()));
                 for death in completed {
@@ -87,6 +93,7 @@ fn wait(records: &RingBuf<MapData>, stop: &EventFd, due: Option<Duration>) -> bo
 fn take_over(kernel: &CounterMap) {
     for (counter, shown) in [
         (Counter::RingFull, &counters::RING_RECORDS_DROPPED),
+        (Counter::RingRecords, &counters::RING_RECORDS_MADE),
         (Counter::RecordersExhausted, &counters::RECORDERS_EXHAUSTED),
         (Counter::GroupsExhausted, &counters::GROUPS_EXHAUSTED),
         (Counter::FailuresRecorded, &counters::FAILURES_RECORDED),
@@ -94,6 +101,22 @@ fn take_over(kernel: &CounterMap) {
     ] {
         shown.set(kernel.read(counter));
     }
+}
+
+/// Reads on until what was received and what was dropped are all that was made: a record may be on its way at this very moment.
+fn settle(records: &mut RingBuf<MapData>, tracker: &mut Tracker, kernel: &CounterMap) -> Vec<Death> {
+    let mut deaths = Vec::new();
+    for _ in 0..SETTLING {
+        let known = counters::RING_RECORDS.value() + counters::RING_RECORDS_DROPPED.value();
+        if known == counters::RING_RECORDS_MADE.value() {
+            return deaths;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+        deaths.extend(drain(records, tracker));
+        take_over(kernel);
+    }
+    tracing::warn!("records were made faster than they could be counted at the end");
+    deaths
 }
 
 fn drain(records: &mut RingBuf<MapData>, tracker: &mut Tracker) -> Vec<Death> {

@@ -1,6 +1,7 @@
 //! The containers of this node, from the making of their group to its removal: puts the kernel's records together into deaths.
 
 mod adopt;
+mod sweep;
 
 use std::collections::HashMap;
 
@@ -21,9 +22,6 @@ const MAX_OOM_KILLS: usize = 32;
 /// After an OOM kill of another process the main one usually ends within milliseconds; if it still lives after this time the kill
 /// is reported by itself.
 const SURVIVED_AFTER: u64 = 2_000_000_000;
-
-/// From a dropped record to the look for what it would have told: longer than a runtime takes to remove a dead container's group.
-const SWEEP_AFTER: u64 = 5_000_000_000;
 
 /// One container.
 struct Tracked {
@@ -46,6 +44,8 @@ pub struct Tracker {
     control_groups: ControlGroups,
     /// After records were dropped: when to look for containers that are gone without a word.
     sweep_at: Option<u64>,
+    /// Recorders in use by nobody known, as the last sweep found them.
+    strays: Vec<(u32, u64)>,
     /// The kernel's count of dropped records, and what of it was told.
     ring_records_dropped: u64,
     told_dropped: u64,
@@ -67,6 +67,7 @@ impl Tracker {
             looker,
             control_groups,
             sweep_at: None,
+            strays: Vec::new(),
             ring_records_dropped: 0,
             told_dropped: 0,
         }
@@ -116,7 +117,7 @@ impl Tracker {
     pub fn tick(&mut self, now: u64, dropped: u64) -> Vec<Death> {
         if dropped > self.ring_records_dropped {
             self.ring_records_dropped = dropped;
-            self.sweep_at = Some(now + SWEEP_AFTER);
+            self.sweep_at = Some(now + sweep::AFTER);
         }
         let mut deaths = self.survived(now);
         if self.sweep_at.is_some_and(|at| at <= now) {
@@ -135,24 +136,6 @@ impl Tracker {
                 self.death(cgroup_id, at, End::Survived)
             })
             .collect()
-    }
-
-    /// Reports and forgets the containers whose group is gone.
-    fn sweep(&mut self, now: u64) -> Vec<Death> {
-        let is_gone = |id: u64, it: &Tracked| self.control_groups.id(&it.container.cgroup_path) != Some(id);
-        let gone = self.containers.iter().filter(|(id, tracked)| is_gone(**id, tracked));
-        let gone: Vec<(u64, u32, bool)> =
-            gone.map(|(id, it)| (*id, it.recorder, !it.ended && !it.execs.is_empty())).collect();
-        let mut deaths = Vec::new();
-        for (cgroup_id, recorder, unseen) in gone {
-            if unseen {
-                counters::ENDS_UNSEEN.increment();
-                deaths.extend(self.death(cgroup_id, now, End::Unseen));
-            }
-            self.containers.remove(&cgroup_id);
-            self.stop_watching(cgroup_id, recorder);
-        }
-        deaths
     }
 
     fn made(&mut self, cgroup_id: u64, recorder: u32, path: &str) {

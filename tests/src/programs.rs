@@ -3,6 +3,7 @@
 //! Everything is killed by PID and removed when it is dropped, also when a test panics.
 
 use std::env;
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -230,6 +231,19 @@ impl Lastwords {
     /// # Errors
     /// When one of them does not get ready; with all it has printed.
     pub fn start(node: &Node) -> anyhow::Result<Lastwords> {
+        let kubeconfig = node.kubeconfig();
+        Self::start_with(&["--kubeconfig".as_ref(), kubeconfig.as_os_str()], &node.pod_logs_directory())
+    }
+
+    /// Starts both with no Kubernetes around them.
+    ///
+    /// # Errors
+    /// As [`Lastwords::start`].
+    pub fn alone() -> anyhow::Result<Lastwords> {
+        Self::start_with(&["--no-kubernetes".as_ref()], Path::new("/nonexistent"))
+    }
+
+    fn start_with(kubernetes: &[&OsStr], pod_logs: &Path) -> anyhow::Result<Lastwords> {
         let directory = tempfile::Builder::new().prefix("lastwords-test-").tempdir()?;
         let path = directory.path();
         let address = format!("127.0.0.1:{}", free_port()?);
@@ -238,12 +252,12 @@ impl Lastwords {
             .arg("--listen")
             .arg(&address)
             .arg("--store")
-            .arg(format!("sqlite:{}", path.join("crashes.db").display()));
-        command.arg("--kubeconfig").arg(node.kubeconfig());
+            .arg(format!("sqlite:{}", path.join("crashes.db").display()))
+            .args(kubernetes);
         let mut aggregator = Program::start(command, "lastwords-aggregator", path)?;
         aggregator.wait_for_line("ready")?;
         let server = format!("http://{address}");
-        let agent = start_agent(node, &server, path)?;
+        let agent = start_agent(pod_logs, &server, path)?;
         Ok(Lastwords { agent, aggregator, server, _directory: directory })
     }
 
@@ -286,12 +300,12 @@ impl Lastwords {
     }
 }
 
-fn start_agent(node: &Node, server: &str, directory: &Path) -> anyhow::Result<Program> {
+fn start_agent(pod_logs: &Path, server: &str, directory: &Path) -> anyhow::Result<Program> {
     let config = directory.join("agent.toml");
     let text = format!(
         "node_name = {NODE_NAME:?}\naggregator = {server:?}\nspool_directory = {:?}\npod_logs_directory = {:?}\n",
         directory.join("spool"),
-        node.pod_logs_directory(),
+        pod_logs,
     );
     fs::write(&config, text)?;
     let mut command = Command::new(release_program("lastwords-agent")?);
@@ -361,6 +375,17 @@ pub fn containers_missing() -> Option<&'static str> {
         return Some("busybox-static is not installed; `cargo xtask setup` installs it");
     }
     None
+}
+
+/// Whether containers can be run here and these programs were built; says `SKIPPED test: why` when not.
+pub fn is_ready(test: &str, programs: &[&str]) -> bool {
+    let missing = containers_missing()
+        .map(str::to_owned)
+        .or_else(|| programs.iter().find_map(|name| Some(format!("{:#}", release_program(name).err()?))));
+    if let Some(reason) = &missing {
+        println!("SKIPPED {test}: {reason}");
+    }
+    missing.is_none()
 }
 
 fn existing(path: PathBuf) -> anyhow::Result<PathBuf> {

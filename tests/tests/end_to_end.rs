@@ -4,17 +4,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, OpenOptions};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use lastwords_tests::demo::{self, PODS};
 use lastwords_tests::http::Client;
+use lastwords_tests::patience::eventually;
 use lastwords_tests::programs::{Lastwords, NODE_NAME, Node, containers_missing, release_program};
 use lastwords_tests::time::parse;
 use nix::sys::stat::Mode;
 use serde_json::{Value, json};
-
-/// Two processors may be busy with a build at the same time.
-const PATIENCE: Duration = Duration::from_secs(120);
 
 /// How many containers die together: a little more than the 110 pods of a full node with two containers each crashing.
 const MANY: usize = 200;
@@ -33,17 +31,6 @@ fn started(test: &str, kubelet_arguments: &[&str]) -> Option<(Lastwords, Node, C
     let node = Node::start(kubelet_arguments).unwrap();
     let client = Client::new(node.url()).unwrap();
     Some((Lastwords::start(&node).unwrap(), node, client))
-}
-
-async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        if let Some(found) = look().await {
-            return found;
-        }
-        assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
 }
 
 fn pod(name: &str, command: &[&str]) -> Value {

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use lastwords_tests::http::{Client, refused};
+use lastwords_tests::patience::eventually;
 use lastwords_tests::programs::{Node, containers_missing};
 use serde_json::{Value, json};
 
@@ -95,17 +96,6 @@ async fn uids(client: &Client) -> Vec<String> {
     let list = client.get("/api/v1/pods").await.unwrap();
     let pods = list["items"].as_array().unwrap().iter();
     pods.map(|pod| pod["metadata"]["uid"].as_str().unwrap().to_owned()).collect()
-}
-
-async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        if let Some(found) = look().await {
-            return found;
-        }
-        assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -35,6 +35,13 @@ impl RecorderMap {
         (recorder.cgroup_id == cgroup_id).then_some(recorder)
     }
 
+    /// The slots that are in use, each with the container it is in use by.
+    #[must_use]
+    pub fn owners(&self) -> Vec<(u32, u64)> {
+        let owner = |slot| self.recorders.get(&slot, 0).map_or(0, |recorder| recorder.0.cgroup_id);
+        (0..RECORDERS).map(|slot| (slot, owner(slot))).filter(|(_, owner)| *owner != 0).collect()
+    }
+
     /// Empties a slot and gives it back.
     ///
     /// # Errors

@@ -28,6 +28,7 @@ impl Tracker {
                 Group { container: cgroup_id, recorder, main_tgid: executed.tgid, ..Group::default() };
             if let Err(error) = self.groups.insert(cgroup_id, group) {
                 tracing::warn!("the container {} cannot be watched: {error}", container.id);
+                self.stop_watching(cgroup_id, recorder);
                 continue;
             }
             self.looker.executed(cgroup_id, executed.tgid, &container.cgroup_path);

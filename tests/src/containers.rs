@@ -1,0 +1,103 @@
+//! Containers with no runtime around them: a control group and a process, made in a millisecond. What the kernel side knows a container
+//! by is all there: the group's name, and a first program in a mount namespace of its own.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Instant;
+
+use anyhow::{Context as _, bail};
+
+use crate::patience::PATIENCE;
+use crate::programs::stand_in;
+
+/// Where cgroup v2 is: the whole hierarchy, or beside the controllers of v1.
+const ROOTS: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
+
+/// A container. Dropping it ends it.
+#[derive(Debug)]
+pub struct Container {
+    id: String,
+    group: PathBuf,
+    child: Child,
+}
+
+impl Container {
+    /// Starts `command` as the main process of a container of its own. Its process id is known at once, because every program on the
+    /// way to it executes the next one.
+    ///
+    /// # Errors
+    /// When the group cannot be made or the process not be started.
+    pub fn start(command: &[&str]) -> anyhow::Result<Self> {
+        let mut random = [0; 32];
+        getrandom::fill(&mut random).map_err(io::Error::other)?;
+        let id: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+        let root = ROOTS.iter().map(Path::new).find(|root| root.join("cgroup.controllers").exists());
+        let group = root.context("cgroup v2 is not mounted")?.join(&id);
+        fs::create_dir(&group).with_context(|| format!("{} cannot be made", group.display()))?;
+        let mut runtime = Command::new(stand_in("stand-in-container")?);
+        runtime.arg(&group).args(command).stdin(Stdio::null()).stdout(Stdio::null());
+        match runtime.spawn() {
+            Ok(child) => Ok(Self { id, group, child }),
+            Err(error) => {
+                fs::remove_dir(&group)?;
+                Err(error).context("stand-in-container cannot be started")
+            }
+        }
+    }
+
+    /// As the reports name it.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Its main process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits for its main process and removes the group, as a runtime would. How the process ended, as the kernel tells its parent.
+    ///
+    /// # Errors
+    /// When it does not end in time, or its group stays busy.
+    pub fn wait(mut self) -> anyhow::Result<(String, ExitStatus)> {
+        let deadline = Instant::now() + PATIENCE;
+        let status = loop {
+            if let Some(status) = self.child.try_wait()? {
+                break status;
+            }
+            if Instant::now() > deadline {
+                bail!("the container's process {} did not end within {PATIENCE:?}", self.pid());
+            }
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        };
+        while let Err(error) = fs::remove_dir(&self.group) {
+            if error.kind() != io::ErrorKind::ResourceBusy || Instant::now() > deadline {
+                return Err(error).with_context(|| format!("{} cannot be removed", self.group.display()));
+            }
+            // What is left in it ends with its main process; only a PID namespace would see to that.
+            self.kill();
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        Ok((std::mem::take(&mut self.id), status))
+    }
+
+    /// Ends every process in the group.
+    fn kill(&self) {
+        // Gone, or older than Linux 5.14: then the group stays.
+        let _ = fs::write(self.group.join("cgroup.kill"), "1");
+    }
+}
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        if self.id.is_empty() {
+            return;
+        }
+        self.kill();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = fs::remove_dir(&self.group);
+    }
+}
