@@ -301,6 +301,8 @@ pub struct Recorder {
     pub child_exit_head: u64,
     /// Refusals told at once.
     pub notices: u64,
+    /// Failed calls of 32-bit programs, which are not decoded.
+    pub compat_calls_failed: u64,
     /// By class in the order of [`crate::rules::class`].
     pub failures: [FailureEntry; FAILURES],
     /// To the main process, its faults, to others.
@@ -358,6 +360,6 @@ const _: () = {
     assert!(size_of::<FailureEntry>() == 16 + 24 + 24 + 16 + 8 + 256 + 8);
     assert!(size_of::<SignalEntry>() == 16 + 16 + 8 + 32 + 8 + 16 + 16);
     assert!(size_of::<ChildExitEntry>() == 16 + 8 + 16 + 8);
-    assert!(size_of::<Recorder>() == 8 + 32 + 24 + 16 + 40 * 352 + 16 * 112 + 8 * 48);
+    assert!(size_of::<Recorder>() == 8 + 32 + 24 + 16 + 8 + 40 * 352 + 16 * 112 + 8 * 48);
     assert!(size_of::<Group>() == 24);
 };

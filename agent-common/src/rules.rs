@@ -19,6 +19,9 @@ pub mod object {
     pub const LATE_ADDRESS: u8 = 6;
 }
 
+/// The bit of the processor's mode in `pt_regs` that tells programs of 32 and of 64 bits apart, on each architecture with its own sense.
+pub const MODE_BIT: u32 = 0x10;
+
 /// Which slots of the recorder a failure goes to.
 pub mod class {
     /// Says much whenever it comes.

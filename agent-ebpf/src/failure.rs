@@ -1,6 +1,6 @@
 //! A failed system call goes to the container's flight recorder, as the table by number says ([`SyscallRule`]).
 
-use aya_ebpf::{Global, helpers};
+use aya_ebpf::helpers;
 use lastwords_agent_common::{
     limits::{NOTICES, PATH_BYTES},
     record::{Counter, FailureEntry, Recorder, Refused, kind},
@@ -10,10 +10,13 @@ use lastwords_agent_common::{
 use crate::{
     container::Container,
     emit::emit_for,
-    kernel::{Address, current_task, now, offset, read, read_comm, read_user_bytes, read_user_string},
+    kernel::{
+        Address, call_number, current_task, is_compat, now, offset, read_comm, read_user_bytes,
+        read_user_string, register,
+    },
     maps::{SYSCALLS, count},
     probe::socket,
-    recorder::{failure_slot, mark},
+    recorder::{add, failure_slot, mark},
 };
 
 const EPERM: u32 = 1;
@@ -24,21 +27,14 @@ const EINPROGRESS: u32 = 115;
 /// Relative to the working directory (include/uapi/linux/fcntl.h).
 const AT_FDCWD: i64 = -100;
 
-/// A register: in a `tp_btf` program (`TYPED`) the pointer's type is known and a plain load does, elsewhere a helper call.
-#[inline(always)]
-pub fn register<const TYPED: bool>(registers: Address, place: &Global<u32>) -> u64 {
-    if TYPED {
-        // SAFETY: `place` is a frozen offset inside pt_regs; the verifier checks the load against the type.
-        unsafe { registers.add(place.load() as usize).cast::<u64>().read_volatile() }
-    } else {
-        read(registers, place)
-    }
-}
-
 /// A system call of the current task failed with `errno`.
 #[inline(always)]
 pub fn on_failure<const TYPED: bool>(registers: Address, errno: u32) {
-    let number = register::<TYPED>(registers, &offset::REGS_NUMBER) as u32;
+    if is_compat::<TYPED>(registers) {
+        compat_call_failed();
+        return;
+    }
+    let number = call_number::<TYPED>(registers);
     let Some(rule) = SYSCALLS.get(number) else {
         return;
     };
@@ -56,6 +52,15 @@ pub fn on_failure<const TYPED: bool>(registers: Address, errno: u32) {
     }
     if let Some(recorder) = container.recorder() {
         record::<TYPED>(container, recorder, rule, registers, number, errno);
+    }
+}
+
+/// What a 32-bit program's failed call was is not looked up, only that there was one.
+#[inline(always)]
+fn compat_call_failed() {
+    if let Some(recorder) = Container::of_current().and_then(Container::recorder) {
+        // SAFETY: a field of the container's recorder.
+        unsafe { add(&raw mut (*recorder).compat_calls_failed, 1) };
     }
 }
 

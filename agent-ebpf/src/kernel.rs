@@ -8,7 +8,7 @@ use aya_ebpf::{
         bpf_probe_read_kernel, bpf_probe_read_kernel_str, bpf_probe_read_user, bpf_probe_read_user_str,
     },
 };
-use lastwords_agent_common::for_each_kernel_field;
+use lastwords_agent_common::{for_each_kernel_field, rules::MODE_BIT};
 
 /// An address in the kernel; may be null or stale, reading through [`read`] is safe all the same.
 pub type Address = *const u8;
@@ -54,7 +54,13 @@ pub mod offset {
     pub static GETSOCKOPT_NUMBER: Global<u32> = Global::new(UNSET);
     /// Where `pt_regs` holds the system call's number at its exit (`orig_ax` on x86-64).
     #[unsafe(no_mangle)]
-    pub static REGS_NUMBER: Global<u32> = Global::new(UNSET);
+    pub static REGS_CALL: Global<u32> = Global::new(UNSET);
+    /// Where it holds the processor's mode.
+    #[unsafe(no_mangle)]
+    pub static REGS_MODE: Global<u32> = Global::new(UNSET);
+    /// What [`MODE_BIT`](super::MODE_BIT) there is for a 32-bit program.
+    #[unsafe(no_mangle)]
+    pub static COMPAT_MODE: Global<u32> = Global::new(UNSET);
     /// Where it holds argument 0.
     #[unsafe(no_mangle)]
     pub static REGS_0: Global<u32> = Global::new(UNSET);
@@ -86,6 +92,37 @@ pub fn argument(arguments: *const u64, n: usize) -> u64 {
 #[inline(always)]
 pub fn pointer(arguments: *const u64, n: usize) -> Address {
     argument(arguments, n) as Address
+}
+
+/// A member of a system call's `pt_regs`: where the pointer's type is known (`TYPED`: `tp_btf`, fexit) a plain load, elsewhere a helper call.
+/// A typed load has to stay inside one member.
+#[inline(always)]
+fn of_registers<T: Copy, const TYPED: bool>(registers: Address, place: &Global<u32>) -> T {
+    if TYPED {
+        // SAFETY: `place` is a frozen offset inside pt_regs; the verifier checks the load against the type.
+        unsafe { registers.add(place.load() as usize).cast::<T>().read_volatile() }
+    } else {
+        read(registers, place)
+    }
+}
+
+/// A register of a system call.
+#[inline(always)]
+pub fn register<const TYPED: bool>(registers: Address, place: &Global<u32>) -> u64 {
+    of_registers::<u64, TYPED>(registers, place)
+}
+
+/// The number of the system call. On arm64 its member has 32 bits; on x86-64 the others are zero.
+#[inline(always)]
+pub fn call_number<const TYPED: bool>(registers: Address) -> u32 {
+    of_registers::<u32, TYPED>(registers, &offset::REGS_CALL)
+}
+
+/// Whether a 32-bit program made the call: its number means another call then, and its arguments stand elsewhere.
+#[inline(always)]
+pub fn is_compat<const TYPED: bool>(registers: Address) -> bool {
+    let mode = u32::from(of_registers::<u16, TYPED>(registers, &offset::REGS_MODE));
+    mode & MODE_BIT == offset::COMPAT_MODE.load()
 }
 
 /// The value at `base + offset`, zero when it cannot be read.

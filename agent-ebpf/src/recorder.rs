@@ -29,9 +29,19 @@ fn next(head: *mut u64) -> u64 {
     // value needs Linux 5.12.
     unsafe {
         let before = head.read_volatile();
-        atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(head, 1);
+        add(head, 1);
         before
     }
+}
+
+/// Counts, exactly even when two processors race.
+///
+/// # Safety
+/// `counter` is an aligned field of a map element.
+#[inline(always)]
+pub unsafe fn add(counter: *mut u64, amount: u64) {
+    // SAFETY: the caller's promise.
+    unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(counter, amount) };
 }
 
 /// One byte for each class, in the order of `rules::class`: the slots before it, and its size less one. Looked up by shifting and not by
@@ -98,6 +108,7 @@ pub fn forget(recorder: *mut Recorder) {
         (*recorder).signal_heads = [0; 3];
         (*recorder).child_exit_head = 0;
         (*recorder).notices = 0;
+        (*recorder).compat_calls_failed = 0;
     }
 }
 

@@ -113,6 +113,7 @@ pub fn assemble(death: &Death, node: &Node<'_>) -> Evidence {
             failures_overwritten: recording.failures_overwritten,
             signals_overwritten: recording.signals_overwritten,
             torn_entries: recording.torn,
+            compat_calls_failed: recording.compat_calls_failed,
             ring_records_dropped: death.ring_records_dropped,
             recorder_missing: death.recording.is_none(),
             agent_started_later: death.adopted,

@@ -286,6 +286,7 @@ fn losses(losses: Option<&Losses>) -> Vec<String> {
         (losses.signals_overwritten, "older signals overwritten"),
         (losses.torn_entries, "recorder entries torn"),
         (losses.ring_records_dropped, "life-cycle records of this node dropped"),
+        (losses.compat_calls_failed, "failed calls of 32-bit programs not decoded"),
     ];
     let mut lines: Vec<String> = counts
         .iter()

@@ -2,6 +2,7 @@
 
 mod boot;
 mod initrd;
+mod machine_code;
 mod outcome;
 mod pattern;
 mod suite;

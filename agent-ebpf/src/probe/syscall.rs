@@ -14,8 +14,8 @@ use aya_ebpf::{
 };
 
 use crate::{
-    failure::{on_failure, register},
-    kernel::{Address, argument, offset},
+    failure::on_failure,
+    kernel::{Address, argument, call_number, offset, register},
     maps::{CONTINUED, CONTINUED_CONDITIONAL},
     probe::socket,
 };
@@ -60,7 +60,7 @@ fn on_exit<const TYPED: bool>(arguments: *const u64) {
     }
     let registers = registers(arguments);
     if result == 0 {
-        if register::<TYPED>(registers, &offset::REGS_NUMBER) as u32 == offset::GETSOCKOPT_NUMBER.load() {
+        if call_number::<TYPED>(registers) == offset::GETSOCKOPT_NUMBER.load() {
             asked::<TYPED>(registers);
         }
     } else if is_failure(result) {

@@ -26,6 +26,8 @@ pub struct Recording {
     pub signals_overwritten: u64,
     /// Entries that two processors wrote at once.
     pub torn: u64,
+    /// Failed calls of 32-bit programs.
+    pub compat_calls_failed: u64,
 }
 
 /// One failed call.
@@ -116,7 +118,7 @@ pub struct ChildExit {
 /// Reads a recorder.
 #[must_use]
 pub fn recording(recorder: &Recorder) -> Recording {
-    let mut read = Recording::default();
+    let mut read = Recording { compat_calls_failed: recorder.compat_calls_failed, ..Recording::default() };
     let mut failures = recorder.failures.as_slice();
     let sizes = [TELLING_FAILURES, MISSING_FAILURES, NETWORK_FAILURES, LOOKING_FAILURES];
     for (size, head) in sizes.into_iter().zip(recorder.failure_heads) {

@@ -5,6 +5,8 @@ use std::path::Path;
 use btf_rs::{Btf, Type};
 use lastwords_agent_common::offsets::{ABSENT, FIELDS, Need};
 
+use super::syscalls;
+
 /// Where a kernel built with CONFIG_DEBUG_INFO_BTF shows its types (Linux 5.4).
 pub const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
 
@@ -60,7 +62,7 @@ impl KernelTypes {
     /// # Errors
     /// Names the first required field that this kernel does not have.
     pub fn globals(&self) -> Result<Globals, BtfError> {
-        let mut globals = Vec::with_capacity(FIELDS.len() + 4);
+        let mut globals = Vec::with_capacity(FIELDS.len() + syscalls::REGISTERS.len() + 4);
         for (name, need, path) in FIELDS {
             let offset = match (self.offset(path), need) {
                 (Some(offset), _) => offset,
@@ -68,6 +70,10 @@ impl KernelTypes {
                 (None, Need::Required) => return Err(BtfError::Missing((*path).to_owned())),
             };
             globals.push((*name, offset));
+        }
+        for (name, path, within) in syscalls::REGISTERS {
+            let offset = self.offset(path).ok_or_else(|| BtfError::Missing((*path).to_owned()))?;
+            globals.push((*name, offset + within));
         }
         globals.push(("MEMORY_CGRP_ID", self.constant("cgroup_subsys_id", "memory_cgrp_id")?));
         globals.push(("MEMCG_OOM", self.constant("memcg_memory_event", "MEMCG_OOM")?));
@@ -229,6 +235,9 @@ mod tests {
         assert_eq!(value("SIGINFO_ADDRESS"), 16);
         assert_eq!(value("SIGNAL_LIVE"), 4, "after the reference count");
         assert_ne!(value("TASK_PID"), value("TASK_TGID"));
+        // `struct pt_regs` is what debuggers get (PTRACE_GETREGS) and never changes.
+        let registers = if cfg!(target_arch = "aarch64") { [280, 272, 8] } else { [120, 112, 104] };
+        assert_eq!(["REGS_CALL", "REGS_0", "REGS_1"].map(value), registers);
         assert_eq!(types.tracepoint("sys_exit"), Some(Tracepoint { arguments: 2, takes_task: false }));
         assert_eq!(types.tracepoint("sched_process_exec").map(|it| it.takes_task), Some(true));
         assert_eq!(types.tracepoint("no_such_tracepoint"), None);

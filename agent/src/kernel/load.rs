@@ -70,6 +70,9 @@ impl Kernel {
         if OBJECT.is_empty() {
             return Err(LoadError::NoObject);
         }
+        if syscalls::REGISTERS.is_empty() {
+            return Err(LoadError::Architecture(std::env::consts::ARCH));
+        }
         let btf_path = Path::new(VMLINUX);
         // Two libraries read the kernel's types, some 40 MB each while they do: one after the other.
         let (globals, forms, oom_by_signal) = {
@@ -79,12 +82,11 @@ impl Kernel {
         };
         let btf = Btf::from_sys_fs()
             .map_err(|error| BtfError::Unreadable { path: VMLINUX.to_owned(), reason: error.to_string() })?;
-        let registers = syscalls::registers().ok_or(LoadError::Architecture(std::env::consts::ARCH))?;
         let mut loader = EbpfLoader::new();
         loader.btf(Some(&btf));
         let numbers = syscalls::numbers();
         loader.override_global("OOM_BY_SIGNAL", &oom_by_signal, true);
-        for (name, value) in globals.iter().chain(registers).chain(&numbers) {
+        for (name, value) in globals.iter().chain(&numbers) {
             loader.override_global(name, value, true);
         }
         let mut ebpf = loader.load(OBJECT).map_err(|error| refused(&error))?;

@@ -4,50 +4,58 @@ mod groups;
 
 use lastwords_agent_common::{
     limits::SYSCALLS,
-    rules::{EADDRINUSE, SyscallRule, class, object},
+    rules::{EADDRINUSE, MODE_BIT, SyscallRule, class, object},
 };
 use nix::libc;
 use syscalls::Sysno;
 
 use self::groups::{BUSY, CallGroup, EXEC, GROUPS, LEGACY, RARE, REFUSED, WITHOUT_REGISTERS};
 
-/// Offsets in `struct pt_regs` at the end of a call, by the names of the program's globals. `pt_regs` is part of the kernel's
-/// interface with debuggers and does not change.
-#[must_use]
-pub fn registers() -> Option<&'static [(&'static str, u32)]> {
-    if cfg!(target_arch = "x86_64") {
-        // arch/x86/include/asm/ptrace.h: orig_ax, di, si, dx, r10, r8, r9.
-        Some(&[
-            ("REGS_NUMBER", 120),
-            ("REGS_0", 112),
-            ("REGS_1", 104),
-            ("REGS_2", 96),
-            ("REGS_3", 56),
-            ("REGS_4", 72),
-            ("REGS_5", 64),
-        ])
-    } else if cfg!(target_arch = "aarch64") {
-        // arch/arm64/include/asm/ptrace.h: syscallno after 31 registers, sp, pc, pstate and orig_x0. Argument 0 is orig_x0, as x0
-        // holds the result by then.
-        Some(&[
-            ("REGS_NUMBER", 280),
-            ("REGS_0", 272),
-            ("REGS_1", 8),
-            ("REGS_2", 16),
-            ("REGS_3", 24),
-            ("REGS_4", 32),
-            ("REGS_5", 40),
-        ])
-    } else {
-        None
-    }
-}
+/// Where `struct pt_regs` holds a system call's number and its arguments while the call ends: the program's global, the member, and the
+/// bytes from its beginning.
+#[cfg(target_arch = "x86_64")]
+pub const REGISTERS: &[(&str, &str, u32)] = &[
+    ("REGS_CALL", "pt_regs.orig_ax", 0),
+    ("REGS_0", "pt_regs.di", 0),
+    ("REGS_1", "pt_regs.si", 0),
+    ("REGS_2", "pt_regs.dx", 0),
+    ("REGS_3", "pt_regs.r10", 0),
+    ("REGS_4", "pt_regs.r8", 0),
+    ("REGS_5", "pt_regs.r9", 0),
+    ("REGS_MODE", "pt_regs.cs", 0),
+];
+/// As on x86-64; argument 0 is `orig_x0`, as x0 holds the result by then.
+#[cfg(target_arch = "aarch64")]
+pub const REGISTERS: &[(&str, &str, u32)] = &[
+    ("REGS_CALL", "pt_regs.syscallno", 0),
+    ("REGS_0", "pt_regs.orig_x0", 0),
+    ("REGS_1", "pt_regs.regs", 8),
+    ("REGS_2", "pt_regs.regs", 16),
+    ("REGS_3", "pt_regs.regs", 24),
+    ("REGS_4", "pt_regs.regs", 32),
+    ("REGS_5", "pt_regs.regs", 40),
+    ("REGS_MODE", "pt_regs.pstate", 0),
+];
 
-/// Numbers that the programs know a call by, by the names of their globals.
+/// Where no architecture's registers are known, and nothing is loaded.
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+pub const REGISTERS: &[(&str, &str, u32)] = &[];
+
+/// What the bit [`MODE_BIT`] of `REGS_MODE` is for a 32-bit program, whose calls have other numbers. x86-64: in the selectors of the code
+/// segments, __USER32_CS (0x23) against __USER_CS (0x33). arm64: PSR_MODE32_BIT.
+///
+/// [`MODE_BIT`]: lastwords_agent_common::rules::MODE_BIT
+const COMPAT_MODE: u32 = if cfg!(target_arch = "aarch64") { MODE_BIT } else { 0 };
+
+/// What else the programs have to know of the architecture, by the names of their globals.
 #[must_use]
-pub fn numbers() -> [(&'static str, u32); 2] {
+pub fn numbers() -> [(&'static str, u32); 3] {
     let number = |call: Sysno| u32::try_from(call.id()).unwrap_or(u32::MAX);
-    [("CONNECT_NUMBER", number(Sysno::connect)), ("GETSOCKOPT_NUMBER", number(Sysno::getsockopt))]
+    [
+        ("CONNECT_NUMBER", number(Sysno::connect)),
+        ("GETSOCKOPT_NUMBER", number(Sysno::getsockopt)),
+        ("COMPAT_MODE", COMPAT_MODE),
+    ]
 }
 
 /// The kernel's name of a system call, `syscall_<number>` when it is newer than this agent.

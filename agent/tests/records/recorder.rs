@@ -39,7 +39,9 @@ type Written = (
 /// Writes everything, oldest first, one ring a class.
 fn written((failures, signals, child_exits): Written) -> (Vec<u8>, Recording) {
     let mut raw: Recorder = zeroed();
-    let mut read = Recording::default();
+    // Any number: it goes through as it is.
+    raw.compat_calls_failed = failures.iter().map(|class| class.len() as u64).sum();
+    let mut read = Recording { compat_calls_failed: raw.compat_calls_failed, ..Recording::default() };
     // Each later than the one before, so that there is one right order.
     let mut time = 0;
     let mut slots = raw.failures.as_mut_slice();

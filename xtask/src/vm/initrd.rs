@@ -10,6 +10,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
+use super::machine_code;
 use super::suite::Requests;
 use crate::architecture::Architecture;
 use crate::kernels::Kernel;
@@ -22,36 +23,6 @@ const PROGRAMS: &[&str] = &["lastwords-agent"];
 const BUSYBOX: &str = "/bin/busybox";
 
 const FOLDERS: &[&str] = &["bin", "dev", "etc", "modules", "proc", "root", "run", "sys", "tmp"];
-
-/// An ELF program of two instructions that writes to address 0.
-///
-/// A shell cannot die of SIGSEGV as PID 1 (the kernel ignores a signal without handler from inside), a fault can.
-fn null_pointer(architecture: Architecture) -> Vec<u8> {
-    let (machine, code): (u8, &[u8]) = match architecture {
-        // xor %eax, %eax; mov %eax, (%rax)
-        Architecture::X86 => (0x3e, &[0x31, 0xc0, 0x89, 0x00]),
-        // mov x0, #0; str xzr, [x0]
-        Architecture::Arm64 => (0xb7, &[0x00, 0x00, 0x80, 0xd2, 0x1f, 0x00, 0x00, 0xf9]),
-    };
-    let mut program = vec![
-        0x7f, b'E', b'L', b'F', 2, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, // 64 bits, little endian
-        2, 0, machine, 0, 1, 0, 0, 0, // an executable for the machine
-        0x78, 0, 0x40, 0, 0, 0, 0, 0, // entry: right behind the headers
-        0x40, 0, 0, 0, 0, 0, 0, 0, // program headers begin after this header
-        0, 0, 0, 0, 0, 0, 0, 0, // no section headers
-        0, 0, 0, 0, 0x40, 0, 0x38, 0, 1, 0, 0, 0, 0, 0, 0, 0, // sizes; one program header
-        1, 0, 0, 0, 5, 0, 0, 0, // load, readable and executable
-        0, 0, 0, 0, 0, 0, 0, 0, // from the start of the file
-        0, 0, 0x40, 0, 0, 0, 0, 0, // to 0x400000
-        0, 0, 0x40, 0, 0, 0, 0, 0, //
-        0x80, 0, 0, 0, 0, 0, 0, 0, // the whole file
-        0x80, 0, 0, 0, 0, 0, 0, 0, //
-        0, 0x10, 0, 0, 0, 0, 0, 0, // in pages
-    ];
-    program.extend_from_slice(code);
-    program.resize(0x80, 0);
-    program
-}
 
 /// A file system to be, by path without the leading slash.
 #[derive(Default)]
@@ -98,7 +69,8 @@ impl Files {
                 }
             }
         }
-        files.file(Path::new("bin/null-pointer"), 0o755, null_pointer(architecture));
+        files.file(Path::new("bin/null-pointer"), 0o755, machine_code::null_pointer(architecture));
+        files.file(Path::new("bin/of-32-bits"), 0o755, machine_code::of_32_bits(architecture));
         files.file(Path::new("etc/passwd"), 0o644, b"root:x:0:0:root:/root:/bin/sh\n".to_vec());
         files.file(Path::new("etc/group"), 0o644, b"root:x:0:\n".to_vec());
         files.file(Path::new("etc/hosts"), 0o644, b"127.0.0.1 localhost\n".to_vec());
@@ -227,12 +199,5 @@ mod tests {
         files.file(Path::new("lib/x86/libc.so"), 0o644, Vec::new());
         let paths: Vec<_> = files.entries.keys().map(|path| path.display().to_string()).collect();
         assert_eq!(paths, ["lib", "lib/x86", "lib/x86/libc.so"]);
-    }
-
-    #[test]
-    fn the_program_that_faults_has_the_length_it_claims() {
-        for architecture in [Architecture::X86, Architecture::Arm64] {
-            assert_eq!(null_pointer(architecture).len(), 0x80);
-        }
     }
 }
