@@ -29,6 +29,9 @@ pub enum Command {
         /// Configuration file (TOML); every key has a default
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
+        /// Take only this way into the kernel, for finding out what it costs; the usual one is the cheapest that the kernel takes
+        #[arg(long, value_enum, value_name = "WAY")]
+        way_in: Option<WayIn>,
     },
     /// Say whether crashes can be recorded on this node; exit 0 only if they can
     Check {

@@ -8,7 +8,7 @@ use lastwords_agent::{
 
 fn main() -> std::process::ExitCode {
     match Arguments::parse().command {
-        Command::Run { config } => run::run(config.as_deref()),
+        Command::Run { config, way_in } => run::run(config.as_deref(), way_in),
         Command::Check { way_in, output } => check::check(way_in, output),
         Command::Try(arguments) => try_command::try_command(&arguments),
         Command::TryEach { way_in } => try_command::try_each(way_in),

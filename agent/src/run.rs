@@ -17,8 +17,7 @@ use crate::{
     counters,
     enrich::{cgroup::ControlGroups, procfs::HostProc},
     ingest::Ingest,
-    kernel::Kernel,
-    listeners::Listeners,
+    kernel::{Kernel, verdict::WayIn},
     look::Looker,
     program::{ExitCode, complain},
     report::Reporter,
@@ -35,9 +34,9 @@ const DEATHS: usize = 256;
 /// below five seconds, a sixth of a pod's default grace period.
 const LAST_REPORTS: Duration = Duration::from_millis(1500);
 
-/// Runs until SIGTERM or SIGINT.
+/// Runs until SIGTERM or SIGINT, with probes attached by `way_in` alone when one is given.
 #[must_use]
-pub fn run(file: Option<&Path>) -> ExitCode {
+pub fn run(file: Option<&Path>, way_in: Option<WayIn>) -> ExitCode {
     let config = match Config::load(file) {
         Ok(config) => config,
         Err(error) => return fail(ExitCode::WrongConfiguration, error),
@@ -54,7 +53,7 @@ pub fn run(file: Option<&Path>) -> ExitCode {
         Ok(spool) => Arc::new(spool),
         Err(error) => return fail(ExitCode::Failed, error),
     };
-    let kernel = match Kernel::load(None) {
+    let kernel = match Kernel::load(way_in) {
         Ok(kernel) => kernel,
         Err(error) => return fail(ExitCode::NotPossibleHere, error),
     };
@@ -91,9 +90,7 @@ async fn serve(
     let processes = HostProc::new(&config.host_proc);
     let looker = Looker::start(processes.clone(), control_groups.clone())
         .map_err(|error| format!("cannot start a thread: {error}"))?;
-    let listeners = Listeners::new(kernel.listeners, processes.clone());
-    let mut tracker =
-        Tracker::new(kernel.recorders, kernel.groups, looker.clone(), control_groups, listeners);
+    let mut tracker = Tracker::new(kernel.recorders, kernel.groups, looker.clone(), control_groups);
     tracker.adopt(&processes);
     tracing::info!("watching {} containers that were here before", tracker.watched());
 

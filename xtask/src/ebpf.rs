@@ -151,13 +151,20 @@ pub(crate) enum Installed {
     Now(String),
 }
 
-/// Compiles the eBPF crate and puts the object where the agent's build takes it from.
+/// Compiles the eBPF crate, and puts the agent's object where its build takes it from and the benchmarks' empty programs beside it.
 ///
 /// # Errors
-/// When there is no toolchain, the crate does not compile, or the object could not be loaded later.
+/// When there is no toolchain, the crate does not compile, or an object could not be loaded later.
 pub(crate) fn compile() -> Result<PathBuf> {
     process::show(&mut Toolchain::detect()?.cargo()?)?;
-    let compiled = folder().join("bpfel-unknown-none/release/lastwords");
+    keep("empty", &empty_object())?;
+    let object = object();
+    keep("lastwords", &object)?;
+    Ok(object)
+}
+
+fn keep(program: &str, object: &Path) -> Result<()> {
+    let compiled = folder().join("bpfel-unknown-none/release").join(program);
     let bytes = fs::read(&compiled).with_context(|| format!("cargo left no {}", compiled.display()))?;
     if has_section(&bytes, UNLIKELY_SECTION) {
         bail!(
@@ -165,21 +172,24 @@ pub(crate) fn compile() -> Result<PathBuf> {
             compiled.display()
         );
     }
-    let object = object();
     // A copy with the same bytes would be newer, and cargo would build the agent again.
-    if fs::read(&object).is_ok_and(|old| old == bytes) {
-        return Ok(object);
+    if fs::read(object).is_ok_and(|old| old == bytes) {
+        return Ok(());
     }
     if let Some(parent) = object.parent() {
         fs::create_dir_all(parent).with_context(|| format!("cannot make {}", parent.display()))?;
     }
-    fs::write(&object, &bytes).with_context(|| format!("cannot write {}", object.display()))?;
-    Ok(object)
+    fs::write(object, &bytes).with_context(|| format!("cannot write {}", object.display()))
 }
 
 /// Where the agent's build script finds the object, whatever CARGO_TARGET_DIR says.
 pub(crate) fn object() -> PathBuf {
     workspace::root().join("target/bpf/lastwords.bpf.o")
+}
+
+/// The programs that do nothing, which the benchmarks attach.
+pub(crate) fn empty_object() -> PathBuf {
+    object().with_file_name("empty.bpf.o")
 }
 
 /// A target folder of its own, because two compilers in one would rebuild each other's work.

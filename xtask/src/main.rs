@@ -4,6 +4,7 @@
 
 mod apt;
 mod architecture;
+mod bench;
 mod build;
 mod cross;
 mod demo;
@@ -44,6 +45,8 @@ enum Verb {
     Test(test::Test),
     /// Feed the agent's decoder with damaged records; an input that crashes it is kept in tests/corpus/decode.
     Fuzz(fuzz::Fuzz),
+    /// Count what it costs that somebody watches.
+    Bench(bench::Bench),
     /// Boot Debian's kernels in QEMU (no KVM needed) and run a suite of deaths in each.
     Vm(vm::Vm),
 }
@@ -56,6 +59,7 @@ fn main() -> ExitCode {
         Verb::Tidy(tidy) => tidy.run(),
         Verb::Test(test) => return test.run(),
         Verb::Fuzz(fuzz) => fuzz.run(),
+        Verb::Bench(bench) => bench.run(),
         Verb::Vm(vm) => vm.run(),
     };
     match outcome {

@@ -35,13 +35,16 @@ const TEST_PACKAGES: &[&str] =
 /// What compiles and runs arm64 programs on x86-64.
 const ARM64_PACKAGES: &[&str] = &["gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross", "qemu-system-arm"];
 
+/// What the benchmarks compare with: the tools that people would use today. No test needs them.
+const BENCH_PACKAGES: &[&str] = &["libbpf-tools", "bpftrace"];
+
 /// The version of Debian that all of this was tried on.
 const DEBIAN: &str = "12";
 
 /// Install what a build and the tests need; what is there already is left alone.
 #[derive(Args)]
 pub(crate) struct Setup {
-    /// Only what the build needs, only what the tests need, or what arm64 needs, which is left out otherwise.
+    /// Only what the build needs, only what the tests need; or what arm64 needs or the benchmarks compare with, both left out otherwise.
     #[arg(long, value_enum)]
     only: Option<Part>,
 }
@@ -55,6 +58,8 @@ pub(crate) enum Part {
     Test,
     /// A cross compiler for arm64, its standard libraries, QEMU, kernels and busybox; what the build needs has to be there.
     Arm64,
+    /// The tools that `bench` compares with.
+    Bench,
 }
 
 impl Setup {
@@ -78,6 +83,7 @@ impl Setup {
         let started = Instant::now();
         match self.only {
             Some(Part::Arm64) => arm64()?,
+            Some(Part::Bench) => step("tools to compare with", || packages(BENCH_PACKAGES))?,
             part => this_machine(part != Some(Part::Test), part != Some(Part::Build))?,
         }
         eprintln!("setup: done in {:.1} s", started.elapsed().as_secs_f32());

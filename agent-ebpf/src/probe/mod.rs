@@ -3,7 +3,6 @@
 mod cgroup;
 mod exec;
 mod exit;
-pub mod listener;
 mod oom;
 mod signal;
 pub mod socket;

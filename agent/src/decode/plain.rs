@@ -19,7 +19,6 @@ macro_rules! plain {
 
 plain! {
     Header CgroupMade CgroupGone WorkingDirectory Executed Exited MemoryLevel OomVictim Refused
-    PortTaken Listener
     FailureEntry SignalEntry ChildExitEntry Recorder
 }
 

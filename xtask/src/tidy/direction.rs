@@ -24,12 +24,14 @@ const OURS: &[(&str, &[&str])] = &[
         "lastwords-tests",
         &["lastwords-agent-common", "lastwords-diagnosis", "lastwords-proto", "lastwords-render"],
     ),
+    ("lastwords-bench", &[]),
     ("xtask", &[]),
 ];
 
-/// Crates that only some of ours may use: the kernel's loader stays in the agent, the Kubernetes client out of it.
+/// Crates that only some of ours may use: the kernel's loader stays in the agent and in what
+/// measures it, the Kubernetes client out of it.
 const FENCED: &[(&str, &[&str])] = &[
-    ("aya", &["lastwords-agent"]),
+    ("aya", &["lastwords-agent", "lastwords-bench"]),
     ("aya-ebpf", &["lastwords-agent-ebpf"]),
     ("kube", &["lastwords-aggregator", "lastwords-cli"]),
     ("k8s-openapi", &["lastwords-aggregator", "lastwords-cli"]),

@@ -10,7 +10,9 @@ pub(super) const UNSAFE: &str = "unsafe-in-few-places";
 pub(super) const PURE: &str = "pure-and-total";
 
 /// A path here is a file, or a folder when it ends in a slash.
-const AYA_HOMES: &[&str] = &["agent/src/kernel/", "agent/src/kernel.rs", "agent/src/ingest.rs"];
+/// The benchmarks' floor has to be loaded as the agent's programs are.
+const AYA_HOMES: &[&str] =
+    &["agent/src/kernel/", "agent/src/kernel.rs", "agent/src/ingest.rs", "bench/src/empty.rs"];
 
 const KUBE_HOMES: &[&str] =
     &["aggregator/src/kubernetes/", "aggregator/src/kubernetes.rs", "cli/src/connect.rs"];

@@ -62,11 +62,9 @@ impl Files {
                 let name = architecture.name();
                 bail!("{} is not there; run `cargo xtask build --arch {name}`", built.display());
             }
-            files.copy(&built, &Path::new("bin").join(program))?;
-            if architecture == Architecture::X86 {
-                for library in libraries(&built)? {
-                    files.copy(&library, library.strip_prefix("/").unwrap_or(&library))?;
-                }
+            match architecture {
+                Architecture::X86 => files.program(&built)?,
+                Architecture::Arm64 => files.copy(&built, &Path::new("bin").join(program))?,
             }
         }
         files.file(Path::new("bin/null-pointer"), 0o755, machine_code::null_pointer(architecture));
@@ -115,6 +113,19 @@ impl Files {
         fs::write(archive, bytes).with_context(|| format!("cannot write {}", archive.display()))
     }
 
+    /// A program of this machine, in the emulated machine's path, with the libraries it needs.
+    ///
+    /// # Errors
+    /// When it or a library cannot be read.
+    pub(crate) fn program(&mut self, program: &Path) -> Result<()> {
+        let name = program.file_name().with_context(|| format!("{} is no program", program.display()))?;
+        self.copy(program, &Path::new("bin").join(name))?;
+        for library in libraries(program)? {
+            self.copy(&library, library.strip_prefix("/").unwrap_or(&library))?;
+        }
+        Ok(())
+    }
+
     fn folder(&mut self, path: &Path) {
         for folder in path.ancestors().filter(|folder| !folder.as_os_str().is_empty()) {
             let entry = || Entry { mode: FOLDER | 0o755, content: Vec::new() };
@@ -122,14 +133,14 @@ impl Files {
         }
     }
 
-    fn file(&mut self, path: &Path, mode: u32, content: Vec<u8>) {
+    pub(crate) fn file(&mut self, path: &Path, mode: u32, content: Vec<u8>) {
         if let Some(parent) = path.parent() {
             self.folder(parent);
         }
         self.entries.insert(path.to_owned(), Entry { mode: FILE | mode, content });
     }
 
-    fn copy(&mut self, from: &Path, to: &Path) -> Result<()> {
+    pub(crate) fn copy(&mut self, from: &Path, to: &Path) -> Result<()> {
         let content = fs::read(from).with_context(|| format!("cannot read {}", from.display()))?;
         let metadata = fs::metadata(from).with_context(|| format!("cannot read {}", from.display()))?;
         self.file(to, metadata.permissions().mode() & 0o777, content);
