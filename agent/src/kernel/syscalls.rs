@@ -61,7 +61,12 @@ pub fn numbers() -> [(&'static str, u32); 3] {
 /// The kernel's name of a system call, `syscall_<number>` when it is newer than this agent.
 #[must_use]
 pub fn name(number: u32) -> String {
-    Sysno::new(number as usize).map_or_else(|| format!("syscall_{number}"), |call| call.name().to_owned())
+    match Sysno::new(number as usize).map(|call| call.name()) {
+        // What the C library calls it; the kernel's name is that of x86-64 on arm64 too (include/uapi/asm-generic/unistd.h).
+        Some("fstatat") => "newfstatat".to_owned(),
+        Some(name) => name.to_owned(),
+        None => format!("syscall_{number}"),
+    }
 }
 
 /// Whether a call executes a program.
@@ -96,6 +101,8 @@ fn function(call: Sysno) -> String {
         "stat" => "newstat",
         "lstat" => "newlstat",
         "fstatat" => "newfstatat",
+        // arch/arm64/kernel/sys.c has its own.
+        "personality" if cfg!(target_arch = "aarch64") => "arm64_personality",
         "umount2" => "umount",
         name => name,
     };

@@ -15,7 +15,8 @@ ended() {
 # check ROW WAY: whether this way in is to be had; true when its probes run.
 check() {
     echo "@@lastwords part check-$1"
-    timeout -s KILL 60 lastwords-agent check --way-in "$2" -o json > /tmp/out 2> /tmp/err
+    # Some 130 functions one after the other take half a minute on an emulated processor that is alone, and it may not be.
+    timeout -s KILL 180 lastwords-agent check --way-in "$2" -o json > /tmp/out 2> /tmp/err
     code=$?
     cat /tmp/out
     ended "check-$1" $code

@@ -89,6 +89,7 @@ pub(super) const GROUPS: &[CallGroup] = &[
             Sysno::mknodat,
             Sysno::fchmodat,
             Sysno::fchownat,
+            Sysno::renameat,
             Sysno::renameat2,
             Sysno::linkat,
             Sysno::utimensat,
@@ -365,13 +366,6 @@ pub(super) const LEGACY: &[CallGroup] = &[
     CallGroup {
         calls: &[Sysno::rename, Sysno::link, Sysno::symlink],
         object: object::PATH_0,
-        class: class::MISSING,
-        telling: PATH,
-        others: MISSING,
-    },
-    CallGroup {
-        calls: &[Sysno::renameat],
-        object: object::PATH_1,
         class: class::MISSING,
         telling: PATH,
         others: MISSING,
