@@ -77,5 +77,20 @@ pub const CONNECTIONS: u32 = 4096;
 /// Bytes of the largest address kept of a connection, a `struct sockaddr_in6`.
 pub const ADDRESS_BYTES: usize = 28;
 
+/// TCP sockets of the node that listen at the same time, in containers or not: 110 pods of a few ports each, and the node's own. Each
+/// element has 96 bytes. Full: a socket that begins to listen is not known as the holder of its port, and
+/// [`crate::record::Counter::ListenersExhausted`] counts it.
+pub const LISTENERS: u32 = 8192;
+
+/// Those that have closed and are still remembered: one that held a port may end in the same moment as the one that was refused it, and
+/// the agent asks some milliseconds later. Full: the oldest is forgotten.
+pub const CLOSED_LISTENERS: u32 = 512;
+
+/// Listening sockets kept of one container. A service has one to three; older ones are overwritten by newer ones, and counted.
+pub const CONTAINER_LISTENERS: usize = 8;
+
+/// Bytes kept of the address that a refused bind(2) was called with: `struct sockaddr_un` has 110.
+pub const BIND_BYTES: usize = 128;
+
 /// System call numbers with a rule; the highest in use on x86-64 and arm64 are below 480.
 pub const SYSCALLS: u32 = 512;

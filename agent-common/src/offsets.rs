@@ -66,6 +66,18 @@ macro_rules! for_each_kernel_field {
             SOCK_PORT: required "sock.__sk_common.skc_dport";
             SOCK_ADDRESS_4: required "sock.__sk_common.skc_daddr";
             SOCK_ADDRESS_6: optional "sock.__sk_common.skc_v6_daddr";
+            SOCK_NUM: required "sock.__sk_common.skc_num";
+            SOCK_NET: required "sock.__sk_common.skc_net.net";
+            SOCK_BOUND_4: required "sock.__sk_common.skc_rcv_saddr";
+            SOCK_BOUND_6: optional "sock.__sk_common.skc_v6_rcv_saddr";
+            SOCK_FLAGS: required "sock.__sk_common.skc_reuse";
+            SOCK_PROTOCOL: required "sock.sk_protocol";
+            NET_INUM: required "net.ns.inum";
+            TASK_FILES: required "task_struct.files";
+            FILES_TABLE: required "files_struct.fdt";
+            TABLE_FILES: required "fdtable.fd";
+            FILE_PRIVATE: required "file.private_data";
+            SOCKET_SOCK: required "socket.sk";
             SOCK_ERR: required "sock.sk_err";
             SOCK_ERR_SOFT: required "sock.sk_err_soft";
             SIGINFO_CODE: required "kernel_siginfo.si_code";

@@ -4,8 +4,8 @@
 //! on both sides. Times are `bpf_ktime_get_ns`: nanoseconds of CLOCK_MONOTONIC. Process ids are the initial PID namespace's.
 
 use crate::limits::{
-    ARGUMENT_BYTES, CGROUP_PATH_BYTES, CHILD_EXITS, CWD_PART_BYTES, CWD_PARTS, FAILURES, GROUP_NAME_BYTES,
-    MEMORY_LEVELS, PATH_BYTES, SIGNALS,
+    ADDRESS_BYTES, ARGUMENT_BYTES, BIND_BYTES, CGROUP_PATH_BYTES, CHILD_EXITS, CONTAINER_LISTENERS,
+    CWD_PART_BYTES, CWD_PARTS, FAILURES, GROUP_NAME_BYTES, MEMORY_LEVELS, PATH_BYTES, SIGNALS,
 };
 
 /// `task_struct.comm`.
@@ -25,6 +25,8 @@ pub mod kind {
     pub const OOM_VICTIM: u32 = 5;
     /// [`super::Refused`].
     pub const REFUSED: u32 = 6;
+    /// [`super::PortTaken`].
+    pub const PORT_TAKEN: u32 = 7;
 }
 
 /// First field of every record in the ring buffer.
@@ -199,6 +201,66 @@ pub struct Refused {
     pub path: [u8; PATH_BYTES],
 }
 
+/// An address was in use (EADDRINUSE): told at once so that the agent can look for its holder while that is there.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct PortTaken {
+    /// The header.
+    pub header: Header,
+    /// [`FailureEntry::time`] of the same call.
+    pub failure_time: u64,
+    /// The caller.
+    pub tgid: u32,
+    /// Its thread.
+    pub tid: u32,
+    /// Inode number of the socket's network namespace.
+    pub net_namespace: u32,
+    /// `sk_protocol`: 6 for TCP, 17 for UDP, 0 for a UNIX socket.
+    pub protocol: u32,
+    /// See [`socket_flag`].
+    pub flags: u32,
+    /// Bytes of `address` in use; 0 for listen(2), whose third argument is none.
+    pub length: u32,
+    /// A `struct sockaddr`, as passed to bind(2).
+    pub address: [u8; BIND_BYTES],
+    /// The one that the socket is bound to.
+    pub bound: [u8; ADDRESS_BYTES],
+    /// Zero.
+    pub padding: u32,
+}
+
+/// Bits of the byte in `struct sock_common` that begins with `skc_reuse` (include/net/sock.h; both architectures are little endian).
+pub mod socket_flag {
+    /// `skc_reuseport`.
+    pub const REUSE_PORT: u32 = 1 << 4;
+    /// `skc_ipv6only`.
+    pub const IPV6_ONLY: u32 = 1 << 5;
+}
+
+/// A TCP socket that listens: the value of the maps `LISTENERS` and `CLOSED_LISTENERS`, and a slot of a recorder.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Listener {
+    /// When listen(2) was called.
+    pub time: u64,
+    /// When it was closed; 0 while it listens.
+    pub closed: u64,
+    /// The container's own group, or the group of a process in none that is watched.
+    pub cgroup_id: u64,
+    /// Which one of its container, counted from 0; its slot in the recorder is this number modulo their count.
+    pub number: u64,
+    /// The process that called listen(2).
+    pub tgid: u32,
+    /// Inode number of the socket's network namespace.
+    pub net_namespace: u32,
+    /// See [`socket_flag`].
+    pub flags: u32,
+    /// The bound address, a `struct sockaddr_in` or `sockaddr_in6`.
+    pub address: [u8; ADDRESS_BYTES],
+    /// Name of the calling thread.
+    pub comm: Comm,
+}
+
 /// One failed system call in a recorder. An entry counts only when `begin` equals `end` and is not 0: two processors that wrote it
 /// at once leave them different.
 #[repr(C)]
@@ -303,12 +365,16 @@ pub struct Recorder {
     pub notices: u64,
     /// Failed calls of 32-bit programs, which are not decoded.
     pub compat_calls_failed: u64,
+    /// TCP sockets that began to listen.
+    pub listener_head: u64,
     /// By class in the order of [`crate::rules::class`].
     pub failures: [FailureEntry; FAILURES],
     /// To the main process, its faults, to others.
     pub signals: [SignalEntry; SIGNALS],
     /// Abnormal ends.
     pub child_exits: [ChildExitEntry; CHILD_EXITS],
+    /// TCP sockets that listen or listened.
+    pub listeners: [Listener; CONTAINER_LISTENERS],
 }
 
 /// What a control group belongs to, the value of the map `GROUPS`.
@@ -343,10 +409,12 @@ pub enum Counter {
     UnreadableStrings = 4,
     /// Life-cycle records, those that were dropped included: what the agent received and what was dropped add up to it.
     RingRecords = 5,
+    /// Listening sockets that could not be remembered.
+    ListenersExhausted = 6,
 }
 
 /// How many [`Counter`]s there are.
-pub const COUNTERS: u32 = 6;
+pub const COUNTERS: u32 = 7;
 
 const _: () = {
     assert!(size_of::<Header>() == 24);
@@ -360,6 +428,8 @@ const _: () = {
     assert!(size_of::<FailureEntry>() == 16 + 24 + 24 + 16 + 8 + 256 + 8);
     assert!(size_of::<SignalEntry>() == 16 + 16 + 8 + 32 + 8 + 16 + 16);
     assert!(size_of::<ChildExitEntry>() == 16 + 8 + 16 + 8);
-    assert!(size_of::<Recorder>() == 8 + 32 + 24 + 16 + 8 + 40 * 352 + 16 * 112 + 8 * 48);
+    assert!(size_of::<PortTaken>() == 24 + 8 + 24 + 128 + 32);
+    assert!(size_of::<Listener>() == 32 + 12 + 28 + 16);
+    assert!(size_of::<Recorder>() == 8 + 32 + 24 + 16 + 8 + 8 + 40 * 352 + 16 * 112 + 8 * 48 + 8 * 88);
     assert!(size_of::<Group>() == 24);
 };

@@ -15,7 +15,7 @@ use crate::{
         read_user_string, register,
     },
     maps::{SYSCALLS, count},
-    probe::socket,
+    probe::{listener, socket},
     recorder::{add, failure_slot, mark},
 };
 
@@ -103,6 +103,9 @@ fn record<const TYPED: bool>(
     let time = now();
     let tgid = (process >> 32) as u32;
     let tid = process as u32;
+    if errno == EADDRINUSE {
+        listener::taken(container, recorder, time, process, [first, second, third]);
+    }
     // SAFETY: a slot of the container's recorder.
     unsafe {
         (*slot).begin = mark(time, tid);

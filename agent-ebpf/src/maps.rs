@@ -8,10 +8,11 @@ use aya_ebpf::{
 };
 use lastwords_agent_common::{
     limits::{
-        ADDRESS_BYTES, CONNECTIONS as CONNECTION_COUNT, GROUPS as GROUP_COUNT, RECORDERS as RECORDER_COUNT,
-        RING_BYTES, SYSCALLS as SYSCALL_COUNT,
+        ADDRESS_BYTES, CLOSED_LISTENERS as CLOSED_LISTENER_COUNT, CONNECTIONS as CONNECTION_COUNT,
+        GROUPS as GROUP_COUNT, LISTENERS as LISTENER_COUNT, RECORDERS as RECORDER_COUNT, RING_BYTES,
+        SYSCALLS as SYSCALL_COUNT,
     },
-    record::{COUNTERS as COUNTER_COUNT, Comm, Counter, Group, Recorder},
+    record::{COUNTERS as COUNTER_COUNT, Comm, Counter, Group, Listener, Recorder},
     rules::SyscallRule,
 };
 
@@ -74,6 +75,15 @@ pub static CONNECTING: LruHashMap<u64, Caller> = LruHashMap::with_max_entries(CO
 #[map]
 pub static UNDER_WAY: LruHashMap<u64, [u8; ADDRESS_BYTES]> =
     LruHashMap::with_max_entries(CONNECTION_COUNT, 0);
+
+/// `struct sock *` → a TCP socket that listens, of the whole node: a port's holder may be outside every container.
+#[map]
+pub static LISTENERS: HashMap<u64, Listener> = HashMap::with_max_entries(LISTENER_COUNT, 0);
+
+/// `struct sock *` → one that listened until a moment ago.
+#[map]
+pub static CLOSED_LISTENERS: LruHashMap<u64, Listener> =
+    LruHashMap::with_max_entries(CLOSED_LISTENER_COUNT, 0);
 
 /// Bytes of [`NAME`], a power of two.
 pub const NAME_BYTES: usize = 128;

@@ -5,10 +5,10 @@ use core::intrinsics::{AtomicOrdering, atomic_xadd};
 
 use lastwords_agent_common::{
     limits::{
-        CHILD_EXITS, FAILURES, LOOKING_FAILURES, MAIN_FAULTS, MAIN_SIGNALS, MISSING_FAILURES,
-        NETWORK_FAILURES, OTHER_SIGNALS, TELLING_FAILURES,
+        CHILD_EXITS, CONTAINER_LISTENERS, FAILURES, LOOKING_FAILURES, MAIN_FAULTS, MAIN_SIGNALS,
+        MISSING_FAILURES, NETWORK_FAILURES, OTHER_SIGNALS, TELLING_FAILURES,
     },
-    record::{ChildExitEntry, FailureEntry, Recorder, SignalEntry},
+    record::{ChildExitEntry, FailureEntry, Listener, Recorder, SignalEntry},
 };
 
 /// Which signals share slots.
@@ -99,6 +99,21 @@ pub fn child_exit_slot(recorder: *mut Recorder) -> *mut ChildExitEntry {
     }
 }
 
+/// The number of the container's next listening socket.
+#[inline(always)]
+pub fn listener_number(recorder: *mut Recorder) -> u64 {
+    // SAFETY: as in `failure_slot`.
+    next(unsafe { &raw mut (*recorder).listener_head })
+}
+
+/// The slot of the listening socket of that number.
+#[inline(always)]
+pub fn listener_slot(recorder: *mut Recorder, number: u64) -> *mut Listener {
+    let index = core::hint::black_box(number as usize) & (CONTAINER_LISTENERS - 1);
+    // SAFETY: `index` is below the number of slots.
+    unsafe { (&raw mut (*recorder).listeners).cast::<Listener>().add(index) }
+}
+
 /// Forgets everything recorded so far: entries count only below the heads.
 #[inline(always)]
 pub fn forget(recorder: *mut Recorder) {
@@ -109,6 +124,7 @@ pub fn forget(recorder: *mut Recorder) {
         (*recorder).child_exit_head = 0;
         (*recorder).notices = 0;
         (*recorder).compat_calls_failed = 0;
+        (*recorder).listener_head = 0;
     }
 }
 
@@ -127,4 +143,5 @@ const _: () = assert!(
         && MAIN_FAULTS.is_power_of_two()
         && OTHER_SIGNALS.is_power_of_two()
         && CHILD_EXITS.is_power_of_two()
+        && CONTAINER_LISTENERS.is_power_of_two()
 );

@@ -3,6 +3,7 @@
 //! Here text from containers is escaped and arguments are redacted; nothing after this point sees the raw bytes.
 
 mod failures;
+mod listeners;
 mod oom;
 mod signals;
 
@@ -11,10 +12,11 @@ use lastwords_diagnosis::evidence::{ChildExit, Container, Evidence, Exec, Exit, 
 use crate::{
     clock::ClockOffsets,
     container::ContainerRef,
-    decode::{Executed, Exited, OomVictim, Recording, Status},
+    decode::{Executed, Exited, Listener, OomVictim, Recording, Status},
     escape::escape,
     look::Looked,
     redact::Redactor,
+    tracker::PortFacts,
 };
 
 /// Longest text made of a path, an argument or a name, in bytes: four for each byte the kernel side keeps.
@@ -37,6 +39,10 @@ pub struct Death {
     pub time: u64,
     /// OOM kills in it, oldest first, with their times.
     pub oom: Vec<(u64, OomVictim)>,
+    /// Who held the addresses that it could not have, as far as that was told at once.
+    pub ports: Vec<PortFacts>,
+    /// What it listened on when the agent came.
+    pub early_listeners: Vec<Listener>,
     /// Its flight recorder; None when it had none.
     pub recording: Option<Recording>,
     /// What was seen of it while it lived.
@@ -109,6 +115,7 @@ pub fn assemble(death: &Death, node: &Node<'_>) -> Evidence {
         signals: signals::list(death, node, &recording),
         execs: execs(death, node),
         child_exits: child_exits(death, &recording),
+        listeners: listeners::list(death, &recording),
         losses: Losses {
             failures_overwritten: recording.failures_overwritten,
             signals_overwritten: recording.signals_overwritten,
@@ -117,6 +124,7 @@ pub fn assemble(death: &Death, node: &Node<'_>) -> Evidence {
             ring_records_dropped: death.ring_records_dropped,
             recorder_missing: death.recording.is_none(),
             agent_started_later: death.adopted,
+            unreadable: listeners::lost(&recording),
             ..Losses::default()
         },
         ..Evidence::default()

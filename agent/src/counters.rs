@@ -66,6 +66,8 @@ counters! {
     FAILURES_RECORDED "failures_recorded";
     /// Paths and addresses of failed calls that could not be read from the program's memory.
     UNREADABLE_STRINGS "unreadable_strings";
+    /// Listening sockets of the node that could not be remembered because there were too many.
+    LISTENERS_EXHAUSTED "listeners_exhausted";
     /// Records whose form was not understood; a kernel object and an agent of different versions would do that.
     DECODE_ERRORS "decode_errors";
     /// Programs of a main process that were not kept because it executed too many.

@@ -4,10 +4,13 @@
 //! raw to look the file up.
 
 mod address;
+mod listener;
 mod plain;
 mod recorder;
 
 pub use address::{SocketAddress, socket_address};
+pub(crate) use listener::listener;
+pub use listener::{Bound, Listener, PortTaken, Transport};
 pub use plain::{Plain, bytes_of, from_bytes, zeroed};
 pub use recorder::{ChildExit, Failure, Object, Recording, Signal, recording};
 
@@ -47,6 +50,8 @@ pub enum Event {
     OomVictim(OomVictim),
     /// A path was refused just now.
     Refused(Refused),
+    /// An address was taken just now.
+    PortTaken(PortTaken),
 }
 
 /// See [`record::Executed`].
@@ -211,6 +216,7 @@ pub fn decode(bytes: &[u8]) -> Result<Record, DecodeError> {
             let path = path.get(..length).unwrap_or_default().to_vec();
             Event::Refused(Refused { tgid: raw.tgid, directory: raw.directory, syscall: raw.syscall, path })
         }
+        kind::PORT_TAKEN => Event::PortTaken(listener::port_taken(&plain(bytes, header.kind)?)),
         unknown => return Err(DecodeError::UnknownKind(unknown)),
     };
     Ok(Record { time: header.time, cgroup_id: header.cgroup_id, recorder: header.recorder, event })

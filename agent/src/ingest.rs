@@ -98,6 +98,7 @@ fn take_over(kernel: &CounterMap) {
         (Counter::GroupsExhausted, &counters::GROUPS_EXHAUSTED),
         (Counter::FailuresRecorded, &counters::FAILURES_RECORDED),
         (Counter::UnreadableStrings, &counters::UNREADABLE_STRINGS),
+        (Counter::ListenersExhausted, &counters::LISTENERS_EXHAUSTED),
     ] {
         shown.set(kernel.read(counter));
     }

@@ -20,12 +20,16 @@ use lastwords_agent_common::limits::RECORDERS;
 use lastwords_diagnosis::evidence::FileFacts;
 
 use crate::{
+    container::ContainerRef,
     counters,
+    decode::PortTaken,
     enrich::{
         cgroup::ControlGroups,
         limits::Limits,
         procfs::{HostProc, ProcessFacts},
+        sockets::{self, Search},
     },
+    tracker::{PortFacts, PortHolder},
 };
 
 /// Looks that may wait. 500 containers that start at once need one each, and up to eight refusals each come later; more are dropped
@@ -44,6 +48,8 @@ pub struct Looked {
     pub files: Files,
     /// Limits that its main process had.
     pub limits: Limits,
+    /// Who held the addresses that it could not have.
+    pub ports: Vec<PortFacts>,
 }
 
 /// What a file was wanted for.
@@ -58,6 +64,7 @@ pub enum Purpose {
 enum Job {
     Executed { cgroup_id: u64, pid: u32, group: String },
     Refused { cgroup_id: u64, pid: u32, passed: Vec<u8>, path: PathBuf, purpose: Purpose },
+    PortTaken { cgroup_id: u64, taken: PortTaken },
     Ended { cgroup_id: u64, reply: tokio::sync::oneshot::Sender<Looked> },
 }
 
@@ -110,6 +117,11 @@ impl Looker {
     pub fn refused(&self, cgroup_id: u64, pid: u32, passed: Vec<u8>, path: &[u8], purpose: Purpose) {
         let path = Path::new(std::ffi::OsStr::from_bytes(path)).to_owned();
         self.send(Job::Refused { cgroup_id, pid, passed, path, purpose });
+    }
+
+    /// An address that none of the known listeners has could not be had.
+    pub fn port_taken(&self, cgroup_id: u64, taken: PortTaken) {
+        self.send(Job::PortTaken { cgroup_id, taken });
     }
 
     /// What was seen for a container that has ended; forgets it.
@@ -167,6 +179,12 @@ fn run(processes: &HostProc, groups: &ControlGroups, jobs: &Receiver<Job>, progr
                     seen.looked.files.push((passed, facts));
                 }
             }
+            Job::PortTaken { cgroup_id, taken } => {
+                // Any process of the network namespace will do, and the caller may be gone.
+                let there = [taken.tgid].into_iter().chain(containers.values().map(|seen| seen.pid));
+                let there: Vec<u32> = there.chain([std::process::id(), 1]).collect();
+                containers.entry(cgroup_id).or_default().looked.ports.push(holder(processes, &there, taken));
+            }
             Job::Ended { cgroup_id, reply } => {
                 let looked = containers.remove(&cgroup_id).map(|seen| seen.looked).unwrap_or_default();
                 // The one who asked may have lost patience.
@@ -191,5 +209,24 @@ fn look_at(
     match purpose {
         Purpose::Use => root.facts(path, by.identity.as_ref(), &by.mounts),
         Purpose::Execution => root.program_facts(path, by.identity.as_ref(), &by.mounts),
+    }
+}
+
+/// Who has an address, by procfs.
+fn holder(processes: &HostProc, there: &[u32], taken: PortTaken) -> PortFacts {
+    let found = match &taken.address {
+        Some(address) => {
+            sockets::holder(processes, there, taken.net_namespace, taken.transport, address, taken.ipv6_only)
+        }
+        None => Search::Unknown,
+    };
+    match found {
+        Search::Held(owner) => {
+            let container = ContainerRef::from_cgroup_path(&owner.cgroup_path);
+            let holder = PortHolder { pid: owner.pid, comm: owner.comm, container };
+            PortFacts { taken, holder: Some(holder), looked_for: true }
+        }
+        Search::NoProcess => PortFacts { taken, holder: None, looked_for: true },
+        Search::Unknown => PortFacts { taken, holder: None, looked_for: false },
     }
 }

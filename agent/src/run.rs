@@ -18,6 +18,7 @@ use crate::{
     enrich::{cgroup::ControlGroups, procfs::HostProc},
     ingest::Ingest,
     kernel::{Kernel, verdict::WayIn},
+    listeners::Listeners,
     look::Looker,
     program::{ExitCode, complain},
     report::Reporter,
@@ -90,7 +91,9 @@ async fn serve(
     let processes = HostProc::new(&config.host_proc);
     let looker = Looker::start(processes.clone(), control_groups.clone())
         .map_err(|error| format!("cannot start a thread: {error}"))?;
-    let mut tracker = Tracker::new(kernel.recorders, kernel.groups, looker.clone(), control_groups);
+    let listeners = Listeners::new(kernel.listeners, processes.clone());
+    let mut tracker =
+        Tracker::new(kernel.recorders, kernel.groups, looker.clone(), control_groups, listeners);
     tracker.adopt(&processes);
     tracing::info!("watching {} containers that were here before", tracker.watched());
 

@@ -1,6 +1,7 @@
 //! The containers of this node, from the making of their group to its removal: puts the kernel's records together into deaths.
 
 mod adopt;
+mod ports;
 mod sweep;
 
 use std::collections::HashMap;
@@ -12,8 +13,11 @@ use crate::{
     decode::{Event, Executed, Exited, OomVictim, Record, Recording, Refused, recording},
     enrich::cgroup::ControlGroups,
     kernel::{GroupMap, RecorderMap, syscalls},
+    listeners::Listeners,
     look::{Looked, Looker, Purpose},
 };
+
+pub use ports::{PortFacts, PortHolder};
 
 /// Programs of a main process that are kept; an entrypoint that executes itself for ever must not grow without bound.
 const MAX_EXECS: usize = 16;
@@ -30,6 +34,8 @@ struct Tracked {
     adopted: bool,
     execs: Vec<(u64, Executed)>,
     oom: Vec<(u64, OomVictim)>,
+    /// Who held the ports that it could not have.
+    ports: Vec<PortFacts>,
     /// When the kill that the container may survive is reported.
     survived_at: Option<u64>,
     ended: bool,
@@ -42,6 +48,7 @@ pub struct Tracker {
     groups: GroupMap,
     looker: Looker,
     control_groups: ControlGroups,
+    listeners: Listeners,
     /// After records were dropped: when to look for containers that are gone without a word.
     sweep_at: Option<u64>,
     /// Recorders in use by nobody known, as the last sweep found them.
@@ -59,6 +66,7 @@ impl Tracker {
         groups: GroupMap,
         looker: Looker,
         control_groups: ControlGroups,
+        listeners: Listeners,
     ) -> Self {
         Self {
             containers: HashMap::new(),
@@ -66,6 +74,7 @@ impl Tracker {
             groups,
             looker,
             control_groups,
+            listeners,
             sweep_at: None,
             strays: Vec::new(),
             ring_records_dropped: 0,
@@ -99,6 +108,10 @@ impl Tracker {
             }
             Event::Refused(refused) => {
                 self.refused(cgroup_id, refused);
+                None
+            }
+            Event::PortTaken(taken) => {
+                self.port_taken(cgroup_id, taken);
                 None
             }
         }
@@ -240,6 +253,8 @@ impl Tracker {
             end,
             time,
             oom: tracked.oom.clone(),
+            ports: tracked.ports.clone(),
+            early_listeners: self.listeners.early(&tracked.container.cgroup_path),
             recording,
             looked: Looked::default(),
             ring_records_dropped,
@@ -263,6 +278,7 @@ impl Tracked {
             adopted,
             execs: Vec::new(),
             oom: Vec::new(),
+            ports: Vec::new(),
             survived_at: None,
             ended: false,
         }

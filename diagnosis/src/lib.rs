@@ -23,7 +23,7 @@ pub use evidence::Evidence;
 pub use pod::PodContext;
 pub use quantity::{about, binary_quantity, parse_quantity};
 pub use verdict::{Cause, Confidence, Diagnosis, EvidenceRef};
-pub use words::span;
+pub use words::{holder, span};
 
 /// Why this container died, with the pod's state where it is known.
 pub fn diagnose(evidence: &Evidence, pod: Option<&PodContext>) -> Diagnosis {

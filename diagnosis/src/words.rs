@@ -1,10 +1,13 @@
 //! Pieces of sentences. Everything here gives one line without control characters.
 
-use crate::evidence::{Exit, Failure, KilledBy, SenderKind};
+use crate::evidence::{Exit, Failure, Holder, KilledBy, SenderKind};
 use crate::{errno, signals};
 
 /// Longest piece of foreign text in a sentence, in characters; a path is kept to 255 bytes anyway, a log line may be longer.
 const LONGEST: usize = 255;
+
+/// As much of a container's id as people use.
+const SHORT_ID: usize = 12;
 
 /// Foreign text made fit for one line: control characters as `\xNN`, cut at 255 characters.
 pub(crate) fn one_line(text: &str) -> String {
@@ -53,6 +56,16 @@ pub(crate) fn process(comm: &str, pid: u32) -> String {
         (true, pid) => format!("pid {pid}"),
         (false, 0) => one_line(comm),
         (false, pid) => format!("{} (pid {pid})", one_line(comm)),
+    }
+}
+
+/// Who has what was wanted: `nginx (pid 12) of container 3f8a1c5d7e9b`.
+pub fn holder(holder: &Holder) -> String {
+    let process = process(&holder.comm, holder.pid);
+    match holder.container_id.get(..SHORT_ID).unwrap_or(&holder.container_id) {
+        _ if holder.same_container => format!("{process} of the same container"),
+        "" => format!("{process} of the node, in no container that is known"),
+        id => format!("{process} of container {}", one_line(id)),
     }
 }
 

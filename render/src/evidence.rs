@@ -3,7 +3,9 @@
 use lastwords_diagnosis::{about, binary_quantity, span};
 use lastwords_proto::v1::killed_by::Kind;
 use lastwords_proto::v1::oom_kill::Scope;
-use lastwords_proto::v1::{ChildExit, Crash, EvidenceRef, Exec, Exit, Failure, KilledBy, OomKill, Signal};
+use lastwords_proto::v1::{
+    ChildExit, Crash, EvidenceRef, Exec, Exit, Failure, Holder, KilledBy, OomKill, Signal,
+};
 
 use crate::escape::escape;
 use crate::time;
@@ -101,15 +103,41 @@ fn failure(failure: &Failure) -> String {
         let path = if file.path == failure.path || file.path.is_empty() { "it" } else { &escape(&file.path) };
         format!("; {path} belongs to {}:{}, mode {:04o}", file.uid, file.gid, file.mode & 0o7777)
     });
+    let held = match &failure.holder {
+        Some(holder) => format!("; held by {}", holder_of(holder)),
+        None if failure.holder_looked_for => "; no process on this node holds it".to_owned(),
+        None => String::new(),
+    };
     let thread = if failure.by_dying_thread { ", by the thread that ended it" } else { "" };
     format!(
-        "{}{thing} → {}{often}, {} before the end, {} uid {}{thread}{file}",
+        "{}{thing} → {}{often}, {} before the end, {} uid {}{thread}{file}{held}",
         escape(&failure.syscall),
         escape(&failure.errno_name),
         span(failure.last_before_death_ms),
         who(&failure.comm, failure.pid),
         failure.uid
     )
+}
+
+/// `nginx (pid 12) of container 3f8a1c5d7e9b`.
+fn holder_of(holder: &Holder) -> String {
+    let Holder { pid, comm, container_id, pod_uid, same_container } = holder.clone();
+    let holder = lastwords_diagnosis::evidence::Holder { pid, comm, container_id, pod_uid, same_container };
+    escape(&lastwords_diagnosis::holder(&holder))
+}
+
+/// What the container listened on, a line each.
+pub(crate) fn listeners(crash: &Crash) -> Vec<String> {
+    let shown = crash.listeners.iter().map(|listener| {
+        let closed = if listener.closed { ", closed again" } else { "" };
+        format!(
+            "{} by {}, since {} before the end{closed}",
+            escape(&listener.address),
+            who(&listener.comm, listener.pid),
+            span(listener.before_death_ms)
+        )
+    });
+    shown.collect()
 }
 
 fn signal(signal: &Signal) -> String {

@@ -27,6 +27,7 @@ pub fn crash_text(crash: &Crash, colour: bool) -> String {
     let mut screen = Screen::new(colour);
     screen.headline(crash);
     screen.crash(crash);
+    screen.part("Listened", &evidence::listeners(crash));
     if let Some(pod_state) = &crash.pod_state {
         screen.back_off(pod_state, None);
     }

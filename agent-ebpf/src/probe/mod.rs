@@ -3,6 +3,7 @@
 mod cgroup;
 mod exec;
 mod exit;
+pub mod listener;
 mod oom;
 mod signal;
 pub mod socket;

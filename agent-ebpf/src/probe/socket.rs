@@ -6,7 +6,7 @@
 //! program asks getsockopt(SO_ERROR), so that answer counts too; `sys_exit` hands it here.
 //! Cost: changes of state of TCP sockets only, nothing for a packet. The tracepoint has (sk, old, new) since 4.16.
 
-use aya_ebpf::helpers;
+use aya_ebpf::{Global, helpers};
 use lastwords_agent_common::{
     limits::{ADDRESS_BYTES, PATH_BYTES},
     record::Counter,
@@ -20,12 +20,14 @@ use crate::{
         Address, argument, current_task, follow_user, now, offset, pointer, read, read_comm, read_user_bytes,
     },
     maps::{CONNECTING, Caller, UNDER_WAY, count},
+    probe::listener,
     recorder::{failure_slot, mark},
 };
 
 /// include/net/tcp_states.h.
 const TCP_SYN_SENT: u32 = 2;
 const TCP_CLOSE: u32 = 7;
+const TCP_LISTEN: u32 = 10;
 const AF_INET: u16 = 2;
 const AF_INET6: u16 = 10;
 /// getsockopt's level and name (include/uapi/asm-generic/socket.h).
@@ -36,6 +38,14 @@ hook!("inet_sock_set_state", inet_sock_set_state, inet_sock_set_state_raw, |argu
     let (old, new) = (argument(arguments, 1) as u32, argument(arguments, 2) as u32);
     let socket = pointer(arguments, 0);
     let key = socket as u64;
+    if new == TCP_LISTEN {
+        listener::began(socket, key);
+        return;
+    }
+    if old == TCP_LISTEN {
+        listener::ended(key);
+        return;
+    }
     if new == TCP_SYN_SENT {
         if let Some(container) = Container::of_current() {
             // Full: the oldest is forgotten.
@@ -151,19 +161,34 @@ fn record(caller: &Caller, errno: u32, fill: impl FnOnce(*mut [u8; PATH_BYTES]))
 /// The socket's peer as a `struct sockaddr_in` or `sockaddr_in6`.
 #[inline(always)]
 fn write_peer(socket: Address, data: *mut [u8; PATH_BYTES]) {
-    let family: u16 = read(socket, &offset::SOCK_FAMILY);
     let port: u16 = read(socket, &offset::SOCK_PORT);
+    write_address(socket, port, &offset::SOCK_ADDRESS_4, &offset::SOCK_ADDRESS_6, data.cast());
+}
+
+/// One of a socket's addresses as a `struct sockaddr_in` or `sockaddr_in6`; `port` in network byte order.
+#[inline(always)]
+pub fn write_address(
+    socket: Address,
+    port: u16,
+    address_4: &Global<u32>,
+    address_6: &Global<u32>,
+    data: *mut [u8; ADDRESS_BYTES],
+) {
+    let family: u16 = read(socket, &offset::SOCK_FAMILY);
     let data = data.cast::<u8>();
-    // SAFETY: the array has more than the 28 bytes of the larger of the two; both are written at their fields' places.
+    // SAFETY: the array has the 28 bytes of the larger of the two; both are written at their fields' places, in words that are aligned
+    // in every structure that holds such an address.
     unsafe {
         data.cast::<u16>().write(family);
         data.cast::<u16>().add(1).write(port);
         match family {
-            AF_INET => data.cast::<u32>().add(1).write(read(socket, &offset::SOCK_ADDRESS_4)),
+            AF_INET => data.cast::<u32>().add(1).write(read(socket, address_4)),
             AF_INET6 => {
-                data.cast::<u64>().add(1).write(read(socket, &offset::SOCK_ADDRESS_6));
-                let rest = socket.wrapping_add(8);
-                data.cast::<u64>().add(2).write(read(rest, &offset::SOCK_ADDRESS_6));
+                let words = data.cast::<u32>();
+                words.add(2).write(read(socket, address_6));
+                words.add(3).write(read(socket.wrapping_add(4), address_6));
+                words.add(4).write(read(socket.wrapping_add(8), address_6));
+                words.add(5).write(read(socket.wrapping_add(12), address_6));
             }
             // Another protocol's: its family tells the agent that it is none of these.
             _ => {}

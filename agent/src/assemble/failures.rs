@@ -3,7 +3,7 @@
 use lastwords_diagnosis::evidence::{Failure, FileFacts};
 use nix::libc::AT_FDCWD;
 
-use super::{Death, End, is_of_run, milliseconds_before, text};
+use super::{Death, End, is_of_run, listeners::add_holder, milliseconds_before, text};
 use crate::{
     decode::{self, Object, Recording, SocketAddress},
     kernel::syscalls,
@@ -23,6 +23,7 @@ pub(super) fn folded(death: &Death, recording: &Recording) -> Vec<Failure> {
                 let (last, mut failure) = folded.remove(position);
                 failure.count += u64::from(!is_same_moment(last, raw));
                 failure.last_before_death_ms = before_death_ms;
+                add_holder(death, raw, &mut failure);
                 folded.push((raw, failure));
             }
             None => folded.push((raw, failure(death, raw, before_death_ms))),
@@ -77,6 +78,7 @@ fn failure(death: &Death, raw: &decode::Failure, before_death_ms: f64) -> Failur
             failure.path = text(&resolved.unwrap_or_else(|| path.clone()));
         }
     }
+    add_holder(death, raw, &mut failure);
     failure
 }
 

@@ -48,6 +48,8 @@ fn death(status: Status) -> Death {
         end: End::Exited(exited(status)),
         time: 3_000_000,
         oom: Vec::new(),
+        ports: Vec::new(),
+        early_listeners: Vec::new(),
         recording: Some(Recording::default()),
         looked: Looked::default(),
         ring_records_dropped: 0,

@@ -19,6 +19,7 @@ macro_rules! plain {
 
 plain! {
     Header CgroupMade CgroupGone WorkingDirectory Executed Exited MemoryLevel OomVictim Refused
+    PortTaken Listener
     FailureEntry SignalEntry ChildExitEntry Recorder
 }
 

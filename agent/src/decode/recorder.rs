@@ -2,14 +2,14 @@
 
 use lastwords_agent_common::{
     limits::{
-        CHILD_EXITS, LOOKING_FAILURES, MAIN_FAULTS, MAIN_SIGNALS, MISSING_FAILURES, NETWORK_FAILURES,
-        OTHER_SIGNALS, TELLING_FAILURES,
+        CHILD_EXITS, CONTAINER_LISTENERS, LOOKING_FAILURES, MAIN_FAULTS, MAIN_SIGNALS, MISSING_FAILURES,
+        NETWORK_FAILURES, OTHER_SIGNALS, TELLING_FAILURES,
     },
     record::{ChildExitEntry, FailureEntry, Recorder, SignalEntry},
     rules::object,
 };
 
-use super::{SocketAddress, Status, socket_address, until_zero};
+use super::{Listener, SocketAddress, Status, listener::listener, socket_address, until_zero};
 
 /// What a recorder held.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -20,6 +20,10 @@ pub struct Recording {
     pub signals: Vec<Signal>,
     /// Oldest first.
     pub child_exits: Vec<ChildExit>,
+    /// TCP sockets that listen or listened, oldest first.
+    pub listeners: Vec<Listener>,
+    /// Older ones that newer ones replaced.
+    pub listeners_overwritten: u64,
     /// Failures that newer ones of their class replaced.
     pub failures_overwritten: u64,
     /// Signals and child exits that newer ones replaced.
@@ -151,6 +155,9 @@ pub fn recording(recorder: &Recorder) -> Recording {
             None => read.torn += 1,
         }
     }
+    read.listeners_overwritten = recorder.listener_head.saturating_sub(CONTAINER_LISTENERS as u64);
+    read.listeners = in_use(&recorder.listeners, recorder.listener_head).filter_map(listener).collect();
+    read.listeners.sort_by_key(|listener| listener.time);
     read.failures.sort_by_key(|failure| failure.time);
     read.signals.sort_by_key(|signal| signal.time);
     read.child_exits.sort_by_key(|child| child.time);

@@ -6,6 +6,7 @@ pub mod file_facts;
 pub mod limits;
 pub mod log_tail;
 pub mod procfs;
+pub mod sockets;
 
 mod program;
 mod read;

@@ -159,6 +159,33 @@ impl HostProc {
         Some((arguments, truncated))
     }
 
+    /// The directory of one process.
+    #[must_use]
+    pub fn process(&self, pid: u32) -> PathBuf {
+        self.root.join(pid.to_string())
+    }
+
+    /// Every process there is now.
+    pub fn pids(&self) -> impl Iterator<Item = u32> {
+        let entries = std::fs::read_dir(&self.root).into_iter().flatten();
+        entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+    }
+
+    /// The name of a process.
+    #[must_use]
+    pub fn comm(&self, pid: u32) -> Option<Vec<u8>> {
+        let mut comm = read_at_most(&self.process(pid).join("comm"), 64).ok()?;
+        comm.pop_if(|last| *last == b'\n');
+        Some(comm)
+    }
+
+    /// Inode number of the network namespace of a process.
+    #[must_use]
+    pub fn net_namespace(&self, pid: u32) -> Option<u32> {
+        let link = std::fs::read_link(self.process(pid).join("ns/net")).ok()?;
+        link.to_str()?.strip_prefix("net:[")?.strip_suffix(']')?.parse().ok()
+    }
+
     fn open(&self, pid: u32) -> io::Result<OwnedFd> {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         Ok(open(&self.root.join(pid.to_string()), flags, Mode::empty())?)

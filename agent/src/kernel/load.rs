@@ -10,7 +10,7 @@ use aya::{
 use super::{
     attach::{Forms, Links, attach_all},
     btf::{BtfError, KernelTypes, VMLINUX},
-    maps::{CounterMap, GroupMap, RecorderMap},
+    maps::{CounterMap, GroupMap, ListenerMap, RecorderMap},
     plain::PlainRule,
     syscalls,
     verdict::{Verdict, WayIn},
@@ -53,6 +53,8 @@ pub struct Kernel {
     pub recorders: RecorderMap,
     /// Which group is whose.
     pub groups: GroupMap,
+    /// Which sockets listen.
+    pub listeners: ListenerMap,
     /// Losses in the kernel.
     pub counters: CounterMap,
     /// Life-cycle records.
@@ -99,6 +101,10 @@ impl Kernel {
         .map_err(|error| refused(&error))?;
         let groups =
             GroupMap::new(HashMap::try_from(take(&mut ebpf, "GROUPS")?).map_err(|error| refused(&error))?);
+        let listeners = ListenerMap::new(
+            HashMap::try_from(take(&mut ebpf, "LISTENERS")?).map_err(|error| refused(&error))?,
+            HashMap::try_from(take(&mut ebpf, "CLOSED_LISTENERS")?).map_err(|error| refused(&error))?,
+        );
         let counters = CounterMap::new(
             PerCpuArray::try_from(take(&mut ebpf, "COUNTERS")?).map_err(|error| refused(&error))?,
         );
@@ -106,7 +112,15 @@ impl Kernel {
         let (verdicts, links) = attach_all(&mut ebpf, &btf, &forms, way_in);
         drop((rules, btf));
         give_back_memory();
-        Ok(Self { verdicts, recorders, groups, counters, records, programs: Programs(links, ebpf) })
+        Ok(Self {
+            verdicts,
+            recorders,
+            groups,
+            listeners,
+            counters,
+            records,
+            programs: Programs(links, ebpf),
+        })
     }
 
     /// The probes without which no crash can be recorded, and which do not run.

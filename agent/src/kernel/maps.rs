@@ -2,11 +2,11 @@
 
 use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray, Queue};
 use lastwords_agent_common::{
-    limits::RECORDERS,
-    record::{Counter, Group, NO_RECORDER, Recorder},
+    limits::{CLOSED_LISTENERS, LISTENERS, RECORDERS},
+    record::{Counter, Group, Listener, NO_RECORDER, Recorder},
 };
 
-use super::plain::{PlainGroup, PlainRecorder, empty_recorder};
+use super::plain::{PlainGroup, PlainListener, PlainRecorder, empty_recorder};
 
 /// The flight recorders and their free slots.
 pub struct RecorderMap {
@@ -93,6 +93,29 @@ impl GroupMap {
     pub fn remove(&mut self, cgroup_id: u64) {
         // It may be gone already: the kernel side forgets a group when it is removed.
         let _ = self.0.remove(&cgroup_id);
+    }
+}
+
+/// The TCP sockets of the node that listen, and those that did a moment ago.
+pub struct ListenerMap {
+    open: HashMap<MapData, u64, PlainListener>,
+    closed: HashMap<MapData, u64, PlainListener>,
+}
+
+impl ListenerMap {
+    pub(super) fn new(
+        open: HashMap<MapData, u64, PlainListener>,
+        closed: HashMap<MapData, u64, PlainListener>,
+    ) -> Self {
+        Self { open, closed }
+    }
+
+    /// All of them. One that closes meanwhile may come twice.
+    pub fn iter(&self) -> impl Iterator<Item = Listener> {
+        // When the element that was read last is removed meanwhile, the kernel begins again: bounded, or that might go on for ever.
+        let most = (LISTENERS + CLOSED_LISTENERS) as usize * 2;
+        let elements = self.open.iter().chain(self.closed.iter()).take(most);
+        elements.filter_map(|element| element.ok().map(|(_, listener)| listener.0))
     }
 }
 

@@ -1,7 +1,7 @@
 //! Types that may be read from and written to kernel maps as plain bytes.
 
 use lastwords_agent_common::{
-    record::{Group, Recorder},
+    record::{Group, Listener, Recorder},
     rules::SyscallRule,
 };
 
@@ -15,6 +15,11 @@ pub(super) struct PlainRecorder(pub Recorder);
 #[repr(transparent)]
 pub(super) struct PlainGroup(pub Group);
 
+/// [`Listener`] as a map's value.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub(super) struct PlainListener(pub Listener);
+
 /// [`SyscallRule`] as a map's value.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
@@ -26,6 +31,9 @@ unsafe impl aya::Pod for PlainRecorder {}
 // SAFETY: as above.
 #[expect(unsafe_code, reason = "aya asks for this promise")]
 unsafe impl aya::Pod for PlainGroup {}
+// SAFETY: as above.
+#[expect(unsafe_code, reason = "aya asks for this promise")]
+unsafe impl aya::Pod for PlainListener {}
 // SAFETY: as above.
 #[expect(unsafe_code, reason = "aya asks for this promise")]
 unsafe impl aya::Pod for PlainRule {}

@@ -15,6 +15,7 @@ use crate::{
     enrich::{cgroup::ControlGroups, procfs::HostProc},
     ingest::Ingest,
     kernel::{Kernel, Programs, verdict::WayIn},
+    listeners::Listeners,
     look::Looker,
     page_bytes,
     redact::Redactor,
@@ -51,9 +52,12 @@ impl Session {
         }
         let control_groups =
             ControlGroups::open(CGROUPS.as_ref()).map_err(TryError::system("use the control groups"))?;
-        let looker = Looker::start(HostProc::new("/proc".as_ref()), control_groups.clone())
+        let processes = HostProc::new("/proc".as_ref());
+        let looker = Looker::start(processes.clone(), control_groups.clone())
             .map_err(TryError::system("start a thread"))?;
-        let tracker = Tracker::new(kernel.recorders, kernel.groups, looker.clone(), control_groups);
+        let listeners = Listeners::new(kernel.listeners, processes);
+        let tracker =
+            Tracker::new(kernel.recorders, kernel.groups, looker.clone(), control_groups, listeners);
         let (sender, deaths) = mpsc::channel(DEATHS);
         let ingest = Ingest::start(kernel.records, kernel.counters, tracker, sender)
             .map_err(TryError::system("read the kernel's records"))?;

@@ -13,9 +13,10 @@ use lastwords_agent::decode::{
 };
 use lastwords_agent::look::Looked;
 use lastwords_agent::redact::Redactor;
+use lastwords_agent::tracker::PortFacts;
 use lastwords_agent_common::limits::{
-    ARGUMENT_BYTES, CGROUP_PATH_BYTES, CHILD_EXITS, CWD_PART_BYTES, CWD_PARTS, FAILURES, GROUP_NAME_BYTES,
-    MEMORY_LEVELS, PATH_BYTES, SIGNALS,
+    ARGUMENT_BYTES, BIND_BYTES, CGROUP_PATH_BYTES, CHILD_EXITS, CONTAINER_LISTENERS, CWD_PART_BYTES,
+    CWD_PARTS, FAILURES, GROUP_NAME_BYTES, MEMORY_LEVELS, PATH_BYTES, SIGNALS,
 };
 use lastwords_agent_common::record::{Comm, Header, Recorder};
 use lastwords_proto::{convert, to_json};
@@ -112,6 +113,10 @@ fn check_record(bytes: &[u8], screens: bool) {
             check_string(&refused.path, PATH_BYTES);
             return;
         }
+        Event::PortTaken(taken) => {
+            taken.address.iter().for_each(|address| check_address(address, BIND_BYTES));
+            death.ports.push(PortFacts { taken, holder: None, looked_for: true });
+        }
     }
     check_evidence(&death, screens);
 }
@@ -123,7 +128,7 @@ fn check_recorder(bytes: &[u8], screens: bool) {
     whole[..there].copy_from_slice(&bytes[..there]);
     let raw: Recorder = from_bytes(&whole).expect("there are enough bytes");
     let recording = recording(&raw);
-    let Recording { failures, signals, child_exits, torn, .. } = &recording;
+    let Recording { failures, signals, child_exits, listeners, torn, .. } = &recording;
     assert!(failures.len() <= FAILURES && signals.len() <= SIGNALS && child_exits.len() <= CHILD_EXITS);
     assert!(
         failures.len() + signals.len() + child_exits.len() + usize::try_from(*torn).expect("few")
@@ -145,6 +150,9 @@ fn check_recorder(bytes: &[u8], screens: bool) {
         check_name(&signal.sender_parent_comm);
         check_name(&signal.target_comm);
     }
+    assert!(listeners.len() <= CONTAINER_LISTENERS);
+    assert!(listeners.is_sorted_by_key(|listener| listener.time));
+    listeners.iter().for_each(|listener| check_name(&listener.comm));
     child_exits.iter().for_each(|child| {
         check_name(&child.comm);
         check_status(child.status);
@@ -214,6 +222,8 @@ fn death() -> Death {
         }),
         time: 0,
         oom: Vec::new(),
+        ports: Vec::new(),
+        early_listeners: Vec::new(),
         recording: Some(decode::Recording::default()),
         looked: Looked::default(),
         ring_records_dropped: 0,

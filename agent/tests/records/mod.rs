@@ -6,6 +6,7 @@ pub(crate) mod check;
 pub(crate) mod damage;
 pub(crate) mod recorder;
 mod ring;
+mod sockets;
 
 use lastwords_agent::decode::{Event, Record, bytes_of};
 use lastwords_agent_common::record::{Comm, Header, WorkingDirectory, kind};
@@ -34,6 +35,7 @@ pub(crate) const KINDS: &[(u32, Source)] = &[
     (kind::EXITED, ring::exited),
     (kind::OOM_VICTIM, ring::oom_victim),
     (kind::REFUSED, ring::refused),
+    (kind::PORT_TAKEN, sockets::port_taken),
 ];
 
 /// Valid inputs: `count` records of each kind and as many flight recorders, the same ones each time.

@@ -3,19 +3,19 @@
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use lastwords_agent::decode::{
-    ChildExit, Failure, Object, Recording, Signal, SocketAddress, bytes_of, zeroed,
+    ChildExit, Failure, Listener, Object, Recording, Signal, SocketAddress, bytes_of, zeroed,
 };
 use lastwords_agent_common::limits::{
-    CHILD_EXITS, LOOKING_FAILURES, MAIN_FAULTS, MAIN_SIGNALS, MISSING_FAILURES, NETWORK_FAILURES,
-    OTHER_SIGNALS, PATH_BYTES, TELLING_FAILURES,
+    CHILD_EXITS, CONTAINER_LISTENERS, LOOKING_FAILURES, MAIN_FAULTS, MAIN_SIGNALS, MISSING_FAILURES,
+    NETWORK_FAILURES, OTHER_SIGNALS, PATH_BYTES, TELLING_FAILURES,
 };
-use lastwords_agent_common::record::{ChildExitEntry, FailureEntry, Recorder, SignalEntry};
+use lastwords_agent_common::record::{self, ChildExitEntry, FailureEntry, Recorder, SignalEntry};
 use lastwords_agent_common::rules::object;
 use nix::libc::AT_FDCWD;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::{comm, put, ring::status, string};
+use super::{comm, put, ring::status, sockets::listener, string};
 
 const FAILURE_CLASSES: [usize; 4] = [TELLING_FAILURES, MISSING_FAILURES, NETWORK_FAILURES, LOOKING_FAILURES];
 const SIGNAL_CLASSES: [usize; 3] = [MAIN_SIGNALS, MAIN_FAULTS, OTHER_SIGNALS];
@@ -27,17 +27,19 @@ type Entry<R, V> = (R, Option<V>);
 pub(crate) fn recorder() -> BoxedStrategy<(Vec<u8>, Recording)> {
     let failures = FAILURE_CLASSES.map(|size| vec(failure(), 0..2 * size + 2));
     let signals = SIGNAL_CLASSES.map(|size| vec(signal(), 0..2 * size + 2));
-    (failures, signals, vec(child_exit(), 0..2 * CHILD_EXITS)).prop_map(written).boxed()
+    let listeners = vec(listener().prop_map(|(raw, value)| (raw, Some(value))), 0..2 * CONTAINER_LISTENERS);
+    (failures, signals, vec(child_exit(), 0..2 * CHILD_EXITS), listeners).prop_map(written).boxed()
 }
 
 type Written = (
     [Vec<Entry<FailureEntry, Failure>>; 4],
     [Vec<Entry<SignalEntry, Signal>>; 3],
     Vec<Entry<ChildExitEntry, ChildExit>>,
+    Vec<Entry<record::Listener, Listener>>,
 );
 
 /// Writes everything, oldest first, one ring a class.
-fn written((failures, signals, child_exits): Written) -> (Vec<u8>, Recording) {
+fn written((failures, signals, child_exits, listeners): Written) -> (Vec<u8>, Recording) {
     let mut raw: Recorder = zeroed();
     // Any number: it goes through as it is.
     raw.compat_calls_failed = failures.iter().map(|class| class.len() as u64).sum();
@@ -76,6 +78,13 @@ fn written((failures, signals, child_exits): Written) -> (Vec<u8>, Recording) {
     read.child_exits = said;
     read.signals_overwritten += overwritten;
     read.torn += torn;
+    let (said, overwritten, _) =
+        ring(&mut raw.listeners, &mut raw.listener_head, listeners, &mut time, |entry, value, time| {
+            entry.time = time;
+            value.into_iter().for_each(|value| value.time = time);
+        });
+    read.listeners = said;
+    read.listeners_overwritten = overwritten;
     (bytes_of(&raw).to_vec(), read)
 }
 
@@ -137,7 +146,7 @@ fn path() -> impl Strategy<Value = (RawObject, Object)> {
 }
 
 /// The bytes of a `struct sockaddr` and the address.
-fn socket() -> impl Strategy<Value = (Vec<u8>, SocketAddress)> {
+pub(super) fn socket() -> impl Strategy<Value = (Vec<u8>, SocketAddress)> {
     let four = (any::<[u8; 4]>(), any::<u16>()).prop_map(|(ip, port)| {
         let bytes = [&2_u16.to_ne_bytes()[..], &port.to_be_bytes(), &ip, &[0; 8]].concat();
         (bytes, SocketAddress::Internet(SocketAddr::new(Ipv4Addr::from(ip).into(), port)))
