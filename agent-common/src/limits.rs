@@ -56,6 +56,20 @@ pub const OTHER_SIGNALS: usize = 4;
 /// All of them.
 pub const SIGNALS: usize = MAIN_SIGNALS + MAIN_FAULTS + OTHER_SIGNALS;
 
+/// Places of faults that are kept for the whole node. Only a signal that nothing handles takes one, and the agent reads it milliseconds
+/// later, with the death: 64 faults at the same moment have room, and cost 64 × 9 KiB. Full: the oldest is replaced, and its crash says
+/// that the place of the fault is not known ([`crate::record::FaultEntry`]).
+pub const FAULT_PLACES: u32 = 64;
+
+/// Frames of a fault that are kept: the instruction and as many callers as a person reads.
+pub const FAULT_FRAMES: usize = 16;
+
+/// Names of a mapped file's path that are kept, from its own upwards: `/usr/lib/python3/dist-packages/numpy/core/x.so` has seven.
+pub const FRAME_NAMES: usize = 8;
+
+/// Bytes of each of them. A longer one is cut, and the file is then looked for by what stands before it.
+pub const FRAME_NAME_BYTES: usize = 64;
+
 /// Abnormal ends of other processes of the container that are kept.
 pub const CHILD_EXITS: usize = 8;
 

@@ -43,6 +43,9 @@ pub mod offset {
     /// Offset of the number in each of them.
     #[unsafe(no_mangle)]
     pub static RSS_COUNT: Global<u32> = Global::new(UNSET);
+    /// Bytes from one signal's `k_sigaction` to the next.
+    #[unsafe(no_mangle)]
+    pub static SIGACTION_STRIDE: Global<u32> = Global::new(UNSET);
     /// 1 where `mark_victim` carries no task (Linux 5.10), so that an OOM kill is taken from its SIGKILL.
     #[unsafe(no_mangle)]
     pub static OOM_BY_SIGNAL: Global<u32> = Global::new(UNSET);

@@ -15,7 +15,9 @@
 mod container;
 mod emit;
 mod failure;
+mod fault;
 mod kernel;
+mod mapping;
 mod maps;
 mod probe;
 mod recorder;

@@ -9,10 +9,10 @@ use aya_ebpf::{
 use lastwords_agent_common::{
     limits::{
         ADDRESS_BYTES, CLOSED_LISTENERS as CLOSED_LISTENER_COUNT, CONNECTIONS as CONNECTION_COUNT,
-        GROUPS as GROUP_COUNT, LISTENERS as LISTENER_COUNT, RECORDERS as RECORDER_COUNT, RING_BYTES,
+        FAULT_PLACES, GROUPS as GROUP_COUNT, LISTENERS as LISTENER_COUNT, RECORDERS as RECORDER_COUNT, RING_BYTES,
         SYSCALLS as SYSCALL_COUNT,
     },
-    record::{COUNTERS as COUNTER_COUNT, Comm, Counter, Group, Listener, Recorder},
+    record::{COUNTERS as COUNTER_COUNT, Comm, Counter, FaultEntry, Group, Listener, Recorder},
     rules::SyscallRule,
 };
 
@@ -23,6 +23,14 @@ pub static GROUPS: HashMap<u64, Group> = HashMap::with_max_entries(GROUP_COUNT, 
 /// The flight recorders, by slot.
 #[map]
 pub static RECORDERS: Array<Recorder> = Array::with_max_entries(RECORDER_COUNT, 0);
+
+/// Where faults happened, by their number modulo the size.
+#[map]
+pub static FAULTS: Array<FaultEntry> = Array::with_max_entries(FAULT_PLACES, 0);
+
+/// How many there have been.
+#[map]
+pub static FAULTS_SEEN: Array<u64> = Array::with_max_entries(1, 0);
 
 /// Slots that are free and zeroed. The agent fills it and gives slots back once it has read them, so a recorder can never be
 /// taken over while it is being read.

@@ -24,7 +24,7 @@ pub enum SignalClass {
 
 /// Takes the next number of a ring. An exact count even when two processors race: only the slot may be shared.
 #[inline(always)]
-fn next(head: *mut u64) -> u64 {
+pub fn next(head: *mut u64) -> u64 {
     // SAFETY: an aligned field of a map element. Two operations instead of one, because an atomic add that returns the old
     // value needs Linux 5.12.
     unsafe {

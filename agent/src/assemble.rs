@@ -3,16 +3,20 @@
 //! Here text from containers is escaped and arguments are redacted; nothing after this point sees the raw bytes.
 
 mod failures;
+mod fault;
 mod listeners;
 mod oom;
 mod signals;
 
 use lastwords_diagnosis::evidence::{ChildExit, Container, Evidence, Exec, Exit, Losses, Process, UnixNanos};
 
+pub use fault::{decisive, query};
+
 use crate::{
     clock::ClockOffsets,
     container::ContainerRef,
     decode::{Executed, Exited, Listener, OomVictim, Recording, Status},
+    enrich::symbols::Named,
     escape::escape,
     look::Looked,
     redact::Redactor,
@@ -47,6 +51,8 @@ pub struct Death {
     pub recording: Option<Recording>,
     /// What was seen of it while it lived.
     pub looked: Looked,
+    /// Names for the frames of [`decisive`]'s place, as far as there are any.
+    pub symbols: Vec<Option<Named>>,
     /// Life-cycle records that the whole node lost since the crash before this one.
     pub ring_records_dropped: u64,
 }
@@ -116,6 +122,7 @@ pub fn assemble(death: &Death, node: &Node<'_>) -> Evidence {
         execs: execs(death, node),
         child_exits: child_exits(death, &recording),
         listeners: listeners::list(death, &recording),
+        fault: fault::fault(death, node, &recording),
         losses: Losses {
             failures_overwritten: recording.failures_overwritten,
             signals_overwritten: recording.signals_overwritten,
@@ -124,7 +131,7 @@ pub fn assemble(death: &Death, node: &Node<'_>) -> Evidence {
             ring_records_dropped: death.ring_records_dropped,
             recorder_missing: death.recording.is_none(),
             agent_started_later: death.adopted,
-            unreadable: listeners::lost(&recording),
+            unreadable: listeners::lost(&recording).into_iter().chain(fault::lost(death)).collect(),
             ..Losses::default()
         },
         ..Evidence::default()

@@ -74,6 +74,8 @@ counters! {
     EXECS_DROPPED "execs_dropped";
     /// OOM kills of one container that were not kept because there were too many.
     OOM_KILLS_DROPPED "oom_kills_dropped";
+    /// Places of faults that newer faults on this node replaced before they were read.
+    FAULT_PLACES_LOST "fault_places_lost";
     /// Flight recorders that the kernel would not take back.
     RECORDERS_LOST "recorders_lost";
     /// Containers whose end was not seen because its record was dropped with a full ring buffer; each is reported all the same.
@@ -82,6 +84,8 @@ counters! {
     LOOKS_DROPPED "looks_dropped";
     /// Reports that did not wait any longer for a look at a file.
     LOOKS_LATE "looks_late";
+    /// Faults that were reported without the names of functions because looking those up took too long.
+    SYMBOLS_LATE "symbols_late";
     /// Looks for a log that found several containers of the pod that could have written it.
     LOG_AMBIGUOUS "log_ambiguous";
     /// Crash reports taken into the spool.

@@ -5,12 +5,14 @@
 
 mod address;
 mod listener;
+mod place;
 mod plain;
 mod recorder;
 
 pub use address::{SocketAddress, socket_address};
 pub(crate) use listener::listener;
 pub use listener::{Bound, Listener, PortTaken, Transport};
+pub use place::{Frame, Mapping, Place, place};
 pub use plain::{Plain, bytes_of, from_bytes, zeroed};
 pub use recorder::{ChildExit, Failure, Object, Recording, Signal, recording};
 

@@ -25,6 +25,7 @@ use crate::{
     decode::PortTaken,
     enrich::{
         cgroup::ControlGroups,
+        file_facts::RootHandle,
         limits::Limits,
         procfs::{HostProc, ProcessFacts},
         sockets::{self, Search},
@@ -50,6 +51,8 @@ pub struct Looked {
     pub limits: Limits,
     /// Who held the addresses that it could not have.
     pub ports: Vec<PortFacts>,
+    /// The root that its main process had. It keeps the container's mounts in use: drop it once the report is made.
+    pub root: Option<Arc<RootHandle>>,
 }
 
 /// What a file was wanted for.
@@ -186,9 +189,11 @@ fn run(processes: &HostProc, groups: &ControlGroups, jobs: &Receiver<Job>, progr
                 containers.entry(cgroup_id).or_default().looked.ports.push(holder(processes, &there, taken));
             }
             Job::Ended { cgroup_id, reply } => {
-                let looked = containers.remove(&cgroup_id).map(|seen| seen.looked).unwrap_or_default();
+                let looked = containers
+                    .remove(&cgroup_id)
+                    .map(|seen| Looked { root: seen.process.root.map(Arc::new), ..seen.looked });
                 // The one who asked may have lost patience.
-                let _ = reply.send(looked);
+                let _ = reply.send(looked.unwrap_or_default());
             }
         }
         progress.done.fetch_add(1, Ordering::Relaxed);

@@ -7,10 +7,13 @@ use lastwords_proto::convert;
 use tokio::{sync::mpsc, task::JoinSet, time::sleep};
 
 use crate::{
-    assemble::{Death, End, Node, assemble},
+    assemble::{self, Death, End, Node, assemble},
     clock::{self, ClockOffsets},
     config::Config,
-    enrich::log_tail::{LogFindings, LogQuery, LogReader},
+    enrich::{
+        log_tail::{LogFindings, LogQuery, LogReader},
+        symbols::Symbols,
+    },
     look::Looker,
     page_bytes,
     spool::Spool,
@@ -29,15 +32,16 @@ pub struct Reporter {
     config: Config,
     logs: LogReader,
     looker: Looker,
+    symbols: Symbols,
     spool: Arc<Spool>,
 }
 
 impl Reporter {
     /// Of this node.
     #[must_use]
-    pub fn new(config: Config, looker: Looker, spool: Arc<Spool>) -> Self {
+    pub fn new(config: Config, looker: Looker, symbols: Symbols, spool: Arc<Spool>) -> Self {
         let logs = LogReader::new(&config.pod_logs_directory, &config.log_tail, &config.redactor);
-        Self { config, logs, looker, spool }
+        Self { config, logs, looker, symbols, spool }
     }
 
     /// Reports every death until there are no more: the sender is gone.
@@ -59,6 +63,9 @@ impl Reporter {
         sleep(LOG_DELAY.saturating_sub(age)).await;
         if death.end != End::Survived {
             death.looked = self.looker.ended(death.cgroup_id).await;
+        }
+        if let Some(query) = assemble::query(&mut death, page_bytes()) {
+            death.symbols = self.symbols.name(query).await;
         }
         let mut evidence = assemble(&death, &self.node());
         let mut findings = self.read_log(&death, &evidence).await;

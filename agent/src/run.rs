@@ -15,7 +15,7 @@ use crate::{
     check::kernel_release,
     config::Config,
     counters,
-    enrich::{cgroup::ControlGroups, procfs::HostProc},
+    enrich::{cgroup::ControlGroups, procfs::HostProc, symbols::Symbols},
     ingest::Ingest,
     kernel::{Kernel, verdict::WayIn},
     listeners::Listeners,
@@ -91,9 +91,16 @@ async fn serve(
     let processes = HostProc::new(&config.host_proc);
     let looker = Looker::start(processes.clone(), control_groups.clone())
         .map_err(|error| format!("cannot start a thread: {error}"))?;
+    let symbols = Symbols::start().map_err(|error| format!("cannot start a thread: {error}"))?;
     let listeners = Listeners::new(kernel.listeners, processes.clone());
-    let mut tracker =
-        Tracker::new(kernel.recorders, kernel.groups, looker.clone(), control_groups, listeners);
+    let mut tracker = Tracker::new(
+        kernel.recorders,
+        kernel.faults,
+        kernel.groups,
+        looker.clone(),
+        control_groups,
+        listeners,
+    );
     tracker.adopt(&processes);
     tracing::info!("watching {} containers that were here before", tracker.watched());
 
@@ -104,7 +111,7 @@ async fn serve(
     tokio::spawn(counters::log_regularly());
     let shipping =
         tokio::spawn(ship::ship(Arc::clone(&spool), ShipSettings::new(&config.aggregator), hello, stopped));
-    let reporting = tokio::spawn(Reporter::new(config, looker, spool).run(deaths));
+    let reporting = tokio::spawn(Reporter::new(config, looker, symbols, spool).run(deaths));
 
     told_to_stop().await.map_err(|error| format!("cannot wait for signals: {error}"))?;
     tracing::info!("told to stop");

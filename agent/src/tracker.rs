@@ -10,9 +10,9 @@ use crate::{
     assemble::{Death, End},
     container::ContainerRef,
     counters,
-    decode::{Event, Executed, Exited, OomVictim, Record, Recording, Refused, recording},
+    decode::{Event, Executed, Exited, OomVictim, Record, Recording, Refused, place, recording},
     enrich::cgroup::ControlGroups,
-    kernel::{GroupMap, RecorderMap, syscalls},
+    kernel::{FaultMap, GroupMap, RecorderMap, syscalls},
     listeners::Listeners,
     look::{Looked, Looker, Purpose},
 };
@@ -45,6 +45,7 @@ struct Tracked {
 pub struct Tracker {
     containers: HashMap<u64, Tracked>,
     recorders: RecorderMap,
+    faults: FaultMap,
     groups: GroupMap,
     looker: Looker,
     control_groups: ControlGroups,
@@ -63,6 +64,7 @@ impl Tracker {
     #[must_use]
     pub fn new(
         recorders: RecorderMap,
+        faults: FaultMap,
         groups: GroupMap,
         looker: Looker,
         control_groups: ControlGroups,
@@ -71,6 +73,7 @@ impl Tracker {
         Self {
             containers: HashMap::new(),
             recorders,
+            faults,
             groups,
             looker,
             control_groups,
@@ -241,8 +244,11 @@ impl Tracker {
 
     fn death(&mut self, cgroup_id: u64, time: u64, end: End) -> Option<Death> {
         let tracked = self.containers.get(&cgroup_id)?;
-        let recording: Option<Recording> =
-            self.recorders.read(tracked.recorder, cgroup_id).map(|recorder| recording(&recorder));
+        let recording = self.recorders.read(tracked.recorder, cgroup_id).map(|recorder| {
+            let mut recording = recording(&recorder);
+            self.look_up_places(&mut recording);
+            recording
+        });
         let ring_records_dropped = self.ring_records_dropped - self.told_dropped;
         self.told_dropped = self.ring_records_dropped;
         Some(Death {
@@ -257,8 +263,18 @@ impl Tracker {
             early_listeners: self.listeners.early(&tracked.container.cgroup_path),
             recording,
             looked: Looked::default(),
+            symbols: Vec::new(),
             ring_records_dropped,
         })
+    }
+
+    fn look_up_places(&self, recording: &mut Recording) {
+        for signal in recording.signals.iter_mut().filter(|signal| signal.place_number != 0) {
+            signal.place = self.faults.read(signal.place_number).and_then(|entry| place(&entry));
+            if signal.place.is_none() {
+                counters::FAULT_PLACES_LOST.increment();
+            }
+        }
     }
 
     fn stop_watching(&mut self, cgroup_id: u64, recorder: u32) {

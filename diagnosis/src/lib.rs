@@ -11,6 +11,7 @@ mod calls;
 mod case;
 pub mod errno;
 pub mod evidence;
+mod fault;
 mod noise;
 pub mod pod;
 mod quantity;

@@ -46,6 +46,8 @@ pub enum EvidenceRef {
     ChildExit(usize),
     /// `execs[n]`.
     Exec(usize),
+    /// `fault`.
+    Fault,
 }
 
 /// The causes, as `lastwords.v1.Cause` lists them.

@@ -192,6 +192,7 @@ fn whatever_arrives_is_diagnosed() {
             EvidenceRef::Signal(index) => index < evidence.signals.len(),
             EvidenceRef::ChildExit(index) => index < evidence.child_exits.len(),
             EvidenceRef::Exec(index) => index < evidence.execs.len(),
+            EvidenceRef::Fault => evidence.fault.is_some(),
         };
         assert!(diagnosis.evidence.iter().all(holds), "round {round}: {:?}", diagnosis.evidence);
     }

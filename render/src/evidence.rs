@@ -4,7 +4,7 @@ use lastwords_diagnosis::{about, binary_quantity, span};
 use lastwords_proto::v1::killed_by::Kind;
 use lastwords_proto::v1::oom_kill::Scope;
 use lastwords_proto::v1::{
-    ChildExit, Crash, EvidenceRef, Exec, Exit, Failure, Holder, KilledBy, OomKill, Signal,
+    ChildExit, Crash, EvidenceRef, Exec, Exit, Failure, Fault, Frame, Holder, KilledBy, OomKill, Signal,
 };
 
 use crate::escape::escape;
@@ -12,6 +12,9 @@ use crate::time;
 
 /// si_code of a signal that the kernel sends without a fault address.
 const FROM_THE_KERNEL: i32 = 128;
+
+/// Frames on a line; the others are counted, and stand in the JSON.
+const MOST_FRAMES: usize = 6;
 
 /// The line for what a diagnosis points at; `None` when it points at nothing.
 pub(crate) fn line(crash: &Crash, reference: &EvidenceRef) -> Option<String> {
@@ -23,6 +26,7 @@ pub(crate) fn line(crash: &Crash, reference: &EvidenceRef) -> Option<String> {
         "signals" => crash.signals.get(index).map(signal),
         "child_exits" => crash.child_exits.get(index).map(child_exit),
         "execs" => crash.execs.get(index).map(exec),
+        "fault" => crash.fault.as_ref().and_then(fault),
         "probe_events" => {
             crash.pod_state.as_ref().and_then(|pod| pod.probe_events.get(index)).map(|event| escape(event))
         }
@@ -158,6 +162,47 @@ fn signal(signal: &Signal) -> String {
         escape(&signal.signal_name),
         span(signal.before_death_ms)
     )
+}
+
+/// `stood at libfoo.so+0x1a2b parse_header (parser.c:42), called by app+0x99`, innermost first; a call that repeats once with its number.
+fn fault(fault: &Fault) -> Option<String> {
+    let mut groups: Vec<(String, usize)> = Vec::new();
+    for place in fault.frames.iter().map(place) {
+        match groups.last_mut() {
+            Some((last, times)) if *last == place => *times += 1,
+            _ => groups.push((place, 1)),
+        }
+    }
+    let rest = groups.len().saturating_sub(MOST_FRAMES);
+    groups.truncate(MOST_FRAMES);
+    let places: Vec<String> = groups
+        .into_iter()
+        .map(|(place, times)| if times > 1 { format!("{place} ({times} times)") } else { place })
+        .collect();
+    if places.is_empty() {
+        return None;
+    }
+    let more = if rest > 0 { format!(", and {rest} more") } else { String::new() };
+    Some(format!("thread {} stood at {}{more}", who(&fault.comm, fault.tid), places.join(", called by ")))
+}
+
+fn place(frame: &Frame) -> String {
+    let module = frame.module.rsplit('/').next().unwrap_or_default();
+    let mut place = if module.is_empty() {
+        format!("{:#x}", frame.instruction)
+    } else {
+        format!("{}+{:#x}", escape(module), frame.offset)
+    };
+    if !frame.symbol.is_empty() {
+        place.push_str(&format!(" {}", escape(&frame.symbol)));
+    }
+    let file = frame.file.rsplit('/').next().unwrap_or_default();
+    match (file, frame.line) {
+        ("", _) => {}
+        (file, 0) => place.push_str(&format!(" ({})", escape(file))),
+        (file, line) => place.push_str(&format!(" ({}:{line})", escape(file))),
+    }
+    place
 }
 
 fn child_exit(child: &ChildExit) -> String {

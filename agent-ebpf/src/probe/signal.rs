@@ -2,13 +2,16 @@
 //!
 //! Why this: the sender is the current task only here; si_pid is 0 or another number across PID namespaces. The container is the
 //! target's, never the sender's. Arguments (sig, kernel_siginfo, task, group, result) are the same on every kernel since 4.x.
-//! Cost: every signal of the node pays a comparison, those that may kill a look-up (about 400 instructions).
+//! Where a fault or an abort() happened is taken here too (`fault.rs`): the process still stands at the instruction, and after its exit
+//! nothing of its memory is left to look at.
+//! Cost: every signal of the node pays a comparison, those that may kill a look-up (about 400 instructions), and one that will kill the
+//! process by its own doing the reading of its stack.
 
 use lastwords_agent_common::record::SignalEntry;
 
 use crate::{
     container::Container,
-    hook,
+    fault, hook,
     kernel::{Address, argument, cgroup_node, current_task, follow, now, offset, pointer, read, read_comm},
     probe::oom,
     recorder::{SignalClass, mark, signal_slot},
@@ -20,6 +23,8 @@ const HARMLESS: u64 = 1 << 17 | 1 << 18 | 1 << 19 | 1 << 20 | 1 << 21 | 1 << 22 
 /// ILL, TRAP, BUS, FPE, SEGV, SYS: raised by the kernel for what the process itself did.
 const FAULTS: u64 = 1 << 4 | 1 << 5 | 1 << 7 | 1 << 8 | 1 << 11 | 1 << 31;
 const SIGKILL: u64 = 9;
+/// Those, and ABRT: what ends a process by its own doing, so that the place where it stood is the evidence.
+const OWN_DOING: u64 = FAULTS | 1 << 6;
 /// First of the real-time signals, which language runtimes use among themselves.
 const REAL_TIME: u64 = 32;
 /// SEND_SIG_PRIV, a siginfo pointer that is none: the kernel itself (include/linux/sched/signal.h).
@@ -45,12 +50,20 @@ hook!("signal_generate", signal_generate, signal_generate_raw, |arguments| {
     let Some(recorder) = container.recorder() else {
         return;
     };
+    let tgid: u32 = read(task, &offset::TASK_TGID);
+    let tid: u32 = read(task, &offset::TASK_PID);
+    let time = now();
+    // Before the ways part below, or the verifier would follow this for each of them.
+    let place = if OWN_DOING & (1 << signal) != 0 && raised_here(tgid) && !is_handled(task, signal) {
+        fault::record(arguments, task, time, tid)
+    } else {
+        0
+    };
     let (code, address) = match information {
         0 => (0, 0),
         SEND_SIG_PRIV => (SI_KERNEL, 0),
         information => code_and_address(information as Address, signal),
     };
-    let tgid: u32 = read(task, &offset::TASK_TGID);
     let class = if container.main_tgid() != tgid {
         SignalClass::ToOther
     } else if code > 0 && FAULTS & (1 << signal) != 0 {
@@ -58,8 +71,6 @@ hook!("signal_generate", signal_generate, signal_generate_raw, |arguments| {
     } else {
         SignalClass::ToMain
     };
-    let time = now();
-    let tid: u32 = read(task, &offset::TASK_PID);
     let result = argument(arguments, 4) as u32;
     let slot = signal_slot(recorder, class);
     // SAFETY: a slot of the container's recorder.
@@ -70,6 +81,7 @@ hook!("signal_generate", signal_generate, signal_generate_raw, |arguments| {
         (*slot).code = code;
         (*slot).result = result;
         (*slot).address = address;
+        (*slot).place = place;
         (*slot).target_tgid = tgid;
         (*slot).target_tid = tid;
         read_comm(&raw mut (*slot).target_comm, task);
@@ -83,6 +95,23 @@ fn code_and_address(information: Address, signal: u64) -> (i32, u64) {
     let code: i32 = read(information, &offset::SIGINFO_CODE);
     let is_fault = code > 0 && FAULTS & (1 << signal) != 0;
     (code, if is_fault { read(information, &offset::SIGINFO_ADDRESS) } else { 0 })
+}
+
+/// Whether the process that gets the signal is the one that runs: only its own stack can be read.
+#[inline(always)]
+fn raised_here(tgid: u32) -> bool {
+    read::<u32>(current_task(), &offset::TASK_TGID) == tgid
+}
+
+/// Whether the process does something else than to end. A handler gives itself up (SIG_DFL) before it raises the signal again, and
+/// where the kernel forces a signal on a process that blocks or ignores it, it does so before it tells us (force_sig_info_to_task,
+/// kernel/signal.c). So what runtimes handle by the thousand costs this one look.
+#[inline(always)]
+fn is_handled(task: Address, signal: u64) -> bool {
+    let action = follow(task, &offset::TASK_SIGHAND)
+        .wrapping_add(offset::SIGHAND_ACTION.load() as usize)
+        .wrapping_add((signal as usize - 1) * offset::SIGACTION_STRIDE.load() as usize);
+    read::<u64>(action, &offset::SIGACTION_HANDLER) != 0
 }
 
 #[inline(always)]

@@ -52,6 +52,7 @@ fn death(status: Status) -> Death {
         early_listeners: Vec::new(),
         recording: Some(Recording::default()),
         looked: Looked::default(),
+        symbols: Vec::new(),
         ring_records_dropped: 0,
     }
 }
@@ -85,6 +86,9 @@ fn signal(number: i32, code: i32, sender_cgroup: u64, sender: &[u8]) -> Signal {
         target_tgid: MAIN,
         target_comm: b"cat".to_vec(),
         address: 0,
+        target_tid: MAIN,
+        place_number: 0,
+        place: None,
     }
 }
 

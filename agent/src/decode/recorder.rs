@@ -9,7 +9,7 @@ use lastwords_agent_common::{
     rules::object,
 };
 
-use super::{Listener, SocketAddress, Status, listener::listener, socket_address, until_zero};
+use super::{Listener, Place, SocketAddress, Status, listener::listener, socket_address, until_zero};
 
 /// What a recorder held.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -104,6 +104,12 @@ pub struct Signal {
     pub target_comm: Vec<u8>,
     /// si_addr of a fault.
     pub address: u64,
+    /// The thread it was for.
+    pub target_tid: u32,
+    /// Number of the place where it was raised, 0 without one.
+    pub place_number: u64,
+    /// That place, once it has been looked up.
+    pub place: Option<Place>,
 }
 
 /// One abnormal end.
@@ -232,6 +238,9 @@ fn signal(entry: &SignalEntry) -> Option<Signal> {
         target_tgid: entry.target_tgid,
         target_comm: until_zero(&entry.target_comm).to_vec(),
         address: entry.address,
+        target_tid: entry.target_tid,
+        place_number: entry.place,
+        place: None,
     })
 }
 

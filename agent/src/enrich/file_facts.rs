@@ -3,6 +3,7 @@
 //! opened for reading but a program that could not be executed, for what its first bytes name.
 
 use std::ffi::OsStr;
+use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
@@ -104,6 +105,14 @@ impl RootHandle {
             own_machine().clone_into(&mut facts.node_machine);
         }
         Some(facts)
+    }
+
+    /// Opens a regular file for reading; `path` is absolute, as the container sees it.
+    ///
+    /// # Errors
+    /// When there is none, or it is no regular file.
+    pub(super) fn open_file(&self, path: &Path) -> io::Result<File> {
+        open_regular(&self.open(path, OFlag::empty())?)
     }
 
     /// The status of the file that `path` names, or of the symbolic link itself when it leads nowhere.

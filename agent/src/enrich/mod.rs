@@ -7,6 +7,8 @@ pub mod limits;
 pub mod log_tail;
 pub mod procfs;
 pub mod sockets;
+pub mod symbols;
 
+mod module;
 mod program;
 mod read;

@@ -62,7 +62,7 @@ impl KernelTypes {
     /// # Errors
     /// Names the first required field that this kernel does not have.
     pub fn globals(&self) -> Result<Globals, BtfError> {
-        let mut globals = Vec::with_capacity(FIELDS.len() + syscalls::REGISTERS.len() + 4);
+        let mut globals = Vec::with_capacity(FIELDS.len() + syscalls::REGISTERS.len() + 5);
         for (name, need, path) in FIELDS {
             let offset = match (self.offset(path), need) {
                 (Some(offset), _) => offset,
@@ -80,6 +80,7 @@ impl KernelTypes {
         let (stride, count) = self.rss_layout()?;
         globals.push(("RSS_STRIDE", stride));
         globals.push(("RSS_COUNT", count));
+        globals.push(("SIGACTION_STRIDE", self.size("k_sigaction")?));
         if self.offset("mem_cgroup.css") != Some(0) {
             return Err(BtfError::Layout("mem_cgroup.css".to_owned()));
         }
@@ -142,6 +143,11 @@ impl KernelTypes {
         let stride =
             u32::try_from(counter.size()).map_err(|_| BtfError::Layout("percpu_counter".to_owned()))?;
         Ok((stride, count))
+    }
+
+    fn size(&self, name: &str) -> Result<u32, BtfError> {
+        let structure = self.structure(name).ok_or_else(|| BtfError::Missing(name.to_owned()))?;
+        u32::try_from(structure.size()).map_err(|_| BtfError::Layout(name.to_owned()))
     }
 
     fn constant(&self, enumeration: &str, name: &str) -> Result<u32, BtfError> {

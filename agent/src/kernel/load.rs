@@ -10,7 +10,7 @@ use aya::{
 use super::{
     attach::{Forms, Links, attach_all},
     btf::{BtfError, KernelTypes, VMLINUX},
-    maps::{CounterMap, GroupMap, ListenerMap, RecorderMap},
+    maps::{CounterMap, FaultMap, GroupMap, ListenerMap, RecorderMap},
     plain::PlainRule,
     syscalls,
     verdict::{Verdict, WayIn},
@@ -51,6 +51,8 @@ pub struct Kernel {
     pub verdicts: Vec<Verdict>,
     /// The flight recorders.
     pub recorders: RecorderMap,
+    /// Where faults happened.
+    pub faults: FaultMap,
     /// Which group is whose.
     pub groups: GroupMap,
     /// Which sockets listen.
@@ -99,6 +101,8 @@ impl Kernel {
             Queue::try_from(take(&mut ebpf, "FREE_RECORDERS")?).map_err(|error| refused(&error))?,
         )
         .map_err(|error| refused(&error))?;
+        let faults =
+            FaultMap::new(Array::try_from(take(&mut ebpf, "FAULTS")?).map_err(|error| refused(&error))?);
         let groups =
             GroupMap::new(HashMap::try_from(take(&mut ebpf, "GROUPS")?).map_err(|error| refused(&error))?);
         let listeners = ListenerMap::new(
@@ -115,6 +119,7 @@ impl Kernel {
         Ok(Self {
             verdicts,
             recorders,
+            faults,
             groups,
             listeners,
             counters,

@@ -2,11 +2,11 @@
 
 use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray, Queue};
 use lastwords_agent_common::{
-    limits::{CLOSED_LISTENERS, LISTENERS, RECORDERS},
-    record::{Counter, Group, Listener, NO_RECORDER, Recorder},
+    limits::{CLOSED_LISTENERS, FAULT_PLACES, LISTENERS, RECORDERS},
+    record::{Counter, FaultEntry, Group, Listener, NO_RECORDER, Recorder},
 };
 
-use super::plain::{PlainGroup, PlainListener, PlainRecorder, empty_recorder};
+use super::plain::{PlainFault, PlainGroup, PlainListener, PlainRecorder, empty_recorder};
 
 /// The flight recorders and their free slots.
 pub struct RecorderMap {
@@ -64,6 +64,23 @@ impl RecorderMap {
             Ok(()) => slot,
             Err(_) => NO_RECORDER,
         }
+    }
+}
+
+/// Where faults happened.
+pub struct FaultMap(Array<MapData, PlainFault>);
+
+impl FaultMap {
+    pub(super) fn new(faults: Array<MapData, PlainFault>) -> Self {
+        Self(faults)
+    }
+
+    /// The place with this number ([`lastwords_agent_common::record::SignalEntry::place`]); None when a newer one has replaced it.
+    #[must_use]
+    pub fn read(&self, number: u64) -> Option<Box<FaultEntry>> {
+        let slot = u32::try_from(number % u64::from(FAULT_PLACES)).ok()?;
+        let entry = Box::new(self.0.get(&slot, 0).ok()?.0);
+        (entry.number == number).then_some(entry)
     }
 }
 

@@ -12,4 +12,4 @@ mod system_calls;
 pub mod verdict;
 
 pub use load::{Kernel, LoadError, Programs};
-pub use maps::{CounterMap, GroupMap, ListenerMap, RecorderMap};
+pub use maps::{CounterMap, FaultMap, GroupMap, ListenerMap, RecorderMap};

@@ -1,7 +1,7 @@
 //! Types that may be read from and written to kernel maps as plain bytes.
 
 use lastwords_agent_common::{
-    record::{Group, Listener, Recorder},
+    record::{FaultEntry, Group, Listener, Recorder},
     rules::SyscallRule,
 };
 
@@ -9,6 +9,11 @@ use lastwords_agent_common::{
 #[derive(Clone, Copy)]
 #[repr(transparent)]
 pub(super) struct PlainRecorder(pub Recorder);
+
+/// [`FaultEntry`] as a map's value.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub(super) struct PlainFault(pub FaultEntry);
 
 /// [`Group`] as a map's value.
 #[derive(Clone, Copy)]
@@ -28,6 +33,9 @@ pub(super) struct PlainRule(pub SyscallRule);
 // SAFETY: integers and arrays of them without padding (sizes asserted in agent-common); every bit pattern is valid.
 #[expect(unsafe_code, reason = "aya asks for this promise")]
 unsafe impl aya::Pod for PlainRecorder {}
+// SAFETY: as above.
+#[expect(unsafe_code, reason = "aya asks for this promise")]
+unsafe impl aya::Pod for PlainFault {}
 // SAFETY: as above.
 #[expect(unsafe_code, reason = "aya asks for this promise")]
 unsafe impl aya::Pod for PlainGroup {}

@@ -1,6 +1,9 @@
 //! The pipeline of a node, started once: any number of commands can be tried in it, one after the other.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use lastwords_diagnosis::{Diagnosis, evidence::Evidence};
 use lastwords_proto::{convert, v1};
@@ -9,10 +12,10 @@ use tokio::sync::mpsc;
 use super::{CGROUPS, Ran, TryError, child::Spec, control_group::ControlGroup, run};
 use crate::{
     args::TryArguments,
-    assemble::{Death, End, Node, assemble},
+    assemble::{self, Death, End, Node, assemble},
     clock::ClockOffsets,
     config::default_node_name,
-    enrich::{cgroup::ControlGroups, procfs::HostProc},
+    enrich::{cgroup::ControlGroups, procfs::HostProc, symbols::Symbols},
     ingest::Ingest,
     kernel::{Kernel, Programs, verdict::WayIn},
     listeners::Listeners,
@@ -29,7 +32,9 @@ const DEATHS: usize = 256;
 
 /// The probes and everything behind them up to the deaths.
 pub(super) struct Session {
+    processes: HostProc,
     looker: Looker,
+    symbols: Symbols,
     deaths: mpsc::Receiver<Death>,
     _ingest: Ingest,
     _programs: Programs,
@@ -55,13 +60,20 @@ impl Session {
         let processes = HostProc::new("/proc".as_ref());
         let looker = Looker::start(processes.clone(), control_groups.clone())
             .map_err(TryError::system("start a thread"))?;
-        let listeners = Listeners::new(kernel.listeners, processes);
-        let tracker =
-            Tracker::new(kernel.recorders, kernel.groups, looker.clone(), control_groups, listeners);
+        let symbols = Symbols::start().map_err(TryError::system("start a thread"))?;
+        let listeners = Listeners::new(kernel.listeners, processes.clone());
+        let tracker = Tracker::new(
+            kernel.recorders,
+            kernel.faults,
+            kernel.groups,
+            looker.clone(),
+            control_groups,
+            listeners,
+        );
         let (sender, deaths) = mpsc::channel(DEATHS);
         let ingest = Ingest::start(kernel.records, kernel.counters, tracker, sender)
             .map_err(TryError::system("read the kernel's records"))?;
-        Ok(Self { looker, deaths, _ingest: ingest, _programs: kernel.programs })
+        Ok(Self { processes, looker, symbols, deaths, _ingest: ingest, _programs: kernel.programs })
     }
 
     /// Runs one command and explains its death.
@@ -74,15 +86,26 @@ impl Session {
         group.remove().map_err(TryError::system("remove the command's control group"))?;
         let ran = ran?;
         let (survived, mut death) = self.wait_for(&id).ok_or(TryError::NoRecord(ran.status))?;
-        death.looked = tokio::runtime::Builder::new_current_thread()
+        tokio::runtime::Builder::new_current_thread()
             .enable_time()
             .build()
             .map_err(TryError::system("wait for what was looked at"))?
-            .block_on(self.looker.ended(death.cgroup_id));
+            .block_on(self.look(&mut death));
         Ok(Explained {
             survived: survived.iter().map(|death| explained(death, None)).collect(),
             crash: explained(&death, Some(ran)),
         })
+    }
+
+    async fn look(&self, death: &mut Death) {
+        death.looked = self.looker.ended(death.cgroup_id).await;
+        // A command that ended before it was looked at saw the files that are ours too.
+        if death.looked.root.is_none() {
+            death.looked.root = self.processes.root_of(std::process::id()).ok().map(Arc::new);
+        }
+        if let Some(query) = assemble::query(death, page_bytes()) {
+            death.symbols = self.symbols.name(query).await;
+        }
     }
 
     /// The death of the container `id`, and what was reported of it before. Others that die on this machine at the same time are

@@ -226,6 +226,7 @@ fn death() -> Death {
         early_listeners: Vec::new(),
         recording: Some(decode::Recording::default()),
         looked: Looked::default(),
+        symbols: Vec::new(),
         ring_records_dropped: 0,
     }
 }

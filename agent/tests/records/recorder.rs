@@ -216,8 +216,9 @@ fn failure() -> impl Strategy<Value = Entry<FailureEntry, Failure>> {
 fn signal() -> impl Strategy<Value = Entry<SignalEntry, Signal>> {
     let sender = (any::<u32>(), any::<u64>(), comm(), comm());
     let target = (any::<u32>(), any::<u32>(), comm());
-    (marks(), 1..=64_u32, any::<i32>(), 0..=4_u32, sender, target, any::<u64>()).prop_map(
-        |((begin, end), number, code, result, sender, (target_tgid, target_tid, target_comm), address)| {
+    (marks(), 1..=64_u32, any::<i32>(), 0..=4_u32, sender, target, any::<[u64; 2]>()).prop_map(
+        |((begin, end), number, code, result, sender, target, [address, place_number])| {
+            let (target_tgid, target_tid, target_comm) = target;
             let (sender_tgid, sender_cgroup, sender_comm, sender_parent_comm) = sender;
             let entry = SignalEntry {
                 begin,
@@ -233,6 +234,7 @@ fn signal() -> impl Strategy<Value = Entry<SignalEntry, Signal>> {
                 target_tid,
                 target_comm: put(&target_comm),
                 address,
+                place: place_number,
                 end,
             };
             let signal = Signal {
@@ -247,6 +249,9 @@ fn signal() -> impl Strategy<Value = Entry<SignalEntry, Signal>> {
                 target_tgid,
                 target_comm,
                 address,
+                target_tid,
+                place_number,
+                place: None,
             };
             (entry, (begin == end).then_some(signal))
         },

@@ -3,14 +3,16 @@
 use super::Finding;
 use crate::calls::Call;
 use crate::case::Case;
-use crate::evidence::{SenderKind, Signal};
+use crate::evidence::{Fault, SenderKind, Signal};
 use crate::verdict::{Cause, Confidence, EvidenceRef};
-use crate::{signals, words};
+use crate::{fault, signals, words};
 
 /// A run shorter than this (milliseconds) ended while starting, where a wrong argument or setting is as likely as a bug.
 const START_UP_MS: f64 = 10_000.0;
 /// A fault that a handler turned into an exit code lies at most this long (milliseconds) before it.
 const HANDLED_FAULT_MS: f64 = 500.0;
+/// si_code of what the kernel sends without an address.
+const SI_KERNEL: i32 = 128;
 
 /// Signals that the kernel sends for what the program itself did: a closed pipe, its own timer.
 const OWN_DOING: [i32; 4] = [signals::SIGPIPE, signals::SIGALRM, signals::SIGVTALRM, signals::SIGPROF];
@@ -32,12 +34,19 @@ pub(super) fn fatal_signal(case: &Case<'_>) -> Option<Finding> {
     let mut evidence: Vec<EvidenceRef> =
         sent.map(|(index, _)| EvidenceRef::Signal(index)).into_iter().collect();
     evidence.push(EvidenceRef::Exit);
-    let object = signal_at(number, sent.map(|(_, signal)| signal));
+    let place = case.evidence.fault.as_ref().filter(|fault| fault.signal == number);
+    evidence.extend(place.map(|_| EvidenceRef::Fault));
+    let object = signal_at(number, sent.map(|(_, signal)| signal), place);
+    let more = place.map_or_else(String::new, |place| fault::more(place, case.main_pid()));
     let dumped =
         if case.exit().is_some_and(|exit| exit.core_dumped) { "; a core dump was written" } else { "" };
     let mut summary = match number {
-        signals::SIGABRT => format!("{} aborted itself (SIGABRT){dumped}", case.main_name()),
-        number if signals::is_fault(number) => format!("{} crashed with {object}{dumped}", case.main_name()),
+        signals::SIGABRT => {
+            format!("{} aborted itself ({object}){more}{dumped}", case.main_name())
+        }
+        number if signals::is_fault(number) => {
+            format!("{} crashed with {object}{more}{dumped}", case.main_name())
+        }
         signals::SIGPIPE => {
             format!("{} wrote to a pipe or socket that nobody reads any more (SIGPIPE)", case.main_name())
         }
@@ -63,16 +72,19 @@ pub(super) fn fatal_signal(case: &Case<'_>) -> Option<Finding> {
 pub(super) fn child_fault(case: &Case<'_>) -> Option<Finding> {
     let (index, child) = case.passed_on().filter(|(_, child)| signals::is_fault(child.signal))?;
     let sent = case.last_signal_to(child.pid, child.signal);
-    let object = signal_at(child.signal, sent.map(|(_, signal)| signal));
+    let place = case.evidence.fault.as_ref().filter(|fault| fault.signal == child.signal);
+    let object = signal_at(child.signal, sent.map(|(_, signal)| signal), place);
     let mut evidence = vec![EvidenceRef::ChildExit(index)];
     evidence.extend(sent.map(|(index, _)| EvidenceRef::Signal(index)));
     evidence.push(EvidenceRef::Exit);
+    evidence.extend(place.map(|_| EvidenceRef::Fault));
     Some(Finding {
         cause: Cause::ProgramError,
         confidence: Confidence::High,
         summary: format!(
-            "{} crashed with {object}, and {} passed that on as exit code {}",
+            "{} crashed with {object}{}, and {} passed that on as exit code {}",
             words::process(&child.comm, child.pid),
+            place.map_or_else(String::new, |place| fault::more(place, child.pid)),
             case.main_name(),
             case.exit_code().unwrap_or_default()
         ),
@@ -93,7 +105,7 @@ pub(super) fn handled_fault(case: &Case<'_>) -> Option<Finding> {
             && signal.target_pid == case.main_pid()
             && signal.before_death_ms <= HANDLED_FAULT_MS
     })?;
-    let object = signal_at(signal.signal, Some(signal));
+    let object = signal_at(signal.signal, Some(signal), None);
     Some(Finding {
         cause: Cause::ProgramError,
         confidence: Confidence::Medium,
@@ -152,19 +164,25 @@ fn raised_by_itself(case: &Case<'_>, sent: Option<&Signal>) -> bool {
     recorded.or(killer).is_some_and(|by| main != 0 && by.pid == main)
 }
 
-/// `SIGSEGV at 0x0`; only faults have an address.
-fn signal_at(number: i32, sent: Option<&Signal>) -> String {
+/// `SIGSEGV at 0x0 in libfoo.so+0x1a2b`, as much of it as is known; only faults have an address.
+fn signal_at(number: i32, sent: Option<&Signal>, place: Option<&Fault>) -> String {
     let has_address = matches!(
         number,
         signals::SIGSEGV | signals::SIGBUS | signals::SIGILL | signals::SIGFPE | signals::SIGTRAP
     );
-    match sent.filter(|signal| has_address && signal.code > 0 && signal.signal == number) {
-        // SI_KERNEL: a general protection fault, for which the kernel knows no address.
-        Some(signal) if signal.code != 128 => {
-            format!("{} at {:#x}", signals::name(number), signal.fault_address)
-        }
-        _ => signals::name(number),
+    // The place tells the address even where the signal itself does not: a handler that could not be run.
+    let told = place.map(|place| (place.code, place.address));
+    let sent = sent.filter(|signal| signal.signal == number);
+    let told = told.or_else(|| sent.map(|signal| (signal.code, signal.fault_address)));
+    let mut object = signals::name(number);
+    // SI_KERNEL: a general protection fault, for which the kernel knows no address.
+    if let Some((_, address)) = told.filter(|(code, _)| has_address && *code > 0 && *code != SI_KERNEL) {
+        object.push_str(&format!(" at {address:#x}"));
     }
+    if let Some(frame) = place.and_then(fault::place) {
+        object.push_str(&format!(" in {}", fault::module_and_offset(frame)));
+    }
+    object
 }
 
 fn remedy(number: i32) -> String {

@@ -294,6 +294,7 @@ fn evidence_ref(reference: EvidenceRef) -> v1::EvidenceRef {
         EvidenceRef::Signal(index) => ("signals", index),
         EvidenceRef::ChildExit(index) => ("child_exits", index),
         EvidenceRef::Exec(index) => ("execs", index),
+        EvidenceRef::Fault => ("fault", 0),
     };
     v1::EvidenceRef { field: field.to_owned(), index: u32::try_from(index).unwrap_or(u32::MAX) }
 }
