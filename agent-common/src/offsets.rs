@@ -12,6 +12,7 @@ macro_rules! for_each_kernel_field {
         $define! {
             TASK_PID: required "task_struct.pid";
             TASK_TGID: required "task_struct.tgid";
+            TASK_FLAGS: required "task_struct.flags";
             TASK_COMM: required "task_struct.comm";
             TASK_MM: required "task_struct.mm";
             TASK_FS: required "task_struct.fs";

@@ -17,6 +17,11 @@ pub mod object {
     pub const SOCKET_ADDRESS_4: u8 = 5;
     /// An address that connect(2) was called with earlier: the failure came after the call had returned.
     pub const LATE_ADDRESS: u8 = 6;
+
+    /// In argument 0 of a late failure: its socket told of it.
+    pub const TOLD: u64 = 0;
+    /// In argument 0 of a late failure: the program asked its socket (SO_ERROR).
+    pub const ASKED: u64 = 1;
 }
 
 /// The bit of the processor's mode in `pt_regs` that tells programs of 32 and of 64 bits apart, on each architecture with its own sense.

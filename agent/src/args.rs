@@ -92,9 +92,12 @@ pub struct TryArguments {
     /// Environment variable; may be repeated
     #[arg(long = "env", value_name = "KEY=VALUE", value_parser = variable)]
     pub environment: Vec<(String, String)>,
-    /// Send SIGTERM after this time as a runtime would, then SIGKILL 10 s later
+    /// Send SIGTERM after this time as a runtime would, then SIGKILL when --grace is over
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub stop_after: Option<Duration>,
+    /// From SIGTERM to SIGKILL: Kubernetes' terminationGracePeriodSeconds, by default a third of it so that nobody waits long
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "10s")]
+    pub grace: Duration,
     /// Kill it after this time and say so
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "60s")]
     pub timeout: Duration,

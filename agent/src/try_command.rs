@@ -36,8 +36,6 @@ use crate::{
     program::{ExitCode, complain},
 };
 
-/// From SIGTERM to SIGKILL after --stop-after. A third of Kubernetes' default, so that nobody waits long for an answer.
-const GRACE: Duration = Duration::from_secs(10);
 /// This machine's control groups.
 const CGROUPS: &str = "/sys/fs/cgroup";
 /// Why the command could not be tried.
@@ -153,7 +151,7 @@ impl Step {
 fn schedule(arguments: &TryArguments) -> Vec<(Duration, Step)> {
     let mut schedule = vec![(arguments.timeout, Step::TimeOut)];
     if let Some(stop) = arguments.stop_after {
-        schedule.extend([(stop, Step::Stop), (stop + GRACE, Step::Kill)]);
+        schedule.extend([(stop, Step::Stop), (stop + arguments.grace, Step::Kill)]);
     }
     schedule.sort_by_key(|(after, _)| *after);
     schedule

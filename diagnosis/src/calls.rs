@@ -9,7 +9,7 @@ use crate::case::Case;
 use crate::evidence::Failure;
 use crate::noise::{self, Standing};
 use crate::verdict::Confidence;
-use crate::words;
+use crate::{errno, words};
 
 /// A call that failed longer before the end than this (milliseconds) did not end the program: one-minute time-outs are the
 /// longest that programs commonly wait before they give up.
@@ -163,16 +163,25 @@ fn thing(failure: &Failure) -> &str {
 pub(crate) fn strongest_first<'a>(case: &Case<'a>) -> Vec<Call<'a>> {
     let mut calls: Vec<Call<'a>> = case
         .failures()
-        .filter(|(_, failure)| !failure.later_succeeded)
+        .filter(|(_, failure)| !failure.later_succeeded && !was_found_elsewhere(case, failure))
         .filter_map(|(index, failure)| call(case, index, failure))
         .collect();
-    calls.sort_by(|one, other| other.weight.order(&one.weight));
+    // By a coarse clock several have one time: the last of them stands last.
+    calls.sort_by(|one, other| other.weight.order(&one.weight).then(other.index.cmp(&one.index)));
     let rivals: Vec<usize> =
         calls.iter().map(|call| calls.iter().filter(|other| rivals(call, other)).count()).collect();
     for (call, rivals) in calls.iter_mut().zip(rivals) {
         call.rivals = rivals;
     }
     calls
+}
+
+/// True for a folder of PATH in which a program was looked for by executing it, when it was found in another one.
+fn was_found_elsewhere(case: &Case<'_>, failure: &Failure) -> bool {
+    failure.errno == errno::ENOENT
+        && noise::executes(&failure.syscall)
+        && noise::in_a_program_folder(&failure.path)
+        && case.ran(words::base_name(&failure.path))
 }
 
 fn call<'a>(case: &Case<'a>, index: usize, failure: &'a Failure) -> Option<Call<'a>> {

@@ -3,7 +3,7 @@
 use crate::calls::{self, Call};
 use crate::evidence::{ChildExit, Evidence, Exit, Failure, Signal};
 use crate::pod::PodContext;
-use crate::signals;
+use crate::{signals, words};
 
 /// A child's death counts as part of the main process's when it came at most this long before it (milliseconds): a shell
 /// passes its child's status on within a few, a supervisor logs and tidies up first.
@@ -137,6 +137,16 @@ impl<'a> Case<'a> {
     /// True when the container's command was never executed, as far as somebody watched.
     pub(crate) fn never_executed(&self) -> bool {
         self.evidence.execs.is_empty() && !self.evidence.losses.agent_started_later
+    }
+
+    /// True when a program of this name was executed after all, in another folder of a search through PATH.
+    pub(crate) fn ran(&self, name: &str) -> bool {
+        // A process's name is cut at 15 bytes.
+        let is = |comm: &str| comm == name || (comm.len() >= 15 && name.starts_with(comm));
+        let mains = self.evidence.process.iter().map(|process| process.comm.as_str());
+        let children = self.evidence.child_exits.iter().map(|child| child.comm.as_str());
+        let executed = self.evidence.execs.iter().map(|exec| words::base_name(&exec.path));
+        mains.chain(children).chain(executed).any(is)
     }
 
     /// Where the container stands in the pod, for remedies.

@@ -16,8 +16,11 @@ use crate::{cross, ebpf, process, workspace};
 /// The packages whose programs people install.
 const PACKAGES: &[&str] = &["lastwords-agent", "lastwords-aggregator", "lastwords-cli"];
 
+/// What the tests run beside them.
+const TEST_PACKAGES: &[&str] = &["dies"];
+
 /// Those that run on nodes of another architecture, in the emulated machines.
-const CROSS_BUILT_PACKAGES: &[&str] = &["lastwords-agent"];
+const CROSS_BUILT_PACKAGES: &[&str] = &["lastwords-agent", "dies"];
 
 /// Compile the eBPF object and the release programs into target/release.
 #[derive(Args)]
@@ -75,7 +78,7 @@ impl Build {
 fn compile_release() -> Result<()> {
     let mut cargo = Command::new("cargo");
     cargo.current_dir(workspace::root()).args(["build", "--release", "--locked"]);
-    for package in PACKAGES {
+    for package in PACKAGES.iter().chain(TEST_PACKAGES) {
         cargo.args(["--package", package]);
     }
     process::show(&mut cargo)?;

@@ -43,6 +43,9 @@ pub(crate) struct Vm {
     /// What the emulated processors are; may be given several times.
     #[arg(long = "arch", value_enum, value_name = "ARCHITECTURE", default_value = "x86_64")]
     architectures: Vec<Architecture>,
+    /// Only this way in: `fexit` or `sys-exit`. Default: both.
+    #[arg(long, value_name = "WAY", value_parser = clap::builder::PossibleValuesParser::new(suite::ROWS))]
+    way_in: Option<String>,
     /// Only the cases whose name contains this.
     #[arg(long, value_name = "NAME")]
     only: Option<String>,
@@ -58,6 +61,14 @@ pub(crate) struct Vm {
 enum Output {
     Text,
     Json,
+}
+
+/// What is asked of one machine.
+#[derive(Clone, Copy)]
+struct Asked<'a> {
+    machine: Machine,
+    cases: &'a [Case],
+    ways_in: &'a [&'static str],
 }
 
 /// What runs the suite.
@@ -128,8 +139,10 @@ impl Vm {
                 Build::for_architecture(architecture).compile()?;
             }
         }
-        let asked: Vec<(Machine, &[Case])> =
-            machines.iter().map(|machine| (*machine, cases.as_slice())).collect();
+        let wanted = |way_in: &&&'static str| self.way_in.as_ref().is_none_or(|wanted| wanted == **way_in);
+        let ways_in: Vec<&'static str> = suite::ROWS.iter().filter(wanted).copied().collect();
+        let ask = |machine: &Machine| Asked { machine: *machine, cases: &cases, ways_in: &ways_in };
+        let asked: Vec<Asked<'_>> = machines.iter().map(ask).collect();
         let rows = run(&asked)?;
         match self.output {
             Output::Json => {
@@ -172,11 +185,12 @@ pub(crate) fn everyday() -> Result<Vec<Row>> {
     let all = suite::cases(None)?;
     let smoke: Vec<Case> = all.iter().filter(|case| case.name == SMOKE).cloned().collect();
     let cases = |series: &Series| if series.everyday { all.as_slice() } else { smoke.as_slice() };
-    let mut asked: Vec<(Machine, &[Case])> = kernels::SERIES
+    let ask = |machine, cases| Asked { machine, cases, ways_in: suite::ROWS };
+    let mut asked: Vec<Asked<'_>> = kernels::SERIES
         .iter()
-        .map(|series| (Machine::Emulated(series, Architecture::X86), cases(series)))
+        .map(|series| ask(Machine::Emulated(series, Architecture::X86), cases(series)))
         .collect();
-    asked.push((Machine::Host, all.as_slice()));
+    asked.push(ask(Machine::Host, &all));
     let rows = run(&asked)?;
     eprint!("{}", outcome::shown(&rows));
     Ok(rows)
@@ -184,22 +198,21 @@ pub(crate) fn everyday() -> Result<Vec<Row>> {
 
 /// Runs the cases on each machine, as many at once as there are processors: each keeps one busy. This machine's own kernel comes
 /// last and alone: a crash report waits a fixed time for what has to be looked at.
-fn run(asked: &[(Machine, &[Case])]) -> Result<Vec<Row>> {
+fn run(asked: &[Asked<'_>]) -> Result<Vec<Row>> {
     let mut files: Vec<(Architecture, Files)> = Vec::new();
-    for architecture in asked.iter().map(|(machine, _)| machine.programs()) {
+    for architecture in asked.iter().map(|asked| asked.machine.programs()) {
         if files.iter().all(|(there, _)| *there != architecture) {
             files.push((architecture, Files::of_the_suite(architecture)?));
         }
     }
-    let run_on =
-        |machine: Machine, cases: &[Case]| match files.iter().find(|(of, _)| *of == machine.programs()) {
-            Some((_, files)) => run_on(machine, cases, files),
-            None => bail!("no programs for {}", machine.architecture()),
-        };
+    let run_on = |asked: &Asked<'_>| match files.iter().find(|(of, _)| *of == asked.machine.programs()) {
+        Some((_, files)) => run_on(asked, files),
+        None => bail!("no programs for {}", asked.machine.architecture()),
+    };
     let emulated: Vec<_> = asked
         .iter()
         .enumerate()
-        .filter(|(_, (machine, _))| matches!(machine, Machine::Emulated(..)))
+        .filter(|(_, asked)| matches!(asked.machine, Machine::Emulated(..)))
         .collect();
     let at_once = thread::available_parallelism().map_or(1, std::num::NonZero::get).min(emulated.len());
     let waiting = Mutex::new(emulated);
@@ -207,10 +220,8 @@ fn run(asked: &[(Machine, &[Case])]) -> Result<Vec<Row>> {
     thread::scope(|scope| {
         for _ in 0..at_once {
             scope.spawn(|| {
-                while let Some((place, (machine, cases))) =
-                    waiting.lock().ok().and_then(|mut waiting| waiting.pop())
-                {
-                    let rows = run_on(*machine, cases);
+                while let Some((place, asked)) = waiting.lock().ok().and_then(|mut waiting| waiting.pop()) {
+                    let rows = run_on(asked);
                     if let Ok(mut done) = done.lock() {
                         done.push((place, rows));
                     }
@@ -219,9 +230,9 @@ fn run(asked: &[(Machine, &[Case])]) -> Result<Vec<Row>> {
         }
     });
     let mut done = done.into_inner().unwrap_or_default();
-    for (place, (machine, cases)) in asked.iter().enumerate() {
-        if matches!(machine, Machine::Host) {
-            done.push((place, run_on(*machine, cases)));
+    for (place, asked) in asked.iter().enumerate() {
+        if matches!(asked.machine, Machine::Host) {
+            done.push((place, run_on(asked)));
         }
     }
     done.sort_by_key(|(place, _)| *place);
@@ -229,13 +240,14 @@ fn run(asked: &[(Machine, &[Case])]) -> Result<Vec<Row>> {
     Ok(rows.into_iter().flatten().collect())
 }
 
-fn run_on(machine: Machine, cases: &[Case], files: &Files) -> Result<Vec<Row>> {
+fn run_on(asked: &Asked<'_>, files: &Files) -> Result<Vec<Row>> {
+    let Asked { machine, cases, ways_in } = *asked;
     let (name, architecture) = (machine.name(), machine.architecture());
     let folder = workspace::target().join("vm");
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let archive = folder.join(format!("{name}-{architecture}.cpio"));
     let mut own = Files::default();
-    own.add_suite(&Requests::new(cases, &[name, architecture]));
+    own.add_suite(&Requests::new(cases, ways_in, &[name, architecture])?);
     let each = |part: &str, line: &str| {
         let Some((case, answer)) = outcome::answer(line) else { return };
         let judged = cases.iter().find(|one| one.name == case).map(|one| one.fault(&answer));
@@ -248,7 +260,7 @@ fn run_on(machine: Machine, cases: &[Case], files: &Files) -> Result<Vec<Row>> {
             let cached = kernels::cached(series, architecture)?;
             let kernel = match cached.map_or_else(|| kernels::fetch(series, architecture), Ok) {
                 Ok(kernel) => kernel,
-                Err(error) => return Ok(not_to_be_had(machine, &format!("{error:#}"))),
+                Err(error) => return Ok(not_to_be_had(asked, &format!("{error:#}"))),
             };
             own.add_boot(&kernel)?;
             files.write_with(&own, &archive)?;
@@ -262,12 +274,14 @@ fn run_on(machine: Machine, cases: &[Case], files: &Files) -> Result<Vec<Row>> {
             (release()?, on_host(&folder, &archive, cases.len(), each)?)
         }
     };
-    Ok(outcome::rows((name, architecture), &package, cases, &parts, stopped.as_deref()))
+    let mut rows = outcome::rows((name, architecture), &package, cases, &parts, stopped.as_deref());
+    rows.retain(|row| ways_in.contains(&row.way_in));
+    Ok(rows)
 }
 
-fn not_to_be_had(machine: Machine, reason: &str) -> Vec<Row> {
-    let place = (machine.name(), machine.architecture());
-    suite::ROWS.iter().map(|way_in| Row::skipped(place, "", way_in, reason.to_owned())).collect()
+fn not_to_be_had(asked: &Asked<'_>, reason: &str) -> Vec<Row> {
+    let place = (asked.machine.name(), asked.machine.architecture());
+    asked.ways_in.iter().map(|way_in| Row::skipped(place, "", way_in, reason.to_owned())).collect()
 }
 
 fn release() -> Result<String> {
@@ -316,7 +330,8 @@ mod tests {
         assert!(judge(&[row("6.1", Verdict::Wrong("x".to_owned()))], &[]).is_err());
         assert!(judge(&[row("6.1", Verdict::LeftOut("x".to_owned()))], &[]).is_err());
         let machine = Machine::named("6.1", Architecture::X86).expect("it is known");
-        assert!(judge(&not_to_be_had(machine, "no network"), &[]).is_err());
+        let asked = Asked { machine, cases: &[], ways_in: suite::ROWS };
+        assert!(judge(&not_to_be_had(&asked, "no network"), &[]).is_err());
     }
 
     #[test]

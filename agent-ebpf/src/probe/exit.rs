@@ -21,6 +21,9 @@ use crate::{
 /// `signal->flags`: the whole group was told to exit (include/linux/sched/signal.h).
 const SIGNAL_GROUP_EXIT: u32 = 4;
 
+/// `task->flags`: a signal ended this thread, the one that exit_group(2) gives the others among them (include/linux/sched.h).
+const PF_SIGNALED: u32 = 0x400;
+
 hook!("sched_process_exit", sched_process_exit, sched_process_exit_raw, |arguments| {
     let Some(container) = Container::of_current() else {
         return;
@@ -31,7 +34,9 @@ hook!("sched_process_exit", sched_process_exit, sched_process_exit_raw, |argumen
     let told_to_exit = read::<u32>(signal, &offset::SIGNAL_FLAGS) & SIGNAL_GROUP_EXIT != 0;
     let is_main = container.main_tgid() == tgid;
     let tid: u32 = read(task, &offset::TASK_PID);
-    if is_main && told_to_exit && container.first_tid() == 0 {
+    // The thread that told the others may be the last to come here, but it alone was not killed.
+    let killed = read::<u32>(task, &offset::TASK_FLAGS) & PF_SIGNALED != 0;
+    if is_main && told_to_exit && (container.first_tid() == 0 || !killed) {
         container.set_first_tid(tid);
     }
     if read::<u32>(signal, &offset::SIGNAL_LIVE) != 0 {

@@ -65,7 +65,7 @@ hook!("inet_sock_set_state", inet_sock_set_state, inet_sock_set_state_raw, |argu
     let hard: u32 = read(socket, &offset::SOCK_ERR);
     let errno = if hard == 0 { read(socket, &offset::SOCK_ERR_SOFT) } else { hard };
     if new == TCP_CLOSE && errno != 0 {
-        record(&caller, errno, |data| write_peer(socket, data));
+        record(&caller, errno, object::TOLD, |data| write_peer(socket, data));
     }
 });
 
@@ -101,7 +101,7 @@ pub fn asked(descriptor: u64, level: u64, name: u64, value: u64) {
     };
     let _ = UNDER_WAY.remove(&key);
     if errno != 0 {
-        record(&caller(container), errno, |data| {
+        record(&caller(container), errno, object::ASKED, |data| {
             // SAFETY: the array has PATH_BYTES bytes.
             unsafe { data.cast::<[u8; ADDRESS_BYTES]>().write(address) };
         });
@@ -130,7 +130,7 @@ fn caller(container: Container) -> Caller {
 }
 
 #[inline(always)]
-fn record(caller: &Caller, errno: u32, fill: impl FnOnce(*mut [u8; PATH_BYTES])) {
+fn record(caller: &Caller, errno: u32, how: u64, fill: impl FnOnce(*mut [u8; PATH_BYTES])) {
     let Some(recorder) = Container::of_group(caller.container).and_then(Container::recorder) else {
         return;
     };
@@ -148,7 +148,7 @@ fn record(caller: &Caller, errno: u32, fill: impl FnOnce(*mut [u8; PATH_BYTES]))
         (*slot).gid = caller.gid;
         (*slot).syscall = offset::CONNECT_NUMBER.load();
         (*slot).errno = errno;
-        (*slot).arguments = [0; 3];
+        (*slot).arguments = [how, 0, 0];
         (*slot).comm = caller.comm;
         (*slot).length = ADDRESS_BYTES as u32;
         (*slot).object = u32::from(object::LATE_ADDRESS);

@@ -1,5 +1,6 @@
 //! Failed calls: named, resolved against the working directory, repeats folded together.
 
+use lastwords_agent_common::rules::object;
 use lastwords_diagnosis::evidence::{Failure, FileFacts};
 use nix::libc::AT_FDCWD;
 
@@ -9,37 +10,54 @@ use crate::{
     kernel::syscalls,
 };
 
-/// Two tellings of one failed connection are closer than this (nanoseconds); a program's next try comes later.
-const SAME_CONNECTION: u64 = 20_000_000;
-
 /// The failures before the end, oldest first by their last occurrence; the same call of the same thread on the same object with
 /// the same error is one.
 pub(super) fn folded(death: &Death, recording: &Recording) -> Vec<Failure> {
-    let mut folded: Vec<(&decode::Failure, Failure)> = Vec::new();
+    let mut folded: Vec<Folded<'_>> = Vec::new();
     for raw in recording.failures.iter().filter(|failure| is_of_run(death, failure.time)) {
         let before_death_ms = milliseconds_before(death.time, raw.time);
-        match folded.iter().position(|(last, _)| is_same(last, raw)) {
-            Some(position) => {
-                let (last, mut failure) = folded.remove(position);
-                failure.count += u64::from(!is_same_moment(last, raw));
-                failure.last_before_death_ms = before_death_ms;
-                add_holder(death, raw, &mut failure);
-                folded.push((raw, failure));
-            }
-            None => folded.push((raw, failure(death, raw, before_death_ms))),
-        }
+        let mut one = match folded.iter().position(|one| is_same(one.last, raw)) {
+            Some(position) => folded.remove(position),
+            None => Folded::new(raw, failure(death, raw, before_death_ms)),
+        };
+        one.add(raw);
+        one.failure.last_before_death_ms = before_death_ms;
+        add_holder(death, raw, &mut one.failure);
+        folded.push(one);
     }
-    folded.into_iter().map(|(_, failure)| failure).collect()
+    folded.into_iter().map(|one| one.failure).collect()
+}
+
+/// Repeats of one failure.
+struct Folded<'a> {
+    last: &'a decode::Failure,
+    /// How often a call told of it, a socket, and a socket that was asked. Each tells of one failure no more than once, and a
+    /// connection is often told of by two of them.
+    told: [u64; 3],
+    failure: Failure,
+}
+
+impl<'a> Folded<'a> {
+    fn new(first: &'a decode::Failure, failure: Failure) -> Self {
+        Self { last: first, told: [0; 3], failure }
+    }
+
+    fn add(&mut self, raw: &'a decode::Failure) {
+        self.last = raw;
+        let [by_call, by_socket, by_question] = &mut self.told;
+        match (raw.late, raw.arguments) {
+            (false, _) => *by_call += 1,
+            (true, [object::ASKED, ..]) => *by_question += 1,
+            (true, _) => *by_socket += 1,
+        }
+        self.failure.count = self.told.into_iter().max().unwrap_or_default();
+    }
 }
 
 /// A connection that failed late is told by its socket, perhaps by its call, and perhaps once more to whichever thread asked.
 fn is_same(a: &decode::Failure, b: &decode::Failure) -> bool {
     let thread = |it: &decode::Failure| if a.late || b.late { 0 } else { it.tid };
     (a.syscall, a.errno, a.tgid, thread(a), &a.object) == (b.syscall, b.errno, b.tgid, thread(b), &b.object)
-}
-
-fn is_same_moment(a: &decode::Failure, b: &decode::Failure) -> bool {
-    (a.late || b.late) && a.time.abs_diff(b.time) < SAME_CONNECTION
 }
 
 fn failure(death: &Death, raw: &decode::Failure, before_death_ms: f64) -> Failure {

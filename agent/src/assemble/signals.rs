@@ -27,7 +27,13 @@ const RUNTIMES: &[&[u8]] = &[
 
 pub(super) fn list(death: &Death, node: &Node<'_>, recording: &Recording) -> Vec<Signal> {
     let main = main_tgid(death);
-    let before = recording.signals.iter().filter(|signal| is_of_run(death, signal.time));
+    // By a coarse clock what the others got when the main process was gone has the time of its end.
+    let exited = matches!(death.end, super::End::Exited(_));
+    let collateral = |signal: &decode::Signal| {
+        exited && signal.time == death.time && signal.code == SI_KERNEL && main != Some(signal.target_tgid)
+    };
+    let before =
+        recording.signals.iter().filter(|signal| is_of_run(death, signal.time) && !collateral(signal));
     before
         .map(|raw| Signal {
             signal: raw.signal,

@@ -1,3 +1,4 @@
+use lastwords_agent_common::rules::object;
 use lastwords_diagnosis::evidence::{OomScope, SenderKind};
 
 use super::*;
@@ -153,8 +154,11 @@ fn one_refused_connection_seen_twice_is_one() {
     let count = |failures| with_failures(failures).failures.iter().map(|it| it.count).collect::<Vec<_>>();
     // By the socket's state and by the call itself, or by the state and by SO_ERROR on another thread.
     assert_eq!(count(vec![connect(2_000_000, MAIN, true), connect(2_000_100, MAIN, false)]), [1]);
-    assert_eq!(count(vec![connect(2_000_000, MAIN, true), connect(2_000_100, MAIN + 1, true)]), [1]);
-    // Two tries.
+    let asked = Failure { arguments: [object::ASKED, 0, 0], ..connect(2_900_000, MAIN + 1, true) };
+    assert_eq!(count(vec![connect(2_000_000, MAIN, true), asked]), [1]);
+    // Two tries, each of which waited.
+    let twice = |late| [connect(2_000_000, MAIN, late), connect(2_000_100, MAIN, late)];
+    assert_eq!(count([twice(true), twice(false)].concat()), [2]);
     assert_eq!(count(vec![connect(2_000_000, MAIN, false), connect(2_000_100, MAIN, false)]), [2]);
 }
 

@@ -114,7 +114,7 @@ pub(super) fn command_not_found(case: &Case<'_>) -> Option<Finding> {
         .filter(|(_, failure)| failure.by_dying_thread || failure.pid == case.main_pid())
         .rfind(|(_, failure)| {
             let name = words::base_name(&failure.path);
-            noise::in_a_program_folder(&failure.path) && places(name) >= 2 && !ran(case, name)
+            noise::in_a_program_folder(&failure.path) && places(name) >= 2 && !case.ran(name)
         })?;
     let name = words::base_name(&last.path);
     let mut evidence: Vec<EvidenceRef> = looks()
@@ -138,16 +138,6 @@ pub(super) fn command_not_found(case: &Case<'_>) -> Option<Finding> {
         object,
         evidence,
     })
-}
-
-/// True when a program of this name did run: a shell asks for its own file, and for commands that it then finds further on.
-fn ran(case: &Case<'_>, name: &str) -> bool {
-    // The kernel keeps 15 bytes of a name.
-    let is = |comm: &str| comm == name || (comm.len() >= 15 && name.starts_with(comm));
-    let mains = case.evidence.process.iter().map(|process| process.comm.as_str());
-    let children = case.evidence.child_exits.iter().map(|child| child.comm.as_str());
-    let executed = case.evidence.execs.iter().map(|exec| words::base_name(&exec.path));
-    mains.chain(children).chain(executed).any(is)
 }
 
 /// The path, or the bare name when it was looked for in several folders.

@@ -44,24 +44,28 @@ pub(super) fn call(case: &Case<'_>, call: &Call<'_>) -> Option<Finding> {
     })
 }
 
-/// Ended by the signal that the kernel sends at a limit.
+/// Ended by the signal that the kernel sends at a limit: the main process, or a child whose end it passed on.
 pub(super) fn by_signal(case: &Case<'_>) -> Option<Finding> {
-    let signal = case.fatal_signal()?;
+    let child = case.passed_on().filter(|(_, child)| child.signal != 0);
+    let signal = case.fatal_signal().or(child.map(|(_, child)| child.signal))?;
     let (limit, what) = match signal {
         signals::SIGXCPU => ("RLIMIT_CPU", "used up its processor time"),
         signals::SIGXFSZ => ("RLIMIT_FSIZE", "wrote a file larger than it may"),
         _ => return None,
     };
-    let mut evidence = vec![EvidenceRef::Exit];
-    evidence.extend(case.last_signal_to_main(signal).map(|(index, _)| EvidenceRef::Signal(index)));
+    let sent = match child {
+        Some((_, child)) => case.last_signal_to(child.pid, signal),
+        None => case.last_signal_to_main(signal),
+    };
+    let mut evidence: Vec<EvidenceRef> =
+        child.map(|(index, _)| EvidenceRef::ChildExit(index)).into_iter().collect();
+    evidence.push(EvidenceRef::Exit);
+    evidence.extend(sent.map(|(index, _)| EvidenceRef::Signal(index)));
+    let who = child.map_or_else(|| case.main_name(), |(_, child)| words::process(&child.comm, child.pid));
     Some(Finding {
         cause: Cause::ResourceLimit,
-        confidence: if evidence.len() > 1 { Confidence::High } else { Confidence::Medium },
-        summary: format!(
-            "{} {what} and the kernel ended it with {}",
-            case.main_name(),
-            signals::name(signal)
-        ),
+        confidence: if sent.is_some() { Confidence::High } else { Confidence::Medium },
+        summary: format!("{who} {what} and the kernel ended it with {}", signals::name(signal)),
         object: limit.to_owned(),
         remedy: format!(
             "raise {limit} where it is set: a ulimit line in the entrypoint, or the container runtime's default"

@@ -25,6 +25,7 @@ const OURS: &[(&str, &[&str])] = &[
         &["lastwords-agent-common", "lastwords-diagnosis", "lastwords-proto", "lastwords-render"],
     ),
     ("lastwords-bench", &[]),
+    ("dies", &[]),
     ("xtask", &[]),
 ];
 

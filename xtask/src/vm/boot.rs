@@ -11,9 +11,9 @@ use anyhow::{Context, Result};
 use crate::architecture::Architecture;
 use crate::kernels::Kernel;
 
-/// How long a machine may take without any case: it boots in 2 s on an idle host and loads every probe four times in 5 s each,
-/// and the host may be busy.
-const TIME_TO_BOOT: Duration = Duration::from_secs(120);
+/// How long a machine may take without any case: 20 s on an idle host, most of it for the verifier, which walks through a program
+/// for each of a hundred system calls. The host may be busy.
+const TIME_TO_BOOT: Duration = Duration::from_secs(300);
 
 /// How long a case may take by each way in. Half a second is usual on an emulated processor.
 const TIME_PER_CASE: Duration = Duration::from_secs(10);

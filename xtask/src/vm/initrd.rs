@@ -17,7 +17,10 @@ use crate::kernels::Kernel;
 use crate::{build, cross, process};
 
 /// What the emulated machine runs; linked against the host's libraries, which come along, or static.
-const PROGRAMS: &[&str] = &["lastwords-agent"];
+const PROGRAMS: &[&str] = &["lastwords-agent", "dies"];
+
+/// Where the loader looks first, as in every image that is not very small. Without it each start is a search through folders.
+const LOADER_CACHE: &str = "/etc/ld.so.cache";
 
 /// Where Debian's busybox-static is on this machine.
 const BUSYBOX: &str = "/bin/busybox";
@@ -63,7 +66,10 @@ impl Files {
                 bail!("{} is not there; run `cargo xtask build --arch {name}`", built.display());
             }
             match architecture {
-                Architecture::X86 => files.program(&built)?,
+                Architecture::X86 => {
+                    files.copy(Path::new(LOADER_CACHE), Path::new("etc/ld.so.cache"))?;
+                    files.program(&built)?;
+                }
                 Architecture::Arm64 => files.copy(&built, &Path::new("bin").join(program))?,
             }
         }

@@ -310,7 +310,7 @@ mod tests {
 
     #[test]
     fn requests_leave_out_what_the_row_leaves_out() {
-        let requests = suite::Requests::new(&cases(), &["6.1"]);
+        let requests = suite::Requests::new(&cases(), ROWS, &["6.1"]).expect("the data can be read");
         let lines: Vec<usize> = requests.of_rows.iter().map(|(_, lines)| lines.lines().count()).collect();
         assert_eq!(lines, [2, 1]);
     }

@@ -56,7 +56,10 @@ impl Case {
 
     /// The line of standard input that `lastwords-agent try-each` answers.
     pub(crate) fn request(&self) -> String {
-        let mut arguments: Vec<&str> = vec!["--timeout", TIME_LIMIT];
+        let mut arguments: Vec<&str> = Vec::new();
+        if !self.options.iter().any(|option| option == "--timeout") {
+            arguments.extend(["--timeout", TIME_LIMIT]);
+        }
         arguments.extend(self.options.iter().map(String::as_str));
         arguments.push("--");
         arguments.extend(self.command.iter().map(String::as_str));
@@ -103,17 +106,18 @@ pub(crate) struct Requests {
 }
 
 impl Requests {
-    /// The cases for a machine, without those that are left out in one of its `places`.
-    pub(crate) fn new(cases: &[Case], places: &[&str]) -> Self {
+    /// The cases for a machine by each way in of `rows`, without those that are left out in one of its `places`.
+    ///
+    /// # Errors
+    /// When the data cannot be read: what prepares the machine stands in all of it.
+    pub(crate) fn new(cases: &[Case], rows: &[&'static str], places: &[&str]) -> Result<Self> {
+        let before = all()?.into_iter().flat_map(|case| case.before).map(|line| format!("{line}\n"));
         let of_row = |row: &&'static str| {
             let left_out = |case: &Case| case.left_out(places).or(case.left_out(&[row])).is_some();
             let asked = cases.iter().filter(|case| !left_out(case));
             (*row, asked.map(|case| format!("{}\n", case.request())).collect())
         };
-        Self {
-            before: cases.iter().flat_map(|case| &case.before).map(|line| format!("{line}\n")).collect(),
-            of_rows: ROWS.iter().map(of_row).collect(),
-        }
+        Ok(Self { before: before.collect(), of_rows: rows.iter().map(of_row).collect() })
     }
 }
 

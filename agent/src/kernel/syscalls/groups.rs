@@ -364,8 +364,16 @@ pub(super) const LEGACY: &[CallGroup] = &[
         others: MISSING,
     },
     CallGroup {
-        calls: &[Sysno::rename, Sysno::link, Sysno::symlink],
+        calls: &[Sysno::rename, Sysno::link],
         object: object::PATH_0,
+        class: class::MISSING,
+        telling: PATH,
+        others: MISSING,
+    },
+    // The first argument of a symlink is what it points at, which need not exist.
+    CallGroup {
+        calls: &[Sysno::symlink],
+        object: object::PATH_1,
         class: class::MISSING,
         telling: PATH,
         others: MISSING,
