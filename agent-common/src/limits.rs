@@ -44,6 +44,23 @@ pub const LOOKING_FAILURES: usize = 8;
 /// All of them. Older entries of the same class are overwritten by newer ones, and counted.
 pub const FAILURES: usize = TELLING_FAILURES + MISSING_FAILURES + NETWORK_FAILURES + LOOKING_FAILURES;
 
+/// Failures that have room for the directory or file that their descriptor or relative path starts from: the two classes in which files
+/// are. Sockets and looks have none.
+pub const PLACES: usize = TELLING_FAILURES + MISSING_FAILURES;
+
+/// Bytes of such a place's names: 128, a power of two, behind which another name may begin, and room for that one. What is longer is
+/// said to be unresolved.
+pub const PLACE_BYTES: usize = 128 + PLACE_NAME_BYTES;
+
+/// Names of a place that are followed; deeper ones are unresolved.
+pub const PLACE_NAMES: usize = 16;
+
+/// Bytes of one name in it.
+pub const PLACE_NAME_BYTES: usize = 64;
+
+/// Supplementary groups of a refused caller that are kept. Pods have a handful (fsGroup, supplementalGroups).
+pub const CALLER_GROUPS: usize = 32;
+
 /// Signals kept that were sent to the main process by kill(2) and the like.
 pub const MAIN_SIGNALS: usize = 8;
 

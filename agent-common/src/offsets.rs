@@ -22,6 +22,14 @@ macro_rules! for_each_kernel_field {
             TASK_CGROUPS: required "task_struct.cgroups";
             TASK_EXIT_CODE: required "task_struct.exit_code";
             TASK_GROUP_LEADER: required "task_struct.group_leader";
+            TASK_FILES: required "task_struct.files";
+            TASK_SECCOMP_MODE: optional "task_struct.seccomp.mode";
+            FILE_MNT: required "file.f_path.mnt";
+            FILE_DENTRY: required "file.f_path.dentry";
+            CRED_CAPABILITIES: required "cred.cap_effective";
+            CRED_GROUPS: required "cred.group_info";
+            GROUPS_COUNT: required "group_info.ngroups";
+            GROUPS_LIST: required "group_info.gid";
             TASK_REAL_PARENT: required "task_struct.real_parent";
             TASK_THREAD_PID: required "task_struct.thread_pid";
             NSPROXY_MNT_NS: required "nsproxy.mnt_ns";
@@ -94,7 +102,6 @@ macro_rules! for_each_kernel_field {
             SOCK_FLAGS: required "sock.__sk_common.skc_reuse";
             SOCK_PROTOCOL: required "sock.sk_protocol";
             NET_INUM: required "net.ns.inum";
-            TASK_FILES: required "task_struct.files";
             FILES_TABLE: required "files_struct.fdt";
             TABLE_FILES: required "fdtable.fd";
             FILE_PRIVATE: required "file.private_data";

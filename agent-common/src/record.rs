@@ -4,9 +4,9 @@
 //! on both sides. Times are `bpf_ktime_get_ns`: nanoseconds of CLOCK_MONOTONIC. Process ids are the initial PID namespace's.
 
 use crate::limits::{
-    ADDRESS_BYTES, ARGUMENT_BYTES, BIND_BYTES, CGROUP_PATH_BYTES, CHILD_EXITS, CONTAINER_LISTENERS,
-    CWD_PART_BYTES, CWD_PARTS, FAILURES, FAULT_FRAMES, FRAME_NAME_BYTES, FRAME_NAMES, GROUP_NAME_BYTES,
-    MEMORY_LEVELS, PATH_BYTES, SIGNALS,
+    ADDRESS_BYTES, ARGUMENT_BYTES, BIND_BYTES, CALLER_GROUPS, CGROUP_PATH_BYTES, CHILD_EXITS,
+    CONTAINER_LISTENERS, CWD_PART_BYTES, CWD_PARTS, FAILURES, FAULT_FRAMES, FRAME_NAME_BYTES, FRAME_NAMES,
+    GROUP_NAME_BYTES, MEMORY_LEVELS, PATH_BYTES, PLACE_BYTES, PLACES, SIGNALS,
 };
 
 /// `task_struct.comm`.
@@ -95,6 +95,10 @@ pub struct Executed {
     pub first: u32,
     /// Bytes of arguments there were; more than ARGUMENT_BYTES: cut.
     pub argument_bytes: u32,
+    /// 1 for a 32-bit program.
+    pub compat: u32,
+    /// Zero.
+    pub padding: u32,
     /// Name after the exec.
     pub comm: Comm,
     /// The file as asked for, zero-terminated.
@@ -192,12 +196,24 @@ pub struct Refused {
     pub tgid: u32,
     /// Bytes of `path` in use.
     pub length: u32,
-    /// The descriptor a relative path starts from, AT_FDCWD for the working directory.
-    pub directory: i64,
     /// System call number of the node's architecture.
     pub syscall: u32,
     /// Error number, positive.
     pub errno: u32,
+    /// The failure's own time and thread, as in its [`FailureEntry`].
+    pub failed_at: u64,
+    /// The calling thread.
+    pub tid: u32,
+    /// How many supplementary groups the caller has; more than are kept: cut.
+    pub group_count: u32,
+    /// Supplementary groups, initial user namespace.
+    pub groups: [u32; CALLER_GROUPS],
+    /// 1 when `place` was written.
+    pub has_place: u32,
+    /// Zero.
+    pub padding: u32,
+    /// What a relative path starts from.
+    pub place: Place,
     /// The path as passed.
     pub path: [u8; PATH_BYTES],
 }
@@ -291,10 +307,62 @@ pub struct FailureEntry {
     pub length: u32,
     /// What `data` holds, see [`crate::rules::object`].
     pub object: u32,
+    /// Effective capabilities of the caller.
+    pub capabilities: u64,
+    /// The capability that was asked for in this call and refused, and one more; 0 when that was not seen.
+    pub refused_capability: u32,
+    /// See [`seccomp`].
+    pub seccomp: u32,
+    /// 1 when the place with this entry's index was written for it.
+    pub has_place: u32,
+    /// Zero.
+    pub padding: u32,
     /// A path or a `struct sockaddr`, as passed.
     pub data: [u8; PATH_BYTES],
     /// As `begin`, written last.
     pub end: u64,
+}
+
+/// What [`FailureEntry::seccomp`] says of a filter.
+pub mod seccomp {
+    /// The kernel keeps none, or not where it was looked for.
+    pub const UNKNOWN: u32 = 0;
+    /// The caller has none.
+    pub const NO_FILTER: u32 = 1;
+    /// It has one, and the call may have ended there.
+    pub const UNDECIDED: u32 = 2;
+    /// The call ended there.
+    pub const DENIED: u32 = 3;
+    /// It has one that let the call through.
+    pub const PASSED: u32 = 4;
+}
+
+/// The directory or file that a failed call's descriptor or relative path starts from.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct Place {
+    /// Bytes of `names` in use.
+    pub length: u32,
+    /// 1 when the caller's root was reached and every name fitted.
+    pub complete: u32,
+    /// Names from the innermost to the root, each zero-terminated.
+    pub names: [u8; PLACE_BYTES],
+}
+
+/// The capability that a thread asked for last and was refused.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RefusedCapability {
+    /// When.
+    pub time: u64,
+    /// The thread.
+    pub tid: u32,
+    /// Its number (include/uapi/linux/capability.h), and one more.
+    pub capability: u32,
+    /// Number of the system call in which it asked.
+    pub syscall: u32,
+    /// Zero.
+    pub padding: u32,
 }
 
 /// One signal in a recorder; `begin` and `end` as in [`FailureEntry`].
@@ -437,6 +505,12 @@ pub struct Recorder {
     pub child_exits: [ChildExitEntry; CHILD_EXITS],
     /// TCP sockets that listen or listened.
     pub listeners: [Listener; CONTAINER_LISTENERS],
+    /// Where the failures of the first two classes started from, by their index.
+    pub places: [Place; PLACES],
+    /// For the failure that may come of it.
+    pub refused_capability: RefusedCapability,
+    /// Rings made by io_uring_setup, whose work passes through no system call.
+    pub io_urings: u64,
 }
 
 /// What a control group belongs to, the value of the map `GROUPS`.
@@ -482,12 +556,14 @@ const _: () = {
     assert!(size_of::<Header>() == 24);
     assert!(size_of::<CgroupMade>() == 24 + 512);
     assert!(size_of::<WorkingDirectory>() == 8 + 12 * 48);
-    assert!(size_of::<Executed>() == 24 + 24 + 16 + 256 + 512 + 584);
+    assert!(size_of::<Executed>() == 24 + 32 + 16 + 256 + 512 + 584);
     assert!(size_of::<Exited>() == 24 + 24 + 16 + 584);
     assert!(size_of::<MemoryLevel>() == 128);
     assert!(size_of::<OomVictim>() == 24 + 16 + 32 + 40 + 8 + 6 * 128);
-    assert!(size_of::<Refused>() == 24 + 24 + 256);
-    assert!(size_of::<FailureEntry>() == 16 + 24 + 24 + 16 + 8 + 256 + 8);
+    assert!(size_of::<Refused>() == 24 + 16 + 16 + 128 + 8 + 200 + 256);
+    assert!(size_of::<FailureEntry>() == 16 + 24 + 24 + 16 + 8 + 24 + 256 + 8);
+    assert!(size_of::<Place>() == 200);
+    assert!(size_of::<RefusedCapability>() == 24);
     assert!(size_of::<SignalEntry>() == 16 + 16 + 8 + 32 + 8 + 16 + 24);
     assert!(size_of::<BuildIdEntry>() == 32);
     assert!(size_of::<MappingEntry>() == 40 + 8 * 64);
@@ -495,6 +571,9 @@ const _: () = {
     assert!(size_of::<ChildExitEntry>() == 16 + 8 + 16 + 8);
     assert!(size_of::<PortTaken>() == 24 + 8 + 24 + 128 + 32);
     assert!(size_of::<Listener>() == 32 + 12 + 28 + 16);
-    assert!(size_of::<Recorder>() == 8 + 32 + 24 + 16 + 8 + 8 + 40 * 352 + 16 * 120 + 8 * 48 + 8 * 88);
+    assert!(
+        size_of::<Recorder>()
+            == 8 + 32 + 24 + 16 + 8 + 8 + 40 * 376 + 16 * 120 + 8 * 48 + 8 * 88 + 24 * 200 + 24 + 8
+    );
     assert!(size_of::<Group>() == 24);
 };

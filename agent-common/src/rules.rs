@@ -17,6 +17,8 @@ pub mod object {
     pub const SOCKET_ADDRESS_4: u8 = 5;
     /// An address that connect(2) was called with earlier: the failure came after the call had returned.
     pub const LATE_ADDRESS: u8 = 6;
+    /// An open file in argument 0, whose own path is kept.
+    pub const DESCRIPTOR: u8 = 7;
 
     /// In argument 0 of a late failure: its socket told of it.
     pub const TOLD: u64 = 0;

@@ -2,8 +2,8 @@
 
 use aya_ebpf::helpers;
 use lastwords_agent_common::{
-    limits::{NOTICES, PATH_BYTES},
-    record::{Counter, FailureEntry, Recorder, Refused, kind},
+    limits::{NOTICES, PATH_BYTES, PLACES},
+    record::{self, Counter, FailureEntry, Recorder, Refused, kind, seccomp},
     rules::{EADDRINUSE, SyscallRule, class, object},
 };
 
@@ -15,6 +15,8 @@ use crate::{
         read_user_string, register,
     },
     maps::{SYSCALLS, count},
+    permission,
+    place::Place,
     probe::{listener, socket},
     recorder::{add, failure_slot, mark},
 };
@@ -22,14 +24,17 @@ use crate::{
 const EPERM: u32 = 1;
 const EACCES: u32 = 13;
 const EROFS: u32 = 30;
+/// What some seccomp profiles answer with.
+const ENOSYS: u32 = 38;
 /// connect(2) without waiting; listed for nothing else.
 const EINPROGRESS: u32 = 115;
 /// Relative to the working directory (include/uapi/linux/fcntl.h).
-const AT_FDCWD: i64 = -100;
+const AT_FDCWD: i32 = -100;
 
-/// A system call of the current task failed with `errno`.
+/// A system call of the current task failed with `errno`. `IN_FUNCTION` says that the call's own function gave it, and not a seccomp
+/// filter before it.
 #[inline(always)]
-pub fn on_failure<const TYPED: bool>(registers: Address, errno: u32) {
+pub fn on_failure<const TYPED: bool, const IN_FUNCTION: bool>(registers: Address, errno: u32) {
     if is_compat::<TYPED>(registers) {
         compat_call_failed();
         return;
@@ -50,9 +55,11 @@ pub fn on_failure<const TYPED: bool>(registers: Address, errno: u32) {
         socket::remember(tgid, of(&offset::REGS_0), of(&offset::REGS_1), of(&offset::REGS_2));
         return;
     }
-    if let Some(recorder) = container.recorder() {
-        record::<TYPED>(container, recorder, rule, registers, number, errno);
-    }
+    let Some(recorder) = container.recorder() else {
+        return;
+    };
+    let filter = if IN_FUNCTION { seccomp::PASSED } else { seccomp::UNDECIDED };
+    record::<TYPED>(container, recorder, rule, registers, number, errno, filter);
 }
 
 /// What a 32-bit program's failed call was is not looked up, only that there was one.
@@ -88,11 +95,14 @@ fn record<const TYPED: bool>(
     registers: Address,
     number: u32,
     errno: u32,
+    filter: u32,
 ) {
     let telling = is_telling(rule, errno);
+    let is_permission = matches!(errno, EPERM | EACCES | ENOSYS);
     // Decided before the ways part below, or the verifier would follow both from each of their ends.
-    let is_told = core::hint::black_box(rule.told != 0 || telling && matches!(errno, EPERM | EACCES | EROFS));
-    let Some(slot) = failure_slot(recorder, if telling { class::TELLING } else { rule.class }) else {
+    let is_told = core::hint::black_box(rule.told != 0 || telling && (is_permission || errno == EROFS));
+    let Some((slot, index)) = failure_slot(recorder, if telling { class::TELLING } else { rule.class })
+    else {
         return;
     };
     let first = register::<TYPED>(registers, &offset::REGS_0);
@@ -100,6 +110,7 @@ fn record<const TYPED: bool>(
     let third = register::<TYPED>(registers, &offset::REGS_2);
     let process = helpers::bpf_get_current_pid_tgid();
     let user = helpers::bpf_get_current_uid_gid();
+    let task = current_task();
     let time = now();
     let tgid = (process >> 32) as u32;
     let tid = process as u32;
@@ -120,7 +131,15 @@ fn record<const TYPED: bool>(
         (*slot).arguments[1] = second;
         (*slot).arguments[2] = third;
         (*slot).object = u32::from(rule.object);
-        read_comm(&raw mut (*slot).comm, current_task());
+        (*slot).capabilities = 0;
+        (*slot).refused_capability = 0;
+        (*slot).seccomp = seccomp::UNKNOWN;
+        (*slot).has_place = 0;
+        (*slot).padding = 0;
+        if is_permission {
+            permission::write(recorder, slot, task, filter);
+        }
+        read_comm(&raw mut (*slot).comm, task);
         let data = &raw mut (*slot).data;
         (*slot).length = match rule.object {
             object::PATH_0 => read_user_string::<PATH_BYTES>(data, first),
@@ -134,32 +153,57 @@ fn record<const TYPED: bool>(
             ),
             _ => 0,
         };
-        if (*slot).length == 0 && rule.object != object::NONE {
+        if (*slot).length == 0 && !matches!(rule.object, object::NONE | object::DESCRIPTOR) {
             count(Counter::UnreadableStrings);
+        }
+        if starts_elsewhere(rule.object, data)
+            && let Some(place) = place_of(recorder, index)
+        {
+            (*slot).has_place = 1;
+            let by_descriptor =
+                core::hint::black_box(rule.object) != object::PATH_0 && first as i32 != AT_FDCWD;
+            let start = Place::choose(
+                by_descriptor && rule.object != object::PATH_2,
+                Place::descriptor(task, first as u32),
+                Place::working_directory(task),
+            );
+            start.write(Place::root(task), place);
         }
         (*slot).end = mark(time, tid);
     }
     count(Counter::FailuresRecorded);
-    if is_told {
-        tell(container, recorder, rule.object, slot, first, tgid);
+    if is_told && matches!(rule.object, object::PATH_0 | object::PATH_1 | object::PATH_2) {
+        tell(container, recorder, slot, index);
     }
+}
+
+/// Whether the call's object is an open file, or a path that does not start from the root.
+#[inline(always)]
+fn starts_elsewhere(kind_of_object: u8, data: *const [u8; PATH_BYTES]) -> bool {
+    // SAFETY: a field of a recorder's slot.
+    let is_absolute = unsafe { data.cast::<u8>().read() } == b'/';
+    match kind_of_object {
+        object::PATH_0 | object::PATH_1 | object::PATH_2 => !is_absolute,
+        object::DESCRIPTOR => true,
+        _ => false,
+    }
+}
+
+/// The place with the index of a failure, when its class has places.
+#[inline(always)]
+fn place_of(recorder: *mut Recorder, index: usize) -> Option<*mut record::Place> {
+    // The verifier has to see the bound on the very register that is used.
+    let index = core::hint::black_box(index);
+    if index >= PLACES {
+        return None;
+    }
+    // SAFETY: `index` is below the number of places.
+    Some(unsafe { (&raw mut (*recorder).places).cast::<record::Place>().add(index) })
 }
 
 /// Tells the agent of a refused path at once.
 #[inline(always)]
-fn tell(
-    container: Container,
-    recorder: *mut Recorder,
-    kind_of_object: u8,
-    slot: *mut FailureEntry,
-    first: u64,
-    tgid: u32,
-) {
-    let directory = match kind_of_object {
-        object::PATH_0 | object::PATH_2 => AT_FDCWD,
-        object::PATH_1 => i64::from(first as i32),
-        _ => return,
-    };
+fn tell(container: Container, recorder: *mut Recorder, slot: *mut FailureEntry, index: usize) {
     // SAFETY: fields of the container's recorder.
     unsafe {
         if (*recorder).notices >= NOTICES {
@@ -167,11 +211,19 @@ fn tell(
         }
         (*recorder).notices += 1;
         emit_for::<Refused>(kind::REFUSED, container, |record| {
-            (*record).tgid = tgid;
+            (*record).tgid = (*slot).tgid;
             (*record).length = (*slot).length;
-            (*record).directory = directory;
             (*record).syscall = (*slot).syscall;
             (*record).errno = (*slot).errno;
+            (*record).failed_at = (*slot).time;
+            (*record).tid = (*slot).tid;
+            (*record).group_count = permission::write_groups(current_task(), &raw mut (*record).groups);
+            (*record).has_place = 0;
+            (*record).padding = 0;
+            if let Some(place) = place_of(recorder, index) {
+                (*record).has_place = (*slot).has_place;
+                (*record).place = *place;
+            }
             (*record).path = (*slot).data;
         });
     }

@@ -49,6 +49,13 @@ pub mod offset {
     /// 1 where `mark_victim` carries no task (Linux 5.10), so that an OOM kill is taken from its SIGKILL.
     #[unsafe(no_mangle)]
     pub static OOM_BY_SIGNAL: Global<u32> = Global::new(UNSET);
+    /// Where a task says, while it executes a program, that this is a 32-bit one; [`ABSENT`](lastwords_agent_common::offsets::ABSENT) where
+    /// there is none.
+    #[unsafe(no_mangle)]
+    pub static COMPAT_FLAGS: Global<u32> = Global::new(UNSET);
+    /// The bit that says so.
+    #[unsafe(no_mangle)]
+    pub static COMPAT_BIT: Global<u32> = Global::new(UNSET);
     /// System call number of connect.
     #[unsafe(no_mangle)]
     pub static CONNECT_NUMBER: Global<u32> = Global::new(UNSET);
@@ -219,6 +226,24 @@ pub fn cgroup_node(task: Address) -> Address {
     let css_set = follow(task, &offset::TASK_CGROUPS);
     let cgroup = follow(css_set, &offset::CSS_SET_DFL_CGRP);
     follow(cgroup, &offset::CGROUP_KN)
+}
+
+/// Whether the program that `task` has just executed is a 32-bit one.
+#[inline(always)]
+pub fn executes_compat(task: Address) -> bool {
+    offset::COMPAT_FLAGS.load() != lastwords_agent_common::offsets::ABSENT
+        && read::<u32>(task, &offset::COMPAT_FLAGS) & offset::COMPAT_BIT.load() != 0
+}
+
+/// The `struct file *` that `task` has open as `descriptor`; null when it has none.
+#[inline(always)]
+pub fn open_file(task: Address, descriptor: u32) -> Address {
+    let table = follow(follow(task, &offset::TASK_FILES), &offset::FILES_TABLE);
+    let place = follow(table, &offset::TABLE_FILES).wrapping_add(descriptor as usize * size_of::<u64>());
+    let mut file = 0u64;
+    // SAFETY: as in `read`.
+    unsafe { bpf_probe_read_kernel((&raw mut file).cast(), size_of::<u64>() as u32, place.cast()) };
+    file as Address
 }
 
 /// The current task.

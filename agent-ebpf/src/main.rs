@@ -19,6 +19,8 @@ mod fault;
 mod kernel;
 mod mapping;
 mod maps;
+mod permission;
+mod place;
 mod probe;
 mod recorder;
 mod working_directory;

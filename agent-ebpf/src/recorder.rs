@@ -54,9 +54,9 @@ const MASKS: u64 = (TELLING_FAILURES as u64 - 1)
     | (NETWORK_FAILURES as u64 - 1) << 16
     | (LOOKING_FAILURES as u64 - 1) << 24;
 
-/// The slot for the next failure of a class.
+/// The slot for the next failure of a class, and its index among all of them.
 #[inline(always)]
-pub fn failure_slot(recorder: *mut Recorder, failure_class: u8) -> Option<*mut FailureEntry> {
+pub fn failure_slot(recorder: *mut Recorder, failure_class: u8) -> Option<(*mut FailureEntry, usize)> {
     let class = core::hint::black_box(usize::from(failure_class)) & 3;
     // SAFETY: `class` is below the number of heads.
     let number = unsafe { next((&raw mut (*recorder).failure_heads).cast::<u64>().add(class)) };
@@ -67,7 +67,7 @@ pub fn failure_slot(recorder: *mut Recorder, failure_class: u8) -> Option<*mut F
         return None;
     }
     // SAFETY: `index` is below the number of slots.
-    Some(unsafe { (&raw mut (*recorder).failures).cast::<FailureEntry>().add(index) })
+    Some((unsafe { (&raw mut (*recorder).failures).cast::<FailureEntry>().add(index) }, index))
 }
 
 /// The slot for the next signal of a class.
@@ -125,6 +125,7 @@ pub fn forget(recorder: *mut Recorder) {
         (*recorder).notices = 0;
         (*recorder).compat_calls_failed = 0;
         (*recorder).listener_head = 0;
+        (*recorder).io_urings = 0;
     }
 }
 

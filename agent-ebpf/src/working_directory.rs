@@ -8,45 +8,16 @@ use lastwords_agent_common::{
     record::WorkingDirectory,
 };
 
-use crate::kernel::{Address, follow, offset, read_string};
-
-/// A place in the tree of mounts.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Place {
-    mount: Address,
-    dentry: Address,
-}
-
-impl Place {
-    /// From the root of a mounted file system to where it is mounted; elsewhere it stays.
-    ///
-    /// Without a branch: the verifier would follow both ways of each, in each round.
-    #[inline(always)]
-    fn leave_mount(self) -> Self {
-        let mount = self.mount.wrapping_sub(offset::MOUNT_MNT.load() as usize);
-        let parent = follow(mount, &offset::MOUNT_PARENT).wrapping_add(offset::MOUNT_MNT.load() as usize);
-        let mountpoint = follow(mount, &offset::MOUNT_MOUNTPOINT);
-        let stays = all_ones_if_different(self.dentry, follow(self.mount, &offset::VFSMOUNT_ROOT));
-        let choose = |here: Address, there: Address| (here as u64 & stays | there as u64 & !stays) as Address;
-        Self { mount: choose(self.mount, parent), dentry: choose(self.dentry, mountpoint) }
-    }
-}
-
-/// All bits set when `a` and `b` differ, none when they are the same.
-#[inline(always)]
-fn all_ones_if_different(a: Address, b: Address) -> u64 {
-    let difference = core::hint::black_box(a as u64 ^ b as u64);
-    let bit = core::hint::black_box((difference | difference.wrapping_neg()) >> 63);
-    bit.wrapping_neg()
-}
+use crate::{
+    kernel::{Address, follow, offset, read_string},
+    place::Place,
+};
 
 /// Writes the working directory of `task` to `destination`.
 #[inline(always)]
 pub fn write(task: Address, destination: *mut WorkingDirectory) {
-    let fs = follow(task, &offset::TASK_FS);
-    let root = Place { mount: follow(fs, &offset::FS_ROOT_MNT), dentry: follow(fs, &offset::FS_ROOT_DENTRY) };
-    let mut place =
-        Place { mount: follow(fs, &offset::FS_PWD_MNT), dentry: follow(fs, &offset::FS_PWD_DENTRY) };
+    let root = Place::root(task);
+    let mut place = Place::working_directory(task);
     // SAFETY: fields of a reserved record.
     unsafe {
         (*destination).count = 0;

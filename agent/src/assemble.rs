@@ -8,6 +8,8 @@ mod listeners;
 mod oom;
 mod signals;
 
+pub(crate) use failures::against;
+
 use lastwords_diagnosis::evidence::{ChildExit, Container, Evidence, Exec, Exit, Losses, Process, UnixNanos};
 
 pub use fault::{decisive, query};
@@ -47,6 +49,8 @@ pub struct Death {
     pub ports: Vec<PortFacts>,
     /// What it listened on when the agent came.
     pub early_listeners: Vec<Listener>,
+    /// Who made the refused calls that were told at once.
+    pub callers: Vec<Caller>,
     /// Its flight recorder; None when it had none.
     pub recording: Option<Recording>,
     /// What was seen of it while it lived.
@@ -55,6 +59,17 @@ pub struct Death {
     pub symbols: Vec<Option<Named>>,
     /// Life-cycle records that the whole node lost since the crash before this one.
     pub ring_records_dropped: u64,
+}
+
+/// Who made a call that was refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller {
+    /// When the failure was recorded, CLOCK_MONOTONIC.
+    pub failed_at: u64,
+    /// The thread.
+    pub tid: u32,
+    /// Its supplementary groups.
+    pub groups: Vec<u32>,
 }
 
 /// How a run of a container came to be reported.
@@ -131,7 +146,12 @@ pub fn assemble(death: &Death, node: &Node<'_>) -> Evidence {
             ring_records_dropped: death.ring_records_dropped,
             recorder_missing: death.recording.is_none(),
             agent_started_later: death.adopted,
-            unreadable: listeners::lost(&recording).into_iter().chain(fault::lost(death)).collect(),
+            io_uring_used: recording.io_urings > 0,
+            unreadable: compat_programs(death)
+                .into_iter()
+                .chain(listeners::lost(&recording))
+                .chain(fault::lost(death))
+                .collect(),
             ..Losses::default()
         },
         ..Evidence::default()
@@ -164,6 +184,16 @@ fn process(death: &Death, node: &Node<'_>) -> Option<Process> {
         exited_at: if exited.is_some() { node.clock.from_monotonic(death.time) } else { UnixNanos(0) },
         namespace_init: last.is_some_and(|executed| executed.namespace_init),
     })
+}
+
+/// 32-bit programs number their calls in another way.
+fn compat_programs(death: &Death) -> Vec<String> {
+    let compat = death.execs.iter().filter(|(_, executed)| executed.compat);
+    compat
+        .map(|(_, executed)| {
+            format!("failed calls: {} is a 32-bit program, its calls are not decoded", executable(executed))
+        })
+        .collect()
 }
 
 fn execs(death: &Death, node: &Node<'_>) -> Vec<Exec> {

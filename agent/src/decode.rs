@@ -69,6 +69,8 @@ pub struct Executed {
     pub namespace_init: bool,
     /// The container's first program.
     pub first: bool,
+    /// A 32-bit program.
+    pub compat: bool,
     /// Name after the exec.
     pub comm: Vec<u8>,
     /// The file as asked for.
@@ -170,10 +172,16 @@ pub struct MemoryLevel {
 pub struct Refused {
     /// The caller.
     pub tgid: u32,
-    /// Where a relative path starts; AT_FDCWD for the working directory.
-    pub directory: i64,
+    /// What a relative path starts from, seen from the caller's root; None when it is absolute or that could not be read.
+    pub directory: Option<Vec<u8>>,
     /// System call number.
     pub syscall: u32,
+    /// When the failure was recorded, CLOCK_MONOTONIC.
+    pub failed_at: u64,
+    /// The calling thread.
+    pub tid: u32,
+    /// Supplementary groups of the caller.
+    pub groups: Vec<u32>,
     /// As passed.
     pub path: Vec<u8>,
 }
@@ -216,7 +224,16 @@ pub fn decode(bytes: &[u8]) -> Result<Record, DecodeError> {
             let path = until_zero(&raw.path);
             let length = path.len().min(raw.length as usize);
             let path = path.get(..length).unwrap_or_default().to_vec();
-            Event::Refused(Refused { tgid: raw.tgid, directory: raw.directory, syscall: raw.syscall, path })
+            let groups = (raw.group_count as usize).min(raw.groups.len());
+            Event::Refused(Refused {
+                tgid: raw.tgid,
+                directory: recorder::place(&raw.place).filter(|_| raw.has_place != 0),
+                syscall: raw.syscall,
+                failed_at: raw.failed_at,
+                tid: raw.tid,
+                groups: raw.groups.get(..groups).unwrap_or_default().to_vec(),
+                path,
+            })
         }
         kind::PORT_TAKEN => Event::PortTaken(listener::port_taken(&plain(bytes, header.kind)?)),
         unknown => return Err(DecodeError::UnknownKind(unknown)),
@@ -241,6 +258,7 @@ fn executed(raw: &record::Executed) -> Executed {
         gid: raw.gid,
         namespace_init: raw.namespace_init != 0,
         first: raw.first != 0,
+        compat: raw.compat != 0,
         comm: until_zero(&raw.comm).to_vec(),
         filename: until_zero(&raw.filename).to_vec(),
         arguments,

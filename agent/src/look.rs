@@ -27,7 +27,7 @@ use crate::{
         cgroup::ControlGroups,
         file_facts::RootHandle,
         limits::Limits,
-        procfs::{HostProc, ProcessFacts},
+        procfs::{HostProc, Mounts, ProcessFacts},
         sockets::{self, Search},
     },
     tracker::{PortFacts, PortHolder},
@@ -53,6 +53,8 @@ pub struct Looked {
     pub ports: Vec<PortFacts>,
     /// The root that its main process had. It keeps the container's mounts in use: drop it once the report is made.
     pub root: Option<Arc<RootHandle>>,
+    /// What was mounted when it executed its last program.
+    pub mounts: Mounts,
 }
 
 /// What a file was wanted for.
@@ -173,6 +175,7 @@ fn run(processes: &HostProc, groups: &ControlGroups, jobs: &Receiver<Job>, progr
                 if let Some(process) = processes.facts(pid).filter(|process| process.root.is_some()) {
                     let seen = containers.entry(cgroup_id).or_default();
                     seen.looked.limits = Limits::of(groups, &group, &process.limits);
+                    seen.looked.mounts = process.mounts.clone();
                     (seen.pid, seen.process) = (pid, process);
                 }
             }

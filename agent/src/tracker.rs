@@ -6,8 +6,10 @@ mod sweep;
 
 use std::collections::HashMap;
 
+use lastwords_agent_common::limits::NOTICES;
+
 use crate::{
-    assemble::{Death, End},
+    assemble::{Caller, Death, End, against},
     container::ContainerRef,
     counters,
     decode::{Event, Executed, Exited, OomVictim, Record, Recording, Refused, place, recording},
@@ -36,6 +38,7 @@ struct Tracked {
     oom: Vec<(u64, OomVictim)>,
     /// Who held the ports that it could not have.
     ports: Vec<PortFacts>,
+    callers: Vec<Caller>,
     /// When the kill that the container may survive is reported.
     survived_at: Option<u64>,
     ended: bool,
@@ -182,19 +185,17 @@ impl Tracker {
     }
 
     fn refused(&mut self, cgroup_id: u64, refused: Refused) {
-        let Some(tracked) = self.containers.get(&cgroup_id) else { return };
-        let Refused { tgid, directory, syscall, path } = refused;
+        let Some(tracked) = self.containers.get_mut(&cgroup_id) else { return };
+        let Refused { tgid, directory, syscall, failed_at, tid, groups, path } = refused;
+        // As many as the kernel side tells of.
+        if tracked.callers.len() < NOTICES as usize {
+            tracked.callers.push(Caller { failed_at, tid, groups });
+        }
         let purpose = if syscalls::executes(syscall) { Purpose::Execution } else { Purpose::Use };
         // A command that cannot be executed ends at once and leaves no root to look through; a tried one's files are ours.
         let is_ours = tracked.execs.is_empty() && tracked.container.runtime == "lastwords-try";
         let tgid = if is_ours { std::process::id() } else { tgid };
-        if path.starts_with(b"/") {
-            let absolute = path.clone();
-            self.looker.refused(cgroup_id, tgid, path, &absolute, purpose);
-        } else if directory == i64::from(nix::libc::AT_FDCWD)
-            && let Some(cwd) = tracked.execs.last().and_then(|(_, executed)| executed.cwd.as_deref())
-        {
-            let absolute = [cwd, b"/", &path].concat();
+        if let Some(absolute) = against(&path, directory.as_deref()) {
             self.looker.refused(cgroup_id, tgid, path, &absolute, purpose);
         }
     }
@@ -261,6 +262,7 @@ impl Tracker {
             oom: tracked.oom.clone(),
             ports: tracked.ports.clone(),
             early_listeners: self.listeners.early(&tracked.container.cgroup_path),
+            callers: tracked.callers.clone(),
             recording,
             looked: Looked::default(),
             symbols: Vec::new(),
@@ -295,6 +297,7 @@ impl Tracked {
             execs: Vec::new(),
             oom: Vec::new(),
             ports: Vec::new(),
+            callers: Vec::new(),
             survived_at: None,
             ended: false,
         }

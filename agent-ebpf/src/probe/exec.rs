@@ -14,7 +14,9 @@ use crate::{
     container::Container,
     emit::emit_for,
     hook,
-    kernel::{Address, follow, offset, pointer, read, read_comm, read_string, read_user_bytes},
+    kernel::{
+        Address, executes_compat, follow, offset, pointer, read, read_comm, read_string, read_user_bytes,
+    },
     recorder, working_directory,
 };
 
@@ -60,6 +62,8 @@ fn fill(record: *mut Executed, task: Address, binary: Address, tgid: u32, first:
         (*record).gid = read(credentials, &offset::CRED_GID);
         (*record).namespace_init = u32::from(is_namespace_init(task));
         (*record).first = u32::from(first);
+        (*record).compat = u32::from(executes_compat(task));
+        (*record).padding = 0;
         read_comm(&raw mut (*record).comm, task);
         read_string::<PATH_BYTES>(&raw mut (*record).filename, follow(binary, &offset::BPRM_FILENAME));
         let copied = read_user_bytes::<ARGUMENT_BYTES, { ARGUMENT_BYTES as u64 - 1 }>(

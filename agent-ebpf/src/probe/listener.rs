@@ -15,7 +15,7 @@ use lastwords_agent_common::{
 use crate::{
     container::Container,
     emit::emit_for,
-    kernel::{Address, current_task, follow, now, offset, read, read_comm, read_user_bytes},
+    kernel::{Address, current_task, follow, now, offset, open_file, read, read_comm, read_user_bytes},
     maps::{CLOSED_LISTENERS, LISTENERS, count},
     probe::socket::write_address,
     recorder::{listener_number, listener_slot},
@@ -135,16 +135,8 @@ fn never_listened(recorder: *mut Recorder, key: u64, time: u64) {
 /// The socket behind a descriptor of the current process; the kernel has just found it there.
 #[inline(always)]
 fn socket_of(descriptor: u64) -> Address {
-    let files = follow(current_task(), &offset::TASK_FILES);
-    let table = follow(files, &offset::FILES_TABLE);
-    let open = follow(table, &offset::TABLE_FILES);
-    let place = open.wrapping_add((descriptor as u32 as usize) * size_of::<u64>());
-    let mut file = 0u64;
-    // SAFETY: the helper checks the source and zeroes the destination when it fails.
-    unsafe {
-        helpers::generated::bpf_probe_read_kernel((&raw mut file).cast(), 8, place.cast());
-    }
-    follow(follow(file as Address, &offset::FILE_PRIVATE), &offset::SOCKET_SOCK)
+    let file = open_file(current_task(), descriptor as u32);
+    follow(follow(file, &offset::FILE_PRIVATE), &offset::SOCKET_SOCK)
 }
 
 #[inline(always)]

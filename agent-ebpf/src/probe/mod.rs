@@ -1,8 +1,10 @@
 //! The hooks, one a file.
 
+mod capability;
 mod cgroup;
 mod exec;
 mod exit;
+mod io_uring;
 pub mod listener;
 mod oom;
 mod signal;

@@ -9,7 +9,7 @@
 use aya_ebpf::{Global, helpers};
 use lastwords_agent_common::{
     limits::{ADDRESS_BYTES, PATH_BYTES},
-    record::Counter,
+    record::{Counter, seccomp},
     rules::{class, object},
 };
 
@@ -134,7 +134,7 @@ fn record(caller: &Caller, errno: u32, how: u64, fill: impl FnOnce(*mut [u8; PAT
     let Some(recorder) = Container::of_group(caller.container).and_then(Container::recorder) else {
         return;
     };
-    let Some(slot) = failure_slot(recorder, class::NETWORK) else {
+    let Some((slot, _)) = failure_slot(recorder, class::NETWORK) else {
         return;
     };
     let time = now();
@@ -152,6 +152,11 @@ fn record(caller: &Caller, errno: u32, how: u64, fill: impl FnOnce(*mut [u8; PAT
         (*slot).comm = caller.comm;
         (*slot).length = ADDRESS_BYTES as u32;
         (*slot).object = u32::from(object::LATE_ADDRESS);
+        (*slot).capabilities = 0;
+        (*slot).refused_capability = 0;
+        (*slot).seccomp = seccomp::UNKNOWN;
+        (*slot).has_place = 0;
+        (*slot).padding = 0;
         fill(&raw mut (*slot).data);
         (*slot).end = mark(time, caller.tid);
     }

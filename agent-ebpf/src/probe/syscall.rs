@@ -64,7 +64,7 @@ fn on_exit<const TYPED: bool>(arguments: *const u64) {
             asked::<TYPED>(registers);
         }
     } else if is_failure(result) {
-        on_failure::<TYPED>(registers, -result as u32);
+        on_failure::<TYPED, false>(registers, -result as u32);
     }
 }
 
@@ -99,7 +99,7 @@ system_call!(getsockopt_conditional, CONTINUED_CONDITIONAL, ASKED, |result| resu
 #[fexit]
 pub fn system_call_failed(context: FExitContext) -> u32 {
     let arguments = context.as_ptr().cast();
-    on_failure::<true>(registers(arguments), -result(arguments) as u32);
+    on_failure::<true, true>(registers(arguments), -result(arguments) as u32);
     0
 }
 

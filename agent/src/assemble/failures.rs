@@ -1,10 +1,12 @@
 //! Failed calls: named, resolved against the working directory, repeats folded together.
 
+use std::{ffi::OsStr, os::unix::ffi::OsStrExt as _, path::Path};
+
 use lastwords_agent_common::rules::object;
-use lastwords_diagnosis::evidence::{Failure, FileFacts};
+use lastwords_diagnosis::evidence::{Failure, FileFacts, Mount};
 use nix::libc::AT_FDCWD;
 
-use super::{Death, End, is_of_run, listeners::add_holder, milliseconds_before, text};
+use super::{Caller, Death, End, is_of_run, listeners::add_holder, milliseconds_before, text};
 use crate::{
     decode::{self, Object, Recording, SocketAddress},
     kernel::syscalls,
@@ -57,7 +59,8 @@ impl<'a> Folded<'a> {
 /// A connection that failed late is told by its socket, perhaps by its call, and perhaps once more to whichever thread asked.
 fn is_same(a: &decode::Failure, b: &decode::Failure) -> bool {
     let thread = |it: &decode::Failure| if a.late || b.late { 0 } else { it.tid };
-    (a.syscall, a.errno, a.tgid, thread(a), &a.object) == (b.syscall, b.errno, b.tgid, thread(b), &b.object)
+    let object = |it: &'_ decode::Failure| (it.object.clone(), it.directory.clone());
+    (a.syscall, a.errno, a.tgid, thread(a), object(a)) == (b.syscall, b.errno, b.tgid, thread(b), object(b))
 }
 
 fn failure(death: &Death, raw: &decode::Failure, before_death_ms: f64) -> Failure {
@@ -79,6 +82,10 @@ fn failure(death: &Death, raw: &decode::Failure, before_death_ms: f64) -> Failur
         first_before_death_ms: before_death_ms,
         last_before_death_ms: before_death_ms,
         by_dying_thread: dying == Some(raw.tid),
+        groups: groups(death, raw),
+        capabilities: capabilities(raw.capabilities),
+        capability: raw.refused_capability.map(capability).unwrap_or_default(),
+        seccomp: raw.seccomp,
         ..Failure::default()
     };
     match &raw.object {
@@ -89,10 +96,11 @@ fn failure(death: &Death, raw: &decode::Failure, before_death_ms: f64) -> Failur
         Object::Address(SocketAddress::Unix(path)) => failure.path = text(path),
         Object::Path { path, directory, truncated } => {
             let cwd = if *directory == AT_FDCWD { working_directory(death, raw.tgid) } else { None };
-            let resolved = against(path, cwd);
+            let resolved = against(path, raw.directory.as_deref().or(cwd));
             failure.path_truncated = *truncated;
             failure.path_unresolved = resolved.is_none();
             failure.file = facts(death, path);
+            failure.mount = resolved.as_deref().and_then(|path| mount(death, path));
             failure.path = text(&resolved.unwrap_or_else(|| path.clone()));
         }
     }
@@ -125,7 +133,7 @@ fn working_directory(death: &Death, tgid: u32) -> Option<&[u8]> {
 
 /// `path` seen from the root: itself when it is absolute, else below `cwd`. None when it is relative and `cwd` is not known.
 /// Symbolic links are left as they are.
-pub(super) fn against(path: &[u8], cwd: Option<&[u8]>) -> Option<Vec<u8>> {
+pub(crate) fn against(path: &[u8], cwd: Option<&[u8]>) -> Option<Vec<u8>> {
     if path.starts_with(b"/") {
         return Some(path.to_vec());
     }
@@ -138,6 +146,33 @@ pub(super) fn against(path: &[u8], cwd: Option<&[u8]>) -> Option<Vec<u8>> {
     resolved.push(b'/');
     resolved.extend_from_slice(rest);
     Some(resolved)
+}
+
+/// The mount that a path lay on when the main process executed its last program.
+fn mount(death: &Death, path: &[u8]) -> Option<Mount> {
+    let mount = death.looked.mounts.of(Path::new(OsStr::from_bytes(path)))?;
+    Some(Mount {
+        mount_point: text(mount.point.as_os_str().as_bytes()),
+        file_system: text(mount.file_system.as_bytes()),
+        read_only: mount.read_only,
+    })
+}
+
+/// The caller's supplementary groups, where the call was told of at once.
+fn groups(death: &Death, raw: &decode::Failure) -> Vec<u32> {
+    let is_its = |caller: &&Caller| (caller.failed_at, caller.tid) == (raw.time, raw.tid);
+    death.callers.iter().find(is_its).map(|caller| caller.groups.clone()).unwrap_or_default()
+}
+
+/// The names of the capabilities whose bits are set.
+fn capabilities(bits: u64) -> Vec<String> {
+    (0..u64::BITS).filter(|number| bits & 1 << number != 0).map(capability).collect()
+}
+
+/// `CAP_CHOWN` for 0 (include/uapi/linux/capability.h).
+fn capability(number: u32) -> String {
+    let known = caps::all().into_iter().find(|capability| u32::from(capability.index()) == number);
+    known.map_or_else(|| format!("capability {number}"), |capability| capability.to_string())
 }
 
 fn facts(death: &Death, path: &[u8]) -> Option<FileFacts> {

@@ -1,6 +1,8 @@
 use lastwords_agent_common::rules::object;
 use lastwords_diagnosis::evidence::{OomScope, SenderKind};
 
+use lastwords_diagnosis::evidence::Seccomp;
+
 use super::*;
 use crate::decode::{self, Failure, MemoryLevel, Object, Signal};
 
@@ -19,6 +21,7 @@ fn executed() -> Executed {
         gid: 4242,
         namespace_init: true,
         first: true,
+        compat: false,
         comm: b"cat".to_vec(),
         filename: b"/bin/cat".to_vec(),
         arguments: vec![b"cat".to_vec(), b"--password=hunter2".to_vec(), b"secret.txt".to_vec()],
@@ -51,6 +54,7 @@ fn death(status: Status) -> Death {
         oom: Vec::new(),
         ports: Vec::new(),
         early_listeners: Vec::new(),
+        callers: Vec::new(),
         recording: Some(Recording::default()),
         looked: Looked::default(),
         symbols: Vec::new(),
@@ -71,6 +75,10 @@ fn failure(time: u64, path: &[u8]) -> Failure {
         comm: b"cat".to_vec(),
         object: Object::Path { path: path.to_vec(), directory: nix::libc::AT_FDCWD, truncated: false },
         late: false,
+        directory: None,
+        capabilities: 0,
+        refused_capability: None,
+        seccomp: Seccomp::Unknown,
     }
 }
 

@@ -20,7 +20,7 @@ macro_rules! plain {
 plain! {
     Header CgroupMade CgroupGone WorkingDirectory Executed Exited MemoryLevel OomVictim Refused
     PortTaken Listener
-    FailureEntry SignalEntry FaultEntry BuildIdEntry MappingEntry ChildExitEntry Recorder
+    FailureEntry Place RefusedCapability SignalEntry FaultEntry BuildIdEntry MappingEntry ChildExitEntry Recorder
 }
 
 /// All zeroes.

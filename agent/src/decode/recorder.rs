@@ -5,9 +5,11 @@ use lastwords_agent_common::{
         CHILD_EXITS, CONTAINER_LISTENERS, LOOKING_FAILURES, MAIN_FAULTS, MAIN_SIGNALS, MISSING_FAILURES,
         NETWORK_FAILURES, OTHER_SIGNALS, TELLING_FAILURES,
     },
-    record::{ChildExitEntry, FailureEntry, Recorder, SignalEntry},
+    record::{ChildExitEntry, FailureEntry, Place, Recorder, SignalEntry, seccomp},
     rules::object,
 };
+use lastwords_diagnosis::evidence::Seccomp;
+use nix::libc::AT_FDCWD;
 
 use super::{Listener, Place, SocketAddress, Status, listener::listener, socket_address, until_zero};
 
@@ -32,6 +34,8 @@ pub struct Recording {
     pub torn: u64,
     /// Failed calls of 32-bit programs.
     pub compat_calls_failed: u64,
+    /// Rings of io_uring that were made.
+    pub io_urings: u64,
 }
 
 /// One failed call.
@@ -59,6 +63,14 @@ pub struct Failure {
     pub object: Object,
     /// It failed after the call had returned.
     pub late: bool,
+    /// The directory that a relative path starts from, seen from the caller's root; None when it could not be read whole.
+    pub directory: Option<Vec<u8>>,
+    /// Effective capabilities of the caller, a bit each; for refused calls.
+    pub capabilities: u64,
+    /// The capability that was asked for in this call and refused.
+    pub refused_capability: Option<u32>,
+    /// What is known of a filter's part in it.
+    pub seccomp: Seccomp,
 }
 
 /// What a failed call was about.
@@ -128,15 +140,23 @@ pub struct ChildExit {
 /// Reads a recorder.
 #[must_use]
 pub fn recording(recorder: &Recorder) -> Recording {
-    let mut read = Recording { compat_calls_failed: recorder.compat_calls_failed, ..Recording::default() };
+    let mut read = Recording {
+        compat_calls_failed: recorder.compat_calls_failed,
+        io_urings: recorder.io_urings,
+        ..Recording::default()
+    };
     let mut failures = recorder.failures.as_slice();
+    // Only the first classes have places.
+    let mut places = recorder.places.as_slice();
     let sizes = [TELLING_FAILURES, MISSING_FAILURES, NETWORK_FAILURES, LOOKING_FAILURES];
     for (size, head) in sizes.into_iter().zip(recorder.failure_heads) {
         let (class, rest) = failures.split_at_checked(size).unwrap_or((failures, &[]));
         failures = rest;
+        let (of_class, rest) = places.split_at_checked(size).unwrap_or((&[], &[]));
+        places = rest;
         overwritten(&mut read.failures_overwritten, head, size);
-        for entry in in_use(class, head) {
-            match failure(entry) {
+        for (index, entry) in in_use(class, head).enumerate() {
+            match failure(entry, of_class.get(index)) {
                 Some(failure) => read.failures.push(failure),
                 None => read.torn += 1,
             }
@@ -180,7 +200,7 @@ fn in_use<T>(class: &[T], head: u64) -> impl Iterator<Item = &T> {
     class.iter().take(usize::try_from(head).unwrap_or(usize::MAX))
 }
 
-fn failure(entry: &FailureEntry) -> Option<Failure> {
+fn failure(entry: &FailureEntry, at: Option<&Place>) -> Option<Failure> {
     if entry.begin == 0 || entry.begin != entry.end {
         return None;
     }
@@ -196,6 +216,7 @@ fn failure(entry: &FailureEntry) -> Option<Failure> {
         Object::Path { path, directory, truncated }
     };
     let kind = u8::try_from(entry.object).unwrap_or(object::NONE);
+    let mut start = at.filter(|_| entry.has_place != 0).and_then(self::place);
     Some(Failure {
         time: entry.time,
         tgid: entry.tgid,
@@ -207,16 +228,46 @@ fn failure(entry: &FailureEntry) -> Option<Failure> {
         arguments: entry.arguments,
         comm: until_zero(&entry.comm).to_vec(),
         object: match kind {
-            object::PATH_0 => path(nix::libc::AT_FDCWD),
+            object::PATH_0 => path(AT_FDCWD),
             object::PATH_1 => path(low_half(entry.arguments[0])),
             object::PATH_2 => path(low_half(entry.arguments[1])),
             object::SOCKET_ADDRESS | object::SOCKET_ADDRESS_4 | object::LATE_ADDRESS => {
                 socket_address(data).map_or(Object::None, Object::Address)
             }
+            object::DESCRIPTOR => match start.take() {
+                Some(path) => Object::Path { path, directory: AT_FDCWD, truncated: false },
+                None => Object::None,
+            },
             _ => Object::None,
         },
         late: kind == object::LATE_ADDRESS,
+        directory: start,
+        capabilities: entry.capabilities,
+        refused_capability: entry.refused_capability.checked_sub(1),
+        seccomp: match entry.seccomp {
+            seccomp::NO_FILTER => Seccomp::NoFilter,
+            seccomp::UNDECIDED => Seccomp::Undecided,
+            seccomp::DENIED => Seccomp::Denied,
+            seccomp::PASSED => Seccomp::NotByFilter,
+            _ => Seccomp::Unknown,
+        },
     })
+}
+
+/// A place's path, whose names stand from the innermost to the root.
+pub(super) fn place(place: &Place) -> Option<Vec<u8>> {
+    let names = place.names.get(..place.length as usize).filter(|_| place.complete != 0)?;
+    let Some(names) = names.strip_suffix(&[0]) else { return Some(b"/".to_vec()) };
+    let mut path = Vec::new();
+    for name in names.rsplit(|byte| *byte == 0) {
+        if name.is_empty() || name.contains(&b'/') {
+            // The root of one mount on the root of another: the kernel side steps over one in a round.
+            return None;
+        }
+        path.push(b'/');
+        path.extend_from_slice(name);
+    }
+    Some(path)
 }
 
 /// A descriptor is an `int` in a 64-bit register.
@@ -251,4 +302,26 @@ fn child_exit(entry: &ChildExitEntry) -> Option<ChildExit> {
         comm: until_zero(&entry.comm).to_vec(),
         status: Status::from_wait(entry.status),
     })
+}
+
+#[cfg(test)]
+mod place_tests {
+    use super::*;
+
+    fn path(raw: &[u8], complete: u32) -> Option<Vec<u8>> {
+        let mut place: Place = crate::decode::zeroed();
+        place.names[..raw.len()].copy_from_slice(raw);
+        place.length = u32::try_from(raw.len()).unwrap();
+        place.complete = complete;
+        super::place(&place)
+    }
+
+    #[test]
+    fn names_stand_from_the_innermost_to_the_root() {
+        assert_eq!(path(b"app.db\0data\0", 1).as_deref(), Some(b"/data/app.db".as_slice()));
+        assert_eq!(path(b"", 1).as_deref(), Some(b"/".as_slice()));
+        assert_eq!(path(b"app.db\0data\0", 0), None, "the root was not reached");
+        assert_eq!(path(b"/\0data\0", 1), None, "a root mounted on a root");
+        assert_eq!(path(b"\0", 1), None);
+    }
 }

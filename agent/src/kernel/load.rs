@@ -79,16 +79,19 @@ impl Kernel {
         }
         let btf_path = Path::new(VMLINUX);
         // Two libraries read the kernel's types, some 40 MB each while they do: one after the other.
-        let (globals, forms, oom_by_signal) = {
+        let (globals, forms, oom_by_signal, compat) = {
             let types = KernelTypes::read(btf_path)?;
             let carries_task = types.tracepoint("mark_victim").is_some_and(|form| form.takes_task);
-            (types.globals()?, Forms::read(&types), u32::from(!carries_task))
+            (types.globals()?, Forms::read(&types), u32::from(!carries_task), syscalls::compat(&types))
         };
         let btf = Btf::from_sys_fs()
             .map_err(|error| BtfError::Unreadable { path: VMLINUX.to_owned(), reason: error.to_string() })?;
         let mut loader = EbpfLoader::new();
         loader.btf(Some(&btf));
         let numbers = syscalls::numbers();
+        let (compat_flags, compat_bit) = compat;
+        loader.override_global("COMPAT_FLAGS", &compat_flags, true);
+        loader.override_global("COMPAT_BIT", &compat_bit, true);
         loader.override_global("OOM_BY_SIGNAL", &oom_by_signal, true);
         for (name, value) in globals.iter().chain(&numbers) {
             loader.override_global(name, value, true);

@@ -33,7 +33,6 @@ pub(super) enum At {
     /// A tracepoint whose argument 0 must be a task: some kernels have another form of it (mark_victim on 5.10).
     TaskTracepoint(&'static str),
     /// The end (fexit) or the beginning (fentry) of a function.
-    #[expect(dead_code, reason = "the next probes are functions")]
     Function(&'static str),
     /// The ends of the system calls' own functions, one after the other ([`super::syscalls::functions`]).
     SystemCalls,
@@ -109,6 +108,32 @@ pub(super) const PROBES: &[Probe] = &[
         without: "a connection that fails after connect(2) has returned is not known",
         required: false,
         ways: tracepoint!(Tracepoint "inet_sock_set_state"),
+    },
+    Probe {
+        name: "capabilities",
+        hook: "security_capable",
+        without: "which capability was refused is not known",
+        required: false,
+        ways: &[
+            Way {
+                way_in: WayIn::Function,
+                program: "security_capable",
+                at: At::Function("security_capable"),
+            },
+            Way { way_in: WayIn::TypedTracepoint, program: "cap_capable", at: At::Tracepoint("cap_capable") },
+            Way {
+                way_in: WayIn::RawTracepoint,
+                program: "cap_capable_raw",
+                at: At::Tracepoint("cap_capable"),
+            },
+        ],
+    },
+    Probe {
+        name: "io_uring",
+        hook: "io_uring_create",
+        without: "that a container uses io_uring, and hides its failures there, is not known",
+        required: false,
+        ways: tracepoint!(Tracepoint "io_uring_create"),
     },
     Probe {
         name: "system calls",

@@ -4,12 +4,14 @@ mod groups;
 
 use lastwords_agent_common::{
     limits::SYSCALLS,
+    offsets::ABSENT,
     rules::{EADDRINUSE, MODE_BIT, SyscallRule, class, object},
 };
 use nix::libc;
 use syscalls::Sysno;
 
 use self::groups::{BUSY, CallGroup, EXEC, GROUPS, LEGACY, RARE, REFUSED, WITHOUT_REGISTERS};
+use super::btf::KernelTypes;
 
 /// Where `struct pt_regs` holds a system call's number and its arguments while the call ends: the program's global, the member, and the
 /// bytes from its beginning.
@@ -46,6 +48,18 @@ pub const REGISTERS: &[(&str, &str, u32)] = &[];
 ///
 /// [`MODE_BIT`]: lastwords_agent_common::rules::MODE_BIT
 const COMPAT_MODE: u32 = if cfg!(target_arch = "aarch64") { MODE_BIT } else { 0 };
+
+/// Where a task says while it executes a program, that this is a 32-bit one, and the bit that says so; [`ABSENT`] where a kernel keeps it elsewhere.
+pub(super) fn compat(types: &KernelTypes) -> (u32, u32) {
+    let (field, bit) = if cfg!(target_arch = "aarch64") {
+        // TIF_32BIT, arch/arm64/include/asm/thread_info.h.
+        ("task_struct.thread_info.flags", 1 << 22)
+    } else {
+        // TS_COMPAT, arch/x86/include/asm/thread_info.h.
+        ("task_struct.thread_info.status", 2)
+    };
+    (types.offset(field).unwrap_or(ABSENT), bit)
+}
 
 /// What else the programs have to know of the architecture, by the names of their globals.
 #[must_use]

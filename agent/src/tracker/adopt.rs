@@ -66,6 +66,7 @@ fn main_process(
             gid: identity.gid,
             namespace_init: facts.namespace_pid == Some(1),
             first: true,
+            compat: false,
             comm: comm.iter().take(15).copied().collect(),
             filename: filename.clone(),
             arguments,

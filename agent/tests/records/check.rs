@@ -224,6 +224,7 @@ fn death() -> Death {
         oom: Vec::new(),
         ports: Vec::new(),
         early_listeners: Vec::new(),
+        callers: Vec::new(),
         recording: Some(decode::Recording::default()),
         looked: Looked::default(),
         symbols: Vec::new(),

@@ -11,12 +11,16 @@ use lastwords_agent_common::limits::{
 };
 use lastwords_agent_common::record::{self, ChildExitEntry, FailureEntry, Recorder, SignalEntry};
 use lastwords_agent_common::rules::object;
+use lastwords_diagnosis::evidence::Seccomp;
 use nix::libc::AT_FDCWD;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::{comm, put, ring::status, sockets::listener, string};
 
+/// By the number that the kernel side writes.
+const SECCOMP: [Seccomp; 5] =
+    [Seccomp::Unknown, Seccomp::NoFilter, Seccomp::Undecided, Seccomp::Denied, Seccomp::NotByFilter];
 const FAILURE_CLASSES: [usize; 4] = [TELLING_FAILURES, MISSING_FAILURES, NETWORK_FAILURES, LOOKING_FAILURES];
 const SIGNAL_CLASSES: [usize; 3] = [MAIN_SIGNALS, MAIN_FAULTS, OTHER_SIGNALS];
 
@@ -186,8 +190,10 @@ fn nothing() -> impl Strategy<Value = (RawObject, Object)> {
 fn failure() -> impl Strategy<Value = Entry<FailureEntry, Failure>> {
     let ids = (any::<u32>(), any::<u32>(), any::<u32>(), any::<u32>());
     let call = (any::<u32>(), 1..=133_u32);
-    (marks(), ids, call, comm(), prop_oneof![path(), address(), nothing()]).prop_map(
-        |((begin, end), (tgid, tid, uid, gid), (syscall, errno), comm, (raw, object))| {
+    let caller = (any::<u64>(), prop::option::of(0..64_u32), 0..SECCOMP.len());
+    (marks(), ids, call, comm(), caller, prop_oneof![path(), address(), nothing()]).prop_map(
+        |((begin, end), (tgid, tid, uid, gid), (syscall, errno), comm, caller, (raw, object))| {
+            let (capabilities, refused_capability, seccomp) = caller;
             let (kind, arguments, length, data) = raw;
             let entry = FailureEntry {
                 begin,
@@ -202,12 +208,32 @@ fn failure() -> impl Strategy<Value = Entry<FailureEntry, Failure>> {
                 comm: put(&comm),
                 length,
                 object: u32::from(kind),
+                capabilities,
+                refused_capability: refused_capability.map_or(0, |number| number + 1),
+                seccomp: u32::try_from(seccomp).unwrap_or(u32::MAX),
+                has_place: 0,
+                padding: 0,
                 data,
                 end,
             };
             let (errno, late) = (errno.cast_signed(), kind == object::LATE_ADDRESS);
-            let failure =
-                Failure { time: 0, tgid, tid, uid, gid, syscall, errno, arguments, comm, object, late };
+            let failure = Failure {
+                time: 0,
+                tgid,
+                tid,
+                uid,
+                gid,
+                syscall,
+                errno,
+                arguments,
+                comm,
+                object,
+                late,
+                directory: None,
+                capabilities,
+                refused_capability,
+                seccomp: SECCOMP[seccomp],
+            };
             (entry, (begin == end).then_some(failure))
         },
     )

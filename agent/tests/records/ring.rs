@@ -2,7 +2,7 @@
 
 use lastwords_agent::decode::{Event, Executed, Exited, MemoryLevel, OomVictim, Refused, Status, zeroed};
 use lastwords_agent_common::limits::{
-    ARGUMENT_BYTES, CGROUP_PATH_BYTES, GROUP_NAME_BYTES, MEMORY_LEVELS, PATH_BYTES,
+    ARGUMENT_BYTES, CALLER_GROUPS, CGROUP_PATH_BYTES, GROUP_NAME_BYTES, MEMORY_LEVELS, PATH_BYTES,
 };
 use lastwords_agent_common::record::{self, kind};
 use proptest::collection::vec;
@@ -40,10 +40,10 @@ fn arguments() -> impl Strategy<Value = (u32, [u8; ARGUMENT_BYTES], Vec<Vec<u8>>
 }
 
 pub(super) fn executed() -> BoxedStrategy<Sent> {
-    let identity = (any::<u32>(), any::<u32>(), any::<u32>(), any::<bool>(), any::<bool>());
+    let identity = (any::<u32>(), any::<u32>(), any::<u32>(), any::<bool>(), any::<bool>(), any::<bool>());
     (header(kind::EXECUTED), identity, comm(), string(PATH_BYTES - 1), arguments(), directory())
         .prop_map(|(header, identity, comm, filename, arguments, (raw_cwd, cwd))| {
-            let (tgid, uid, gid, namespace_init, first) = identity;
+            let (tgid, uid, gid, namespace_init, first, compat) = identity;
             let (argument_bytes, kept, arguments, arguments_truncated) = arguments;
             let raw = record::Executed {
                 header,
@@ -53,6 +53,8 @@ pub(super) fn executed() -> BoxedStrategy<Sent> {
                 namespace_init: u32::from(namespace_init),
                 first: u32::from(first),
                 argument_bytes,
+                compat: u32::from(compat),
+                padding: 0,
                 comm: put(&comm),
                 filename: put(&filename),
                 arguments: kept,
@@ -64,6 +66,7 @@ pub(super) fn executed() -> BoxedStrategy<Sent> {
                 gid,
                 namespace_init,
                 first,
+                compat,
                 comm,
                 filename,
                 arguments,
@@ -172,11 +175,32 @@ pub(super) fn oom_victim() -> BoxedStrategy<Sent> {
 }
 
 pub(super) fn refused() -> BoxedStrategy<Sent> {
-    (header(kind::REFUSED), any::<u32>(), any::<i64>(), any::<[u32; 2]>(), string(PATH_BYTES - 1))
-        .prop_map(|(header, tgid, directory, [syscall, errno], path)| {
+    let call = (any::<[u32; 2]>(), any::<u64>(), string(PATH_BYTES - 1));
+    let groups = (any::<[u32; CALLER_GROUPS]>(), 0..=2 * CALLER_GROUPS);
+    (header(kind::REFUSED), any::<[u32; 2]>(), call, groups)
+        .prop_map(|(header, [tgid, tid], ([syscall, errno], failed_at, path), (groups, count))| {
             let length = u32::try_from(path.len() + 1).unwrap_or(u32::MAX);
-            let raw = record::Refused { header, tgid, length, directory, syscall, errno, path: put(&path) };
-            sent(&raw, header, Event::Refused(Refused { tgid, directory, syscall, path }))
+            let raw = record::Refused {
+                header,
+                tgid,
+                length,
+                syscall,
+                errno,
+                failed_at,
+                tid,
+                group_count: u32::try_from(count).unwrap_or(u32::MAX),
+                groups,
+                has_place: 0,
+                padding: 0,
+                place: zeroed(),
+                path: put(&path),
+            };
+            let groups = groups[..count.min(CALLER_GROUPS)].to_vec();
+            sent(
+                &raw,
+                header,
+                Event::Refused(Refused { tgid, directory: None, syscall, failed_at, tid, groups, path }),
+            )
         })
         .boxed()
 }
