@@ -24,8 +24,8 @@ macro_rules! for_each_kernel_field {
             TASK_GROUP_LEADER: required "task_struct.group_leader";
             TASK_FILES: required "task_struct.files";
             TASK_SECCOMP_MODE: optional "task_struct.seccomp.mode";
-            FILE_MNT: required "file.f_path.mnt";
-            FILE_DENTRY: required "file.f_path.dentry";
+            FILE_MNT: required "file.f_path|__f_path.mnt";
+            FILE_DENTRY: required "file.f_path|__f_path.dentry";
             CRED_CAPABILITIES: required "cred.cap_effective";
             CRED_GROUPS: required "cred.group_info";
             GROUPS_COUNT: required "group_info.ngroups";
@@ -74,7 +74,6 @@ macro_rules! for_each_kernel_field {
             VMA_PAGE_OFFSET: required "vm_area_struct.vm_pgoff";
             VMA_FLAGS: required "vm_area_struct.vm_flags|__vm_flags";
             VMA_FILE: required "vm_area_struct.vm_file";
-            FILE_DENTRY: required "file.f_path|__f_path.dentry";
             FILE_INODE: required "file.f_inode";
             INODE_NUMBER: required "inode.i_ino";
             TASK_SIGHAND: required "task_struct.sighand";

@@ -5,7 +5,7 @@ use lastwords_agent_common::{
         CHILD_EXITS, CONTAINER_LISTENERS, LOOKING_FAILURES, MAIN_FAULTS, MAIN_SIGNALS, MISSING_FAILURES,
         NETWORK_FAILURES, OTHER_SIGNALS, TELLING_FAILURES,
     },
-    record::{ChildExitEntry, FailureEntry, Place, Recorder, SignalEntry, seccomp},
+    record::{self, ChildExitEntry, FailureEntry, Recorder, SignalEntry, seccomp},
     rules::object,
 };
 use lastwords_diagnosis::evidence::Seccomp;
@@ -200,7 +200,7 @@ fn in_use<T>(class: &[T], head: u64) -> impl Iterator<Item = &T> {
     class.iter().take(usize::try_from(head).unwrap_or(usize::MAX))
 }
 
-fn failure(entry: &FailureEntry, at: Option<&Place>) -> Option<Failure> {
+fn failure(entry: &FailureEntry, at: Option<&record::Place>) -> Option<Failure> {
     if entry.begin == 0 || entry.begin != entry.end {
         return None;
     }
@@ -255,7 +255,7 @@ fn failure(entry: &FailureEntry, at: Option<&Place>) -> Option<Failure> {
 }
 
 /// A place's path, whose names stand from the innermost to the root.
-pub(super) fn place(place: &Place) -> Option<Vec<u8>> {
+pub(super) fn place(place: &record::Place) -> Option<Vec<u8>> {
     let names = place.names.get(..place.length as usize).filter(|_| place.complete != 0)?;
     let Some(names) = names.strip_suffix(&[0]) else { return Some(b"/".to_vec()) };
     let mut path = Vec::new();
@@ -309,7 +309,7 @@ mod place_tests {
     use super::*;
 
     fn path(raw: &[u8], complete: u32) -> Option<Vec<u8>> {
-        let mut place: Place = crate::decode::zeroed();
+        let mut place: record::Place = crate::decode::zeroed();
         place.names[..raw.len()].copy_from_slice(raw);
         place.length = u32::try_from(raw.len()).unwrap();
         place.complete = complete;
