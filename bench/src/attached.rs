@@ -3,7 +3,6 @@
 
 use std::{
     fs::{self, File},
-    os::unix::process::CommandExt as _,
     path::PathBuf,
     process::{Child, Command, ExitStatus, Stdio},
     thread::sleep,
@@ -78,7 +77,7 @@ impl Attached {
             }
         };
         // The output of what is watched costs nothing that is counted.
-        command.stdout(Stdio::null()).process_group(0);
+        command.stdout(Stdio::null());
         Ok(Some(command))
     }
 

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::table::OPERATIONS;
 use crate::{ebpf, process, table, workspace};
 
-const TURNS: usize = 7;
+const TURNS: usize = 5;
 const BARE: &str = "none";
 /// The way in that this kernel refuses says so in its turns.
 const WATCHED: [&str; 2] = ["lastwords-fexit", "lastwords-sys-exit"];
