@@ -1,6 +1,7 @@
 //! `cargo xtask vm`: Debian's kernels in QEMU without KVM, and in each a suite of deaths to explain by each way into the kernel.
 
 pub(crate) mod boot;
+mod guests;
 pub(crate) mod initrd;
 mod machine_code;
 mod outcome;

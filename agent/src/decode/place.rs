@@ -6,8 +6,6 @@ use super::until_zero;
 
 /// `BPF_STACK_BUILD_ID_VALID` (include/uapi/linux/bpf.h).
 const BUILD_ID_VALID: i32 = 1;
-/// `BPF_STACK_BUILD_ID_IP`: there is a mapping without a build id, or the lock on the mappings was not to be had.
-const ADDRESS_ONLY: i32 = 2;
 /// `VM_EXEC` (include/linux/mm.h).
 const VM_EXEC: u64 = 4;
 /// Lengths of build ids in use: SHA-1, MD5 or UUID, and the fast hash of LLVM's linker.
@@ -33,8 +31,6 @@ pub struct Frame {
     pub build_id: Option<(Vec<u8>, u64)>,
     /// What is mapped there; None when nothing is, or when it changed meanwhile.
     pub mapping: Option<Mapping>,
-    /// The kernel looked for a build id in this mapping's file and there is none in the first page.
-    pub no_build_id: bool,
 }
 
 impl Frame {
@@ -85,11 +81,11 @@ pub fn place(entry: &FaultEntry) -> Option<Place> {
         if number > 0 && !mapping.as_ref().is_some_and(|mapping| mapping.executable) {
             break;
         }
-        let known = number < with_build_id && build_id.status == BUILD_ID_VALID;
+        // Where nothing is mapped the kernel gives the build id of the next mapping above (stack_map_get_build_id_offset).
+        let known = mapping.is_some() && number < with_build_id && build_id.status == BUILD_ID_VALID;
         frames.push(Frame {
             instruction: *instruction,
             build_id: known.then(|| (trimmed(&build_id.build_id), build_id.offset)),
-            no_build_id: number < with_build_id && build_id.status == ADDRESS_ONLY,
             mapping,
         });
     }
@@ -134,4 +130,70 @@ fn trimmed(build_id: &[u8]) -> Vec<u8> {
     let used = build_id.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
     let length = BUILD_ID_LENGTHS.into_iter().find(|length| used <= *length).unwrap_or(build_id.len());
     build_id.get(..length).unwrap_or(build_id).to_vec()
+}
+
+#[cfg(test)]
+mod tests {
+    use lastwords_agent_common::limits::FRAME_NAME_BYTES;
+
+    use super::*;
+    use crate::decode::zeroed;
+
+    fn named(text: &[u8]) -> [u8; FRAME_NAME_BYTES] {
+        let mut name = [0; FRAME_NAME_BYTES];
+        name[..text.len()].copy_from_slice(text);
+        name
+    }
+
+    /// Two frames in `/bin/app`, mapped from its second page on, and behind them a value that is no code.
+    fn entry() -> FaultEntry {
+        let mut entry: FaultEntry = zeroed();
+        (entry.begin, entry.end) = (7, 7);
+        (entry.instruction_bytes, entry.build_id_bytes) = (3 * 8, 3 * 32);
+        entry.instructions[..3].copy_from_slice(&[0x1010, 0x1020, 0x9000]);
+        for (mapping, build_id) in entry.mappings.iter_mut().zip(&mut entry.build_ids).take(3) {
+            (mapping.start, mapping.end, mapping.page_offset) = (0x1000, 0x2000, 1);
+            (mapping.flags, mapping.inode) = (VM_EXEC, 9);
+            mapping.names[..3].copy_from_slice(&[named(b"app"), named(b"bin"), named(b"/")]);
+            (build_id.status, build_id.build_id[0], build_id.offset) = (BUILD_ID_VALID, 0xab, 0x77);
+        }
+        entry
+    }
+
+    #[test]
+    fn frames_end_where_no_code_is() {
+        let place = place(&entry()).unwrap();
+        assert_eq!(place.frames.len(), 2);
+        let mapping = place.frames[1].mapping.as_ref().unwrap();
+        assert_eq!((mapping.distance, mapping.complete), (0x20, true));
+        assert_eq!(mapping.names, [b"app".to_vec(), b"bin".to_vec()]);
+        assert_eq!(place.frames[0].build_id, Some((vec![0xab, 0, 0, 0, 0, 0, 0, 0], 0x77)));
+    }
+
+    #[test]
+    fn without_a_build_id_the_mapping_tells_the_offset() {
+        let mut entry = entry();
+        entry.build_ids[0].status = 2;
+        assert_eq!(place(&entry).unwrap().frames[0].file_offset(4096), Some(4096 + 0x10));
+        entry.mappings[0].inode = 0;
+        assert_eq!(place(&entry).unwrap().frames[0].file_offset(4096), None, "memory without a file");
+    }
+
+    #[test]
+    fn an_instruction_where_nothing_is_mapped_is_in_no_file() {
+        let mut entry = entry();
+        entry.instructions[0] = 16;
+        let frames = place(&entry).unwrap().frames;
+        assert_eq!((frames[0].mapping.as_ref(), frames[0].build_id.as_ref()), (None, None));
+        assert_eq!(frames.len(), 2, "its callers are frames all the same");
+    }
+
+    #[test]
+    fn a_torn_or_unreadable_stack_gives_nothing() {
+        let mut entry = entry();
+        entry.instruction_bytes = -14;
+        assert!(place(&entry).unwrap().frames.is_empty());
+        entry.end = 8;
+        assert_eq!(place(&entry), None);
+    }
 }

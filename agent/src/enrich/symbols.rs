@@ -229,7 +229,7 @@ mod tests {
         };
         let offset = mapping.page_offset * 4096 + mapping.distance;
         let build_id = build_id.map(|id| (id, offset));
-        (Frame { instruction: address, build_id, mapping: Some(mapping), no_build_id: false }, executable)
+        (Frame { instruction: address, build_id, mapping: Some(mapping) }, executable)
     }
 
     fn query(frame: Frame) -> Query {

@@ -10,8 +10,8 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use super::machine_code;
 use super::suite::Requests;
+use super::{guests, machine_code};
 use crate::architecture::Architecture;
 use crate::kernels::Kernel;
 use crate::{build, cross, process};
@@ -74,6 +74,9 @@ impl Files {
             }
         }
         files.file(Path::new("bin/null-pointer"), 0o755, machine_code::null_pointer(architecture));
+        if architecture == Architecture::X86 {
+            files.program(&guests::faults()?)?;
+        }
         files.file(Path::new("bin/of-32-bits"), 0o755, machine_code::of_32_bits(architecture));
         files.file(Path::new("etc/passwd"), 0o644, b"root:x:0:0:root:/root:/bin/sh\n".to_vec());
         files.file(Path::new("etc/group"), 0o644, b"root:x:0:\n".to_vec());
