@@ -7,6 +7,7 @@
 //! either; `beside STEP` takes it on a second thread and does not wait; `repeat N STEP` takes it N times. `STEP then STEP` is one
 //! step behind such a word.
 
+mod crowds;
 mod ends;
 mod faults;
 mod files;
@@ -20,7 +21,7 @@ use std::thread::{self, JoinHandle};
 /// Takes a step, or gives false when it does not know it.
 type Module = fn(&[&str]) -> io::Result<bool>;
 
-const MODULES: [Module; 4] = [files::step, sockets::step, processes::step, ends::step];
+const MODULES: [Module; 5] = [crowds::step, files::step, sockets::step, processes::step, ends::step];
 
 fn main() -> ExitCode {
     let mut failed = false;

@@ -1,6 +1,6 @@
 //! Steps that start programs, and limits on what may be started.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::io;
 use std::mem;
 use std::os::unix::process::CommandExt as _;
@@ -17,6 +17,9 @@ use nix::unistd::{Pid, Uid, getpid, getppid, setuid};
 
 use crate::number;
 
+/// What would colour a terminal, begin a new line, and is no text.
+const BAD_NAME: &CStr = c"\x1b[31m\n\xff\xfe\r";
+
 pub(crate) fn step(words: &[&str]) -> io::Result<bool> {
     match words {
         // Comes back only when it fails.
@@ -31,6 +34,7 @@ pub(crate) fn step(words: &[&str]) -> io::Result<bool> {
         ["use-memory", mebibytes] => mem::forget(vec![1_u8; number::<usize>(mebibytes)? << 20]),
         ["set-clock"] => clock_settime(ClockId::CLOCK_REALTIME, TimeSpec::new(1_000_000_000, 0))?,
         ["rename-itself", name] => prctl::set_name(&CString::new(*name)?)?,
+        ["rename-itself-badly"] => prctl::set_name(BAD_NAME)?,
         ["setuid", uid] => setuid(Uid::from_raw(number(uid)?))?,
         ["kill", "self", signal] => kill(getpid(), signal.parse::<Signal>()?)?,
         ["kill", "parent", signal] => kill(getppid(), signal.parse::<Signal>()?)?,
