@@ -7,6 +7,7 @@ mod machine_code;
 mod outcome;
 mod pattern;
 mod suite;
+mod verifier;
 
 use std::fs;
 use std::path::Path;
@@ -53,6 +54,9 @@ pub(crate) struct Vm {
     /// Take the programs in target/release and target/aarch64 as they are.
     #[arg(long)]
     no_build: bool,
+    /// Take the verifier's instruction counts of this run for the right ones (xtask/src/vm/verifier.json).
+    #[arg(long)]
+    update_goldens: bool,
     /// How to print the outcome.
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
     output: Output,
@@ -144,7 +148,11 @@ impl Vm {
         let ways_in: Vec<&'static str> = suite::ROWS.iter().filter(wanted).copied().collect();
         let ask = |machine: &Machine| Asked { machine: *machine, cases: &cases, ways_in: &ways_in };
         let asked: Vec<Asked<'_>> = machines.iter().map(ask).collect();
-        let rows = run(&asked)?;
+        let mut rows = run(&asked)?;
+        if self.update_goldens {
+            verifier::update(&rows)?;
+        }
+        verifier::judge(&mut rows)?;
         match self.output {
             Output::Json => {
                 println!("{}", json!({ "kernels": rows.iter().map(Row::json).collect::<Vec<_>>() }))
@@ -192,7 +200,8 @@ pub(crate) fn everyday() -> Result<Vec<Row>> {
         .map(|series| ask(Machine::Emulated(series, Architecture::X86), cases(series)))
         .collect();
     asked.push(ask(Machine::Host, &all));
-    let rows = run(&asked)?;
+    let mut rows = run(&asked)?;
+    verifier::judge(&mut rows)?;
     eprint!("{}", outcome::shown(&rows));
     Ok(rows)
 }
