@@ -3,6 +3,7 @@
 #![no_std]
 
 pub mod limits;
+pub mod names;
 pub mod offsets;
 pub mod record;
 pub mod rules;

@@ -90,6 +90,19 @@ pub const FRAME_NAME_BYTES: usize = 64;
 /// Abnormal ends of other processes of the container that are kept.
 pub const CHILD_EXITS: usize = 8;
 
+/// How long after its first program was executed a container counts as starting, in nanoseconds. Programs read their configuration
+/// within the first second; a JVM with a tenth of a processor takes some ten. Longer would make every open of the node pay for longer.
+pub const START_UP: u64 = 10_000_000_000;
+
+/// Configuration-like files kept that a container opened for reading while it started. The last ones tell, and programs read few.
+pub const READ_FILES: usize = 8;
+
+/// Log-like files kept that it opened for writing while it started: an access log, an error log and two more.
+pub const WRITTEN_FILES: usize = 4;
+
+/// All of them. Older entries of the same kind are overwritten by newer ones, and counted; a file that is opened again keeps its slot.
+pub const OPENED_FILES: usize = READ_FILES + WRITTEN_FILES;
+
 /// Levels of the memory control group's hierarchy that are walked at an OOM kill: container, pod, QoS class, kubepods, and two
 /// more for nested set-ups.
 pub const MEMORY_LEVELS: usize = 6;

@@ -3,10 +3,16 @@
 //! Integers and byte arrays only, `#[repr(C)]`, no implicit padding (so that no kernel memory leaks through it), sizes asserted
 //! on both sides. Times are `bpf_ktime_get_ns`: nanoseconds of CLOCK_MONOTONIC. Process ids are the initial PID namespace's.
 
+mod counter;
+mod opened;
+
+pub use counter::{COUNTERS, Counter};
+pub use opened::OpenedEntry;
+
 use crate::limits::{
     ADDRESS_BYTES, ARGUMENT_BYTES, BIND_BYTES, CALLER_GROUPS, CGROUP_PATH_BYTES, CHILD_EXITS,
     CONTAINER_LISTENERS, CWD_PART_BYTES, CWD_PARTS, FAILURES, FAULT_FRAMES, FRAME_NAME_BYTES, FRAME_NAMES,
-    GROUP_NAME_BYTES, MEMORY_LEVELS, PATH_BYTES, PLACE_BYTES, PLACES, SIGNALS,
+    GROUP_NAME_BYTES, MEMORY_LEVELS, OPENED_FILES, PATH_BYTES, PLACE_BYTES, PLACES, SIGNALS,
 };
 
 /// `task_struct.comm`.
@@ -511,6 +517,12 @@ pub struct Recorder {
     pub refused_capability: RefusedCapability,
     /// Rings made by io_uring_setup, whose work passes through no system call.
     pub io_urings: u64,
+    /// When its first program was executed; 0 before, and for a container that was there before the agent.
+    pub started: u64,
+    /// Files written that were opened while it started: for reading, for writing.
+    pub opened_heads: [u64; 2],
+    /// For reading, for writing.
+    pub opened: [OpenedEntry; OPENED_FILES],
 }
 
 /// What a control group belongs to, the value of the map `GROUPS`.
@@ -528,29 +540,6 @@ pub struct Group {
     /// Zero.
     pub padding: u32,
 }
-
-/// Counters of the kernel side, an index into the per-CPU map `COUNTERS`.
-#[repr(u32)]
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Counter {
-    /// Life-cycle records dropped because the ring buffer was full.
-    RingFull = 0,
-    /// Containers that got no recorder.
-    RecordersExhausted = 1,
-    /// Control groups that could not be remembered.
-    GroupsExhausted = 2,
-    /// Failures recorded.
-    FailuresRecorded = 3,
-    /// Strings that could not be read from the program's memory.
-    UnreadableStrings = 4,
-    /// Life-cycle records, those that were dropped included: what the agent received and what was dropped add up to it.
-    RingRecords = 5,
-    /// Listening sockets that could not be remembered.
-    ListenersExhausted = 6,
-}
-
-/// How many [`Counter`]s there are.
-pub const COUNTERS: u32 = 7;
 
 const _: () = {
     assert!(size_of::<Header>() == 24);
@@ -573,7 +562,20 @@ const _: () = {
     assert!(size_of::<Listener>() == 32 + 12 + 28 + 16);
     assert!(
         size_of::<Recorder>()
-            == 8 + 32 + 24 + 16 + 8 + 8 + 40 * 376 + 16 * 120 + 8 * 48 + 8 * 88 + 24 * 200 + 24 + 8
+            == 8 + 32
+                + 24
+                + 16
+                + 8
+                + 8
+                + 40 * 376
+                + 16 * 120
+                + 8 * 48
+                + 8 * 88
+                + 24 * 200
+                + 24
+                + 8
+                + 24
+                + 12 * 320
     );
     assert!(size_of::<Group>() == 24);
 };

@@ -41,6 +41,18 @@ pub mod class {
     pub const LOOKING: u8 = 3;
 }
 
+/// Whether a call opens a file, and where its flags are.
+pub mod opens {
+    /// It opens none.
+    pub const NOTHING: u8 = 0;
+    /// In the argument behind the path.
+    pub const FLAGS: u8 = 1;
+    /// At the beginning of the `struct open_how` that the argument behind the path points at.
+    pub const HOW: u8 = 2;
+    /// It has none: it creates a file for writing.
+    pub const CREATES: u8 = 3;
+}
+
 /// One row of the table. An errno `n` is recorded when its bit is set in `errors`; in the class [`class::TELLING`] when it is set
 /// in `telling` too, else in `class`.
 #[repr(C)]
@@ -59,8 +71,10 @@ pub struct SyscallRule {
     /// 1 when every recorded failure is told at once, and not only a refusal: for exec, where a file that is there and cannot be
     /// found means that its interpreter is missing.
     pub told: u8,
+    /// See [`opens`]; for the success of a call.
+    pub opens: u8,
     /// Zero.
-    pub padding: [u8; 5],
+    pub padding: [u8; 4],
 }
 
 /// EADDRINUSE, the only telling error above 63. Bit 0 of [`SyscallRule::telling`] stands for it, as no error is 0.

@@ -43,8 +43,12 @@ pub fn record(context: *const u64, task: Address, time: u64, tid: u32) -> u64 {
         (*entry).tid = crate::kernel::read(current, &offset::TASK_PID);
         read_comm(&raw mut (*entry).comm, current);
         let instructions = (&raw mut (*entry).instructions).cast::<u64>();
-        (*entry).instruction_bytes =
-            bpf_get_stack(context.cast_mut().cast(), instructions.cast(), INSTRUCTION_BYTES, BPF_F_USER_STACK);
+        (*entry).instruction_bytes = bpf_get_stack(
+            context.cast_mut().cast(),
+            instructions.cast(),
+            INSTRUCTION_BYTES,
+            BPF_F_USER_STACK,
+        );
         (*entry).build_id_bytes = bpf_get_stack(
             context.cast_mut().cast(),
             (&raw mut (*entry).build_ids).cast(),

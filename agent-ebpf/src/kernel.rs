@@ -62,6 +62,9 @@ pub mod offset {
     /// System call number of getsockopt.
     #[unsafe(no_mangle)]
     pub static GETSOCKOPT_NUMBER: Global<u32> = Global::new(UNSET);
+    /// The open flag for a directory, O_DIRECTORY.
+    #[unsafe(no_mangle)]
+    pub static OPEN_DIRECTORY: Global<u32> = Global::new(UNSET);
     /// Where `pt_regs` holds the system call's number at its exit (`orig_ax` on x86-64).
     #[unsafe(no_mangle)]
     pub static REGS_CALL: Global<u32> = Global::new(UNSET);

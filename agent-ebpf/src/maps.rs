@@ -9,8 +9,8 @@ use aya_ebpf::{
 use lastwords_agent_common::{
     limits::{
         ADDRESS_BYTES, CLOSED_LISTENERS as CLOSED_LISTENER_COUNT, CONNECTIONS as CONNECTION_COUNT,
-        FAULT_PLACES, GROUPS as GROUP_COUNT, LISTENERS as LISTENER_COUNT, RECORDERS as RECORDER_COUNT, RING_BYTES,
-        SYSCALLS as SYSCALL_COUNT,
+        FAULT_PLACES, GROUPS as GROUP_COUNT, LISTENERS as LISTENER_COUNT, PATH_BYTES,
+        RECORDERS as RECORDER_COUNT, RING_BYTES, SYSCALLS as SYSCALL_COUNT,
     },
     record::{COUNTERS as COUNTER_COUNT, Comm, Counter, FaultEntry, Group, Listener, Recorder},
     rules::SyscallRule,
@@ -47,11 +47,11 @@ pub static SYSCALLS: Array<SyscallRule> = Array::with_max_entries(SYSCALL_COUNT,
 
 /// The programs that go on with a call that has ended, see `probe/syscall.rs`.
 #[map]
-pub static CONTINUED: ProgramArray = ProgramArray::with_max_entries(2, 0);
+pub static CONTINUED: ProgramArray = ProgramArray::with_max_entries(3, 0);
 
 /// The same for calls that can be left out of a kernel.
 #[map]
-pub static CONTINUED_CONDITIONAL: ProgramArray = ProgramArray::with_max_entries(2, 0);
+pub static CONTINUED_CONDITIONAL: ProgramArray = ProgramArray::with_max_entries(3, 0);
 
 /// What was lost and how much was seen, see [`Counter`].
 #[map]
@@ -99,6 +99,31 @@ pub const NAME_BYTES: usize = 128;
 /// Room for a group's name: the stack cannot be read at a place that is only known while running before Linux 5.12.
 #[map]
 pub static NAME: PerCpuArray<[u8; NAME_BYTES]> = PerCpuArray::with_max_entries(1, 0);
+
+/// Bytes before a path in [`Opening`], so that the bytes before the end of a short one can be looked at.
+pub const PATH_MARGIN: usize = 16;
+
+/// A file that was opened, while it is not known yet whether that is kept.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Opening {
+    /// The descriptor a relative path starts from.
+    pub directory: u64,
+    /// Where the program has the path.
+    pub source: u64,
+    /// As passed.
+    pub flags: u64,
+    /// What its name says, see `names::says`.
+    pub said: u64,
+    /// Zero.
+    pub margin: [u8; PATH_MARGIN],
+    /// The path.
+    pub path: [u8; PATH_BYTES],
+}
+
+/// Room for one.
+#[map]
+pub static OPENING: PerCpuArray<Opening> = PerCpuArray::with_max_entries(1, 0);
 
 /// Counts one.
 #[inline(always)]

@@ -6,9 +6,10 @@ use core::intrinsics::{AtomicOrdering, atomic_xadd};
 use lastwords_agent_common::{
     limits::{
         CHILD_EXITS, CONTAINER_LISTENERS, FAILURES, LOOKING_FAILURES, MAIN_FAULTS, MAIN_SIGNALS,
-        MISSING_FAILURES, NETWORK_FAILURES, OTHER_SIGNALS, TELLING_FAILURES,
+        MISSING_FAILURES, NETWORK_FAILURES, OPENED_FILES, OTHER_SIGNALS, READ_FILES, TELLING_FAILURES,
+        WRITTEN_FILES,
     },
-    record::{ChildExitEntry, FailureEntry, Listener, Recorder, SignalEntry},
+    record::{ChildExitEntry, FailureEntry, Listener, OpenedEntry, Recorder, SignalEntry},
 };
 
 /// Which signals share slots.
@@ -114,6 +115,36 @@ pub fn listener_slot(recorder: *mut Recorder, number: u64) -> *mut Listener {
     unsafe { (&raw mut (*recorder).listeners).cast::<Listener>().add(index) }
 }
 
+/// The slot for a file that was opened during the start-up: the one that it has already, by its key, else the next of its kind.
+#[inline(always)]
+pub fn opened_slot(recorder: *mut Recorder, writes: bool, key: u64) -> Option<*mut OpenedEntry> {
+    // Numbers and no branch: two ways here would be two walks for the verifier through all that follows.
+    let kind = core::hint::black_box(usize::from(writes)) & 1;
+    let before = kind * READ_FILES;
+    let mask = READ_FILES - 1 - kind * (READ_FILES - WRITTEN_FILES);
+    // SAFETY: every index is below the number of slots, and `kind` below the number of heads.
+    unsafe {
+        let entries = (&raw mut (*recorder).opened).cast::<OpenedEntry>();
+        let head = (&raw mut (*recorder).opened_heads).cast::<u64>().add(kind);
+        let mut place = 0;
+        while place < READ_FILES {
+            let index = core::hint::black_box(before + (place & mask));
+            if index >= OPENED_FILES {
+                return None;
+            }
+            if (*entries.add(index)).key == key {
+                return Some(entries.add(index));
+            }
+            place += 1;
+        }
+        let index = core::hint::black_box(before + (next(head) as usize & mask));
+        if index >= OPENED_FILES {
+            return None;
+        }
+        Some(entries.add(index))
+    }
+}
+
 /// Forgets everything recorded so far: entries count only below the heads.
 #[inline(always)]
 pub fn forget(recorder: *mut Recorder) {
@@ -126,6 +157,7 @@ pub fn forget(recorder: *mut Recorder) {
         (*recorder).compat_calls_failed = 0;
         (*recorder).listener_head = 0;
         (*recorder).io_urings = 0;
+        (*recorder).opened_heads = [0; 2];
     }
 }
 
@@ -145,4 +177,7 @@ const _: () = assert!(
         && OTHER_SIGNALS.is_power_of_two()
         && CHILD_EXITS.is_power_of_two()
         && CONTAINER_LISTENERS.is_power_of_two()
+        && READ_FILES.is_power_of_two()
+        && WRITTEN_FILES.is_power_of_two()
+        && WRITTEN_FILES <= READ_FILES
 );

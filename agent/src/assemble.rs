@@ -6,6 +6,7 @@ mod failures;
 mod fault;
 mod listeners;
 mod oom;
+mod opened;
 mod signals;
 
 pub(crate) use failures::against;
@@ -13,6 +14,7 @@ pub(crate) use failures::against;
 use lastwords_diagnosis::evidence::{ChildExit, Container, Evidence, Exec, Exit, Losses, Process, UnixNanos};
 
 pub use fault::{decisive, query};
+pub use opened::logs as written_logs;
 
 use crate::{
     clock::ClockOffsets,
@@ -105,6 +107,8 @@ pub fn assemble(death: &Death, node: &Node<'_>) -> Evidence {
     let recording = death.recording.clone().unwrap_or_default();
     let mut failures = failures::folded(death, &recording);
     death.looked.limits.name(&mut failures);
+    let opened_files = opened::files(death, &recording);
+    opened::mark_succeeded(&mut failures, &opened_files);
     let oom = oom::kills(death, node);
     let exit = match &death.end {
         End::Exited(exited) => Some(Exit {
@@ -138,11 +142,13 @@ pub fn assemble(death: &Death, node: &Node<'_>) -> Evidence {
         child_exits: child_exits(death, &recording),
         listeners: listeners::list(death, &recording),
         fault: fault::fault(death, node, &recording),
+        opened_files,
         losses: Losses {
             failures_overwritten: recording.failures_overwritten,
             signals_overwritten: recording.signals_overwritten,
             torn_entries: recording.torn,
             compat_calls_failed: recording.compat_calls_failed,
+            opened_files_overwritten: recording.opened_overwritten,
             ring_records_dropped: death.ring_records_dropped,
             recorder_missing: death.recording.is_none(),
             agent_started_later: death.adopted,

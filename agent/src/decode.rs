@@ -14,7 +14,7 @@ pub(crate) use listener::listener;
 pub use listener::{Bound, Listener, PortTaken, Transport};
 pub use place::{Frame, Mapping, Place, place};
 pub use plain::{Plain, bytes_of, from_bytes, zeroed};
-pub use recorder::{ChildExit, Failure, Object, Recording, Signal, recording};
+pub use recorder::{ChildExit, Failure, Object, Opened, Recording, Signal, recording};
 
 use lastwords_agent_common::{
     limits::{ARGUMENT_BYTES, CWD_PARTS},

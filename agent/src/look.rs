@@ -27,6 +27,7 @@ use crate::{
         cgroup::ControlGroups,
         file_facts::RootHandle,
         limits::Limits,
+        log_tail::WritableLayer,
         procfs::{HostProc, Mounts, ProcessFacts},
         sockets::{self, Search},
     },
@@ -55,6 +56,8 @@ pub struct Looked {
     pub root: Option<Arc<RootHandle>>,
     /// What was mounted when it executed its last program.
     pub mounts: Mounts,
+    /// Where its own writes go. Noted at its first program: a later look would see what it mounted itself.
+    pub writable: Option<Arc<WritableLayer>>,
 }
 
 /// What a file was wanted for.
@@ -174,6 +177,10 @@ fn run(processes: &HostProc, groups: &ControlGroups, jobs: &Receiver<Job>, progr
                 // One that is on its way out shows half: what an earlier program of the container showed is better.
                 if let Some(process) = processes.facts(pid).filter(|process| process.root.is_some()) {
                     let seen = containers.entry(cgroup_id).or_default();
+                    if seen.pid == 0 {
+                        let layer = WritableLayer::of_container(processes, &process.mounts);
+                        seen.looked.writable = layer.map(Arc::new);
+                    }
                     seen.looked.limits = Limits::of(groups, &group, &process.limits);
                     seen.looked.mounts = process.mounts.clone();
                     (seen.pid, seen.process) = (pid, process);

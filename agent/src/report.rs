@@ -7,11 +7,11 @@ use lastwords_proto::convert;
 use tokio::{sync::mpsc, task::JoinSet, time::sleep};
 
 use crate::{
-    assemble::{self, Death, End, Node, assemble},
+    assemble::{self, Death, End, Node, assemble, written_logs},
     clock::{self, ClockOffsets},
     config::Config,
     enrich::{
-        log_tail::{LogFindings, LogQuery, LogReader},
+        log_tail::{LogFiles, LogFindings, LogQuery, LogReader},
         symbols::Symbols,
     },
     look::Looker,
@@ -59,15 +59,19 @@ impl Reporter {
     }
 
     async fn report(&self, mut death: Death) {
-        let age = Duration::from_nanos(clock::monotonic_now().saturating_sub(death.time));
-        sleep(LOG_DELAY.saturating_sub(age)).await;
         if death.end != End::Survived {
             death.looked = self.looker.ended(death.cgroup_id).await;
         }
+        // At once: a runtime may remove the files with the container.
+        let files = self.read_log_files(&death).await;
+        let age = Duration::from_nanos(clock::monotonic_now().saturating_sub(death.time));
+        sleep(LOG_DELAY.saturating_sub(age)).await;
         if let Some(query) = assemble::query(&mut death, page_bytes()) {
             death.symbols = self.symbols.name(query).await;
         }
         let mut evidence = assemble(&death, &self.node());
+        evidence.log_files = files.tails;
+        evidence.losses.unreadable.extend(files.unreadable);
         let mut findings = self.read_log(&death, &evidence).await;
         if findings.ambiguous {
             sleep(AMBIGUOUS_DELAY).await;
@@ -97,6 +101,28 @@ impl Reporter {
             clock: ClockOffsets::measure(),
             agent_pid: std::process::id(),
         }
+    }
+
+    /// The ends of the log files that the container wrote in its own layer while it started.
+    async fn read_log_files(&self, death: &Death) -> LogFiles {
+        let paths = written_logs(death);
+        let (Some(layer), Some((started, _))) = (death.looked.writable.clone(), death.execs.first()) else {
+            return LogFiles::default();
+        };
+        if paths.is_empty() {
+            return LogFiles::default();
+        }
+        let since = ClockOffsets::measure().from_monotonic(*started);
+        let logs = self.logs.clone();
+        let container = death.container.clone();
+        let read = move || {
+            if logs.may_read_files_of(&container) {
+                logs.files(&layer, &paths, since)
+            } else {
+                LogFiles::default()
+            }
+        };
+        tokio::task::spawn_blocking(read).await.unwrap_or_default()
     }
 
     async fn read_log(&self, death: &Death, evidence: &Evidence) -> LogFindings {

@@ -17,6 +17,7 @@ use crate::{
     kernel::{
         Address, executes_compat, follow, offset, pointer, read, read_comm, read_string, read_user_bytes,
     },
+    probe::startup,
     recorder, working_directory,
 };
 
@@ -36,6 +37,7 @@ hook!("sched_process_exec", sched_process_exec, sched_process_exec_raw, |argumen
         // What the runtime's set-up failed at until here is not the program's, and would be most of what the recorder holds.
         if let Some(recorder) = container.recorder() {
             recorder::forget(recorder);
+            startup::began(recorder);
         }
     } else if main != tgid {
         return;

@@ -9,4 +9,5 @@ pub mod listener;
 mod oom;
 mod signal;
 pub mod socket;
+mod startup;
 mod syscall;

@@ -17,7 +17,7 @@ use crate::{
     failure::on_failure,
     kernel::{Address, argument, call_number, offset, register},
     maps::{CONTINUED, CONTINUED_CONDITIONAL},
-    probe::socket,
+    probe::{socket, startup},
 };
 
 /// Highest error number that a call returns.
@@ -55,10 +55,13 @@ pub fn sys_exit_raw(context: RawTracePointContext) -> u32 {
 #[inline(always)]
 fn on_exit<const TYPED: bool>(arguments: *const u64) {
     let result = result(arguments);
+    let registers = registers(arguments);
+    if result >= 0 && startup::is_any_young() {
+        startup::succeeded::<TYPED>(registers);
+    }
     if result > 0 {
         return;
     }
-    let registers = registers(arguments);
     if result == 0 {
         if call_number::<TYPED>(registers) == offset::GETSOCKOPT_NUMBER.load() {
             asked::<TYPED>(registers);
@@ -71,6 +74,7 @@ fn on_exit<const TYPED: bool>(arguments: *const u64) {
 /// Places in the arrays of programs that go on.
 const FAILED: u32 = 0;
 const ASKED: u32 = 1;
+const OPENED: u32 = 2;
 
 /// Defines a program for the end of a system call's own function, which goes on in `$continued[$place]` when `$goes_on` says so. Each
 /// comes twice, because programs that share such an array have to be of functions of one type, and the kernel's types of them are two:
@@ -94,6 +98,34 @@ system_call!(system_call_conditional, CONTINUED_CONDITIONAL, FAILED, is_failure)
 // getsockopt's success can bring an error.
 system_call!(getsockopt, CONTINUED, ASKED, |result| result == 0);
 system_call!(getsockopt_conditional, CONTINUED_CONDITIONAL, ASKED, |result| result == 0);
+
+/// As [`system_call`], for the calls that open files: while a container starts, their success goes on too.
+macro_rules! opening {
+    ($name:ident, $continued:ident) => {
+        #[fexit]
+        pub fn $name(context: FExitContext) -> u32 {
+            let result = result(context.as_ptr().cast());
+            if is_failure(result) {
+                // SAFETY: nothing is held here that would have to be given back.
+                unsafe { $continued.tail_call(&context, FAILED) };
+            } else if startup::is_any_young() {
+                // SAFETY: as above.
+                unsafe { $continued.tail_call(&context, OPENED) };
+            }
+            0
+        }
+    };
+}
+
+opening!(opening, CONTINUED);
+opening!(opening_conditional, CONTINUED_CONDITIONAL);
+
+/// What those of a file that was opened jump to; never attached itself.
+#[fexit]
+pub fn system_call_opened(context: FExitContext) -> u32 {
+    startup::succeeded::<true>(registers(context.as_ptr().cast()));
+    0
+}
 
 /// What those of a failed call jump to; never attached itself.
 #[fexit]

@@ -115,7 +115,7 @@ fn transport(raw: &decode::Failure) -> &'static str {
 }
 
 /// The main process's directory, when it did not move between its last exec and its end. Another process's is not known.
-fn working_directory(death: &Death, tgid: u32) -> Option<&[u8]> {
+pub(super) fn working_directory(death: &Death, tgid: u32) -> Option<&[u8]> {
     let at_exec = death.execs.last().and_then(|(_, executed)| executed.cwd.as_deref());
     let (main, at_end) = match &death.end {
         End::Exited(exited) => (exited.tgid, exited.cwd.as_deref()),

@@ -3,9 +3,9 @@
 use lastwords_agent_common::{
     limits::{
         CHILD_EXITS, CONTAINER_LISTENERS, LOOKING_FAILURES, MAIN_FAULTS, MAIN_SIGNALS, MISSING_FAILURES,
-        NETWORK_FAILURES, OTHER_SIGNALS, TELLING_FAILURES,
+        NETWORK_FAILURES, OTHER_SIGNALS, READ_FILES, TELLING_FAILURES, WRITTEN_FILES,
     },
-    record::{self, ChildExitEntry, FailureEntry, Recorder, SignalEntry, seccomp},
+    record::{self, ChildExitEntry, FailureEntry, OpenedEntry, Recorder, SignalEntry, seccomp},
     rules::object,
 };
 use lastwords_diagnosis::evidence::Seccomp;
@@ -26,6 +26,10 @@ pub struct Recording {
     pub listeners: Vec<Listener>,
     /// Older ones that newer ones replaced.
     pub listeners_overwritten: u64,
+    /// Files opened with success during the start-up, oldest first.
+    pub opened: Vec<Opened>,
+    /// Those of them that newer ones of their kind replaced.
+    pub opened_overwritten: u64,
     /// Failures that newer ones of their class replaced.
     pub failures_overwritten: u64,
     /// Signals and child exits that newer ones replaced.
@@ -124,6 +128,25 @@ pub struct Signal {
     pub place: Option<Place>,
 }
 
+/// One file opened with success.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Opened {
+    /// When last, CLOCK_MONOTONIC.
+    pub time: u64,
+    /// Process.
+    pub tgid: u32,
+    /// Thread.
+    pub tid: u32,
+    /// The thread's name.
+    pub comm: Vec<u8>,
+    /// Where a relative path starts; AT_FDCWD for the working directory.
+    pub directory: i32,
+    /// As passed.
+    pub path: Vec<u8>,
+    /// For writing.
+    pub written: bool,
+}
+
 /// One abnormal end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChildExit {
@@ -184,6 +207,21 @@ pub fn recording(recorder: &Recorder) -> Recording {
     read.listeners_overwritten = recorder.listener_head.saturating_sub(CONTAINER_LISTENERS as u64);
     read.listeners = in_use(&recorder.listeners, recorder.listener_head).filter_map(listener).collect();
     read.listeners.sort_by_key(|listener| listener.time);
+    let mut opened = recorder.opened.as_slice();
+    for ((size, head), written) in
+        [READ_FILES, WRITTEN_FILES].into_iter().zip(recorder.opened_heads).zip([false, true])
+    {
+        let (kind, rest) = opened.split_at_checked(size).unwrap_or((opened, &[]));
+        opened = rest;
+        read.opened_overwritten = read.opened_overwritten.saturating_add(head.saturating_sub(size as u64));
+        for entry in in_use(kind, head) {
+            match file(entry, written) {
+                Some(file) => read.opened.push(file),
+                None => read.torn += 1,
+            }
+        }
+    }
+    read.opened.sort_by_key(|file| file.time);
     read.failures.sort_by_key(|failure| failure.time);
     read.signals.sort_by_key(|signal| signal.time);
     read.child_exits.sort_by_key(|child| child.time);
@@ -292,6 +330,20 @@ fn signal(entry: &SignalEntry) -> Option<Signal> {
         target_tid: entry.target_tid,
         place_number: entry.place,
         place: None,
+    })
+}
+
+fn file(entry: &OpenedEntry, written: bool) -> Option<Opened> {
+    let length = (entry.length as usize).min(entry.path.len());
+    let path = until_zero(entry.path.get(..length).unwrap_or_default());
+    (entry.begin != 0 && entry.begin == entry.end).then(|| Opened {
+        time: entry.time,
+        tgid: entry.tgid,
+        tid: entry.tid,
+        comm: until_zero(&entry.comm).to_vec(),
+        directory: entry.directory,
+        path: path.to_vec(),
+        written,
     })
 }
 

@@ -3,6 +3,7 @@
 //!
 //! The runtime copies what a program wrote with a short delay. Read some tens of milliseconds after the death.
 
+mod files;
 mod find;
 mod lines;
 
@@ -17,6 +18,7 @@ use crate::container::ContainerRef;
 use crate::counters;
 use crate::escape::escape;
 use crate::redact::Redactor;
+pub use files::{LogFiles, WritableLayer};
 use find::{Choice, LogFile};
 
 /// Reads the logs of this node's containers.
@@ -126,9 +128,13 @@ impl LogReader {
     fn tail(&self, log: LogFile) -> Result<LogTail, (String, io::Error)> {
         let (bytes, from_start) =
             read_end(log.file, self.config.bytes).map_err(|error| (log.path.clone(), error))?;
-        let lines = lines::last_lines(&bytes, from_start, self.config.lines);
+        Ok(self.shown(&bytes, from_start, escape(log.path.as_bytes(), 1024)))
+    }
+
+    fn shown(&self, bytes: &[u8], from_start: bool, source: String) -> LogTail {
+        let lines = lines::last_lines(bytes, from_start, self.config.lines);
         let lines = self.redactor.lines(&lines).into_iter().map(lines::cut).collect();
-        Ok(LogTail { lines, bytes: bytes.len() as u64, source: escape(log.path.as_bytes(), 1024) })
+        LogTail { lines, bytes: bytes.len() as u64, source }
     }
 }
 

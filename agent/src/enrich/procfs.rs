@@ -123,6 +123,12 @@ impl HostProc {
         RootHandle::open_in(&self.open(pid)?)
     }
 
+    /// The root directory of the host's first process.
+    #[must_use]
+    pub fn host_root(&self) -> PathBuf {
+        self.root.join("1/root")
+    }
+
     /// Whether there is a process of that number.
     #[must_use]
     pub fn exists(&self, pid: u32) -> bool {
@@ -260,6 +266,8 @@ pub struct Mount {
     pub file_system: String,
     /// True when this mount, or the file system as a whole, is mounted read-only.
     pub read_only: bool,
+    /// Of an overlay: the directory that takes what is written to it, as whoever mounted it sees it.
+    pub upper: Option<PathBuf>,
 }
 
 impl Mounts {
@@ -290,7 +298,15 @@ fn parse_mount(line: &[u8]) -> Option<Mount> {
         point: PathBuf::from(OsString::from_vec(unescape(point))),
         file_system: String::from_utf8_lossy(file_system).into_owned(),
         read_only: is_read_only(options) || is_read_only(super_options),
+        upper: (file_system == b"overlay").then(|| upper_directory(super_options)).flatten(),
     })
+}
+
+/// Commas in the path are escaped (ovl_show_options, fs/overlayfs/super.c and params.c).
+fn upper_directory(super_options: &[u8]) -> Option<PathBuf> {
+    let mut options = super_options.split(|byte| *byte == b',');
+    let path = unescape(options.find_map(|option| option.strip_prefix(b"upperdir="))?);
+    path.starts_with(b"/").then(|| PathBuf::from(OsString::from_vec(path)))
 }
 
 /// The kernel writes blanks, tabs, newlines and backslashes as `\` and three octal digits.
@@ -392,6 +408,21 @@ mod tests {
         assert_eq!(of("/data/my files/x"), Some(("tmpfs", true)));
         assert_eq!(Mounts::parse(b"\xff\n\n - - - - - -").of(Path::new("/")), None);
         assert_eq!(unescape(br"a\134\08\9\777"), br"a\\08\9\777");
+    }
+
+    #[test]
+    fn finds_the_upper_directory_of_an_overlay() {
+        let upper =
+            |line: &str| Mounts::parse(line.as_bytes()).of(Path::new("/")).and_then(|it| it.upper.clone());
+        assert_eq!(
+            upper(
+                "1 0 0:1 / / rw - overlay overlay rw,lowerdir=/a:/b,upperdir=/my\\040fs\\054/u,workdir=/w\n"
+            ),
+            Some(PathBuf::from("/my fs,/u"))
+        );
+        assert_eq!(upper("1 0 0:1 / / rw - overlay overlay rw,lowerdir=/a:/b\n"), None);
+        assert_eq!(upper("1 0 0:1 / / rw - overlay overlay rw,upperdir=u\n"), None);
+        assert_eq!(upper("1 0 8:1 / / rw - ext4 /dev/sda rw,upperdir=/u\n"), None);
     }
 
     #[test]

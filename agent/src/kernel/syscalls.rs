@@ -5,7 +5,7 @@ mod groups;
 use lastwords_agent_common::{
     limits::SYSCALLS,
     offsets::ABSENT,
-    rules::{EADDRINUSE, MODE_BIT, SyscallRule, class, object},
+    rules::{EADDRINUSE, MODE_BIT, SyscallRule, class, object, opens},
 };
 use nix::libc;
 use syscalls::Sysno;
@@ -63,12 +63,13 @@ pub(super) fn compat(types: &KernelTypes) -> (u32, u32) {
 
 /// What else the programs have to know of the architecture, by the names of their globals.
 #[must_use]
-pub fn numbers() -> [(&'static str, u32); 3] {
+pub fn numbers() -> [(&'static str, u32); 4] {
     let number = |call: Sysno| u32::try_from(call.id()).unwrap_or(u32::MAX);
     [
         ("CONNECT_NUMBER", number(Sysno::connect)),
         ("GETSOCKOPT_NUMBER", number(Sysno::getsockopt)),
         ("COMPAT_MODE", COMPAT_MODE),
+        ("OPEN_DIRECTORY", libc::O_DIRECTORY.cast_unsigned()),
     ]
 }
 
@@ -102,7 +103,11 @@ pub(super) fn functions() -> impl Iterator<Item = SystemCall> {
     listed.chain(RARE).filter(|call| !BUSY.contains(call) && !WITHOUT_REGISTERS.contains(call)).map(|call| {
         SystemCall {
             function: function(*call),
-            program: if *call == Sysno::getsockopt { "getsockopt" } else { "system_call" },
+            program: match *call {
+                Sysno::getsockopt => "getsockopt",
+                call if opens(call) != opens::NOTHING => "opening",
+                _ => "system_call",
+            },
         }
     })
 }
@@ -137,7 +142,7 @@ pub fn rules() -> Vec<SyscallRule> {
     for group in GROUPS.iter().chain(LEGACY) {
         for call in group.calls {
             if let Some(rule) = rules.get_mut(call.id() as usize) {
-                *rule = group.rule();
+                *rule = SyscallRule { opens: opens(*call), ..group.rule() };
             }
         }
     }
@@ -157,8 +162,17 @@ impl CallGroup {
             object: self.object,
             class: self.class,
             told: u8::from(self.telling == EXEC),
-            padding: [0; 5],
+            ..SyscallRule::default()
         }
+    }
+}
+
+fn opens(call: Sysno) -> u8 {
+    match call.name() {
+        "open" | "openat" => opens::FLAGS,
+        "openat2" => opens::HOW,
+        "creat" => opens::CREATES,
+        _ => opens::NOTHING,
     }
 }
 

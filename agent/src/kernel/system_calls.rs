@@ -14,7 +14,7 @@ use super::{
 };
 
 /// What the programs of a family go on with, in the order of their places (agent-ebpf, probe/syscall.rs).
-const CONTINUATIONS: &[&str] = &["system_call_failed", "system_call_asked"];
+const CONTINUATIONS: &[&str] = &["system_call_failed", "system_call_asked", "system_call_opened"];
 
 /// Programs for functions of one type, and the array through which they go on. Kernels that compare the types (Linux 5.19) refuse a
 /// program of another with EINVAL.

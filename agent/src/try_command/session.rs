@@ -1,6 +1,7 @@
 //! The pipeline of a node, started once: any number of commands can be tried in it, one after the other.
 
 use std::{
+    path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -12,10 +13,15 @@ use tokio::sync::mpsc;
 use super::{CGROUPS, Ran, TryError, child::Spec, control_group::ControlGroup, run};
 use crate::{
     args::TryArguments,
-    assemble::{self, Death, End, Node, assemble},
+    assemble::{self, Death, End, Node, assemble, written_logs},
     clock::ClockOffsets,
-    config::default_node_name,
-    enrich::{cgroup::ControlGroups, procfs::HostProc, symbols::Symbols},
+    config::{LogTailConfig, default_node_name},
+    enrich::{
+        cgroup::ControlGroups,
+        log_tail::{LogFiles, LogReader, WritableLayer},
+        procfs::HostProc,
+        symbols::Symbols,
+    },
     ingest::Ingest,
     kernel::{Kernel, Programs, verdict::WayIn},
     listeners::Listeners,
@@ -144,8 +150,20 @@ fn evidence(death: &Death, ran: Option<Ran>) -> Evidence {
     if let Some(ran) = ran {
         evidence.timed_out = ran.timed_out;
         evidence.log_tail = Some(ran.output.tail(&redactor));
+        let files = log_files(death, node.clock, &redactor);
+        evidence.log_files = files.tails;
+        evidence.losses.unreadable.extend(files.unreadable);
     }
     evidence
+}
+
+/// The ends of the log files that it wrote among this machine's own files, by the policy that a node begins with.
+fn log_files(death: &Death, clock: ClockOffsets, redactor: &Redactor) -> LogFiles {
+    let Some(((started, _), layer)) = death.execs.first().zip(WritableLayer::of_this_machine()) else {
+        return LogFiles::default();
+    };
+    let logs = LogReader::new(Path::new(""), &LogTailConfig::default(), redactor);
+    logs.files(&layer, &written_logs(death), clock.from_monotonic(*started))
 }
 
 fn crash(evidence: &Evidence, diagnosis: &Diagnosis) -> v1::Crash {

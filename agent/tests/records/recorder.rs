@@ -3,13 +3,15 @@
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use lastwords_agent::decode::{
-    ChildExit, Failure, Listener, Object, Recording, Signal, SocketAddress, bytes_of, zeroed,
+    ChildExit, Failure, Listener, Object, Opened, Recording, Signal, SocketAddress, bytes_of, zeroed,
 };
 use lastwords_agent_common::limits::{
     CHILD_EXITS, CONTAINER_LISTENERS, LOOKING_FAILURES, MAIN_FAULTS, MAIN_SIGNALS, MISSING_FAILURES,
-    NETWORK_FAILURES, OTHER_SIGNALS, PATH_BYTES, TELLING_FAILURES,
+    NETWORK_FAILURES, OTHER_SIGNALS, PATH_BYTES, READ_FILES, TELLING_FAILURES, WRITTEN_FILES,
 };
-use lastwords_agent_common::record::{self, ChildExitEntry, FailureEntry, Recorder, SignalEntry};
+use lastwords_agent_common::record::{
+    self, ChildExitEntry, FailureEntry, OpenedEntry, Recorder, SignalEntry,
+};
 use lastwords_agent_common::rules::object;
 use lastwords_diagnosis::evidence::Seccomp;
 use nix::libc::AT_FDCWD;
@@ -22,6 +24,8 @@ use super::{comm, put, ring::status, sockets::listener, string};
 const SECCOMP: [Seccomp; 5] =
     [Seccomp::Unknown, Seccomp::NoFilter, Seccomp::Undecided, Seccomp::Denied, Seccomp::NotByFilter];
 const FAILURE_CLASSES: [usize; 4] = [TELLING_FAILURES, MISSING_FAILURES, NETWORK_FAILURES, LOOKING_FAILURES];
+/// Slots, and whether they are for files opened for writing.
+const KINDS_OF_OPENED: [(usize, bool); 2] = [(READ_FILES, false), (WRITTEN_FILES, true)];
 const SIGNAL_CLASSES: [usize; 3] = [MAIN_SIGNALS, MAIN_FAULTS, OTHER_SIGNALS];
 
 /// An entry as it stands in its slot, and what it says; None when two processors wrote it at once.
@@ -32,7 +36,9 @@ pub(crate) fn recorder() -> BoxedStrategy<(Vec<u8>, Recording)> {
     let failures = FAILURE_CLASSES.map(|size| vec(failure(), 0..2 * size + 2));
     let signals = SIGNAL_CLASSES.map(|size| vec(signal(), 0..2 * size + 2));
     let listeners = vec(listener().prop_map(|(raw, value)| (raw, Some(value))), 0..2 * CONTAINER_LISTENERS);
-    (failures, signals, vec(child_exit(), 0..2 * CHILD_EXITS), listeners).prop_map(written).boxed()
+    let opened = KINDS_OF_OPENED.map(|(size, written)| vec(opened(written), 0..2 * size + 2));
+    let child_exits = vec(child_exit(), 0..2 * CHILD_EXITS);
+    (failures, signals, child_exits, listeners, opened).prop_map(written).boxed()
 }
 
 type Written = (
@@ -40,10 +46,11 @@ type Written = (
     [Vec<Entry<SignalEntry, Signal>>; 3],
     Vec<Entry<ChildExitEntry, ChildExit>>,
     Vec<Entry<record::Listener, Listener>>,
+    [Vec<Entry<OpenedEntry, Opened>>; 2],
 );
 
 /// Writes everything, oldest first, one ring a class.
-fn written((failures, signals, child_exits, listeners): Written) -> (Vec<u8>, Recording) {
+fn written((failures, signals, child_exits, listeners, opened): Written) -> (Vec<u8>, Recording) {
     let mut raw: Recorder = zeroed();
     // Any number: it goes through as it is.
     raw.compat_calls_failed = failures.iter().map(|class| class.len() as u64).sum();
@@ -89,6 +96,18 @@ fn written((failures, signals, child_exits, listeners): Written) -> (Vec<u8>, Re
         });
     read.listeners = said;
     read.listeners_overwritten = overwritten;
+    let mut slots = raw.opened.as_mut_slice();
+    for (((size, _), entries), head) in KINDS_OF_OPENED.into_iter().zip(opened).zip(&mut raw.opened_heads) {
+        let (kind, rest) = slots.split_at_mut(size);
+        slots = rest;
+        let (said, overwritten, torn) = ring(kind, head, entries, &mut time, |entry, value, time| {
+            entry.time = time;
+            value.into_iter().for_each(|value| value.time = time);
+        });
+        read.opened.extend(said);
+        read.opened_overwritten += overwritten;
+        read.torn += torn;
+    }
     (bytes_of(&raw).to_vec(), read)
 }
 
@@ -280,6 +299,29 @@ fn signal() -> impl Strategy<Value = Entry<SignalEntry, Signal>> {
                 place: None,
             };
             (entry, (begin == end).then_some(signal))
+        },
+    )
+}
+
+fn opened(written: bool) -> impl Strategy<Value = Entry<OpenedEntry, Opened>> {
+    (marks(), any::<[u32; 2]>(), any::<u64>(), any::<i32>(), comm(), string(PATH_BYTES - 1)).prop_map(
+        move |((begin, end), [tgid, tid], key, directory, comm, path)| {
+            let length = u32::try_from(path.len() + 1).unwrap_or(u32::MAX);
+            let (raw_comm, raw_path) = (put(&comm), put(&path));
+            let entry = OpenedEntry {
+                begin,
+                time: 0,
+                key,
+                tgid,
+                tid,
+                directory,
+                length,
+                comm: raw_comm,
+                path: raw_path,
+                end,
+            };
+            let said = Opened { time: 0, tgid, tid, comm, directory, path, written };
+            (entry, (begin == end).then_some(said))
         },
     )
 }
