@@ -256,6 +256,7 @@ fn named(case: &Case<'_>, failure: &Failure) -> bool {
         .evidence
         .log_tail
         .iter()
+        .chain(&case.evidence.log_files)
         .flat_map(|tail| tail.lines.iter().rev().take(20))
         .any(|line| line.contains(thing.trim_end_matches("/tcp").trim_end_matches("/udp")));
     in_arguments || in_log

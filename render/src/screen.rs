@@ -1,7 +1,9 @@
 //! One screen: why, the evidence, the fix, the back-off, what came before.
 
 use lastwords_diagnosis::span;
-use lastwords_proto::v1::{Cause, Confidence, Crash, ExplainPodResponse, Losses, PodState, Process};
+use lastwords_proto::v1::{
+    Cause, Confidence, Crash, ExplainPodResponse, Losses, OpenedFile, PodState, Process,
+};
 use prost_types::Timestamp;
 
 use crate::escape::escape;
@@ -17,6 +19,10 @@ const HEADING: usize = 10;
 const MOST_EVIDENCE: usize = 12;
 /// Lines of the log's tail on the screen.
 const MOST_LOG_LINES: usize = 4;
+/// Log files whose end is on the screen.
+const MOST_LOG_FILES: usize = 2;
+/// Files that were read last on the screen.
+const MOST_OPENED: usize = 3;
 /// Lines of causes that lost.
 const MOST_ALSO_SEEN: usize = 3;
 /// Lines of earlier crashes.
@@ -148,7 +154,9 @@ impl Screen {
             .map(|line| format!("- {}", escape(line)))
             .collect();
         self.part("Also seen", &also);
+        self.part("Opened", &opened(crash));
         self.log_tail(crash);
+        self.log_files(crash);
         self.part("Lost", &losses(crash.losses.as_ref()));
     }
 
@@ -158,6 +166,16 @@ impl Screen {
         let lines: Vec<String> =
             tail.lines.iter().skip(from).map(|line| format!("| {}", escape(line))).collect();
         if lines.is_empty() { self.part("Log", &["empty".to_owned()]) } else { self.part("Log", &lines) }
+    }
+
+    fn log_files(&mut self, crash: &Crash) {
+        for file in crash.log_files.iter().take(MOST_LOG_FILES) {
+            let from = file.lines.len().saturating_sub(MOST_LOG_LINES);
+            let lines = file.lines.iter().skip(from).map(|line| format!("| {}", escape(line)));
+            let lines: Vec<String> =
+                std::iter::once(format!("{}:", escape(&file.source))).chain(lines).collect();
+            self.part("Log file", &lines);
+        }
     }
 
     fn back_off(&mut self, state: &PodState, now: Option<&Timestamp>) {
@@ -247,6 +265,25 @@ fn circumstances(crash: &Crash) -> String {
     facts.join(", ")
 }
 
+/// The configuration that was read last while the container started, for an end that may come of it.
+fn opened(crash: &Crash) -> Vec<String> {
+    if crash.exit.as_ref().is_none_or(|exit| exit.signal == 0 && exit.code == 0) {
+        return Vec::new();
+    }
+    let read: Vec<&OpenedFile> = crash.opened_files.iter().filter(|file| !file.written).collect();
+    let last = read.get(read.len().saturating_sub(MOST_OPENED)..).unwrap_or_default();
+    last.iter()
+        .map(|file| {
+            format!(
+                "- {} read by {}, {} before the end",
+                escape(&file.path),
+                escape(&file.comm),
+                span(file.before_death_ms)
+            )
+        })
+        .collect()
+}
+
 fn ran(process: &Process) -> Vec<String> {
     let mut facts = Vec::new();
     if let Some(program) = process.args.first() {
@@ -286,6 +323,7 @@ fn losses(losses: Option<&Losses>) -> Vec<String> {
         (losses.failures_overwritten, "older failed calls overwritten"),
         (losses.signals_overwritten, "older signals overwritten"),
         (losses.torn_entries, "recorder entries torn"),
+        (losses.opened_files_overwritten, "older files opened in the start-up overwritten"),
         (losses.ring_records_dropped, "life-cycle records of this node dropped"),
         (losses.compat_calls_failed, "failed calls of 32-bit programs not decoded"),
     ];

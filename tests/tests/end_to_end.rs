@@ -137,6 +137,28 @@ async fn silent_crashes_are_explained_with_cause_object_and_back_off() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn logs_in_the_containers_own_layer_are_told_and_volumes_are_not_read() {
+    let test = "logs_in_the_containers_own_layer_are_told_and_volumes_are_not_read";
+    let Some((lastwords, _node, client)) = started(test, &[]) else { return };
+    let script = "mkdir -p /var/log/app; read word < /etc/passwd; echo first > /var/log/app/app.log; \
+                  echo 'password=hunter2 refused' >> /var/log/app/app.log; echo volume >> /scratch/own.log; exit 3";
+    let mut pod = pod("silent", &["/bin/sh", "-c", script]);
+    pod["spec"]["volumes"] = json!([{"name": "scratch", "emptyDir": {}}]);
+    pod["spec"]["containers"][0]["volumeMounts"] = json!([{"name": "scratch", "mountPath": "/scratch"}]);
+    let crash = explained(&lastwords, &client, &pod).await;
+    let opened: Vec<&str> =
+        crash["opened_files"].as_array().unwrap().iter().map(|file| file["path"].as_str().unwrap()).collect();
+    assert_eq!(opened, ["/var/log/app/app.log", "/scratch/own.log"], "{crash:#}");
+    let files = crash["log_files"].as_array().unwrap();
+    assert_eq!(files.len(), 1, "{files:#?}");
+    assert_eq!(files[0]["source"], "/var/log/app/app.log");
+    assert_eq!(files[0]["lines"], json!(["first", "password=<redacted> refused"]));
+    let screen = lastwords.ask(&["explain", "pod/silent"]).unwrap();
+    let screen = String::from_utf8(screen.stdout).unwrap();
+    assert!(screen.contains("| password=<redacted> refused"), "{screen}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn two_hundred_deaths_within_a_second_are_each_stored_once() {
     let test = "two_hundred_deaths_within_a_second_are_each_stored_once";
     let Some((mut lastwords, node, client)) = started(test, &["--no-sandbox"]) else { return };

@@ -179,6 +179,41 @@ fn a_stop_and_the_kill_after_it_are_one_story() {
     assert_eq!(crash["exit"]["killed_by"]["kind"], "RUNTIME", "{:#}", crash["exit"]);
 }
 
+/// The loaders of glibc and musl exit with 127 when a library is nowhere; the program itself never runs.
+#[test]
+fn a_library_that_the_loader_does_not_find_is_named() {
+    let test = "a_library_that_the_loader_does_not_find_is_named";
+    if !ready(test) {
+        return;
+    }
+    let place = tempfile::tempdir().unwrap();
+    let file = |name: &str| place.path().join(name).display().to_string();
+    fs::write(file("library.c"), "int answer(void) { return 42; }").unwrap();
+    fs::write(file("program.c"), "int answer(void); int main(void) { return answer(); }").unwrap();
+    let compile =
+        |arguments: &[&str]| Command::new("cc").args(arguments).status().is_ok_and(|it| it.success());
+    let library = file("libanswer.so");
+    if !compile(&["-shared", "-Wl,-soname,libanswer.so.7", "-o", &library, &file("library.c")])
+        || !compile(&["-o", &file("program"), &file("program.c"), &library])
+    {
+        println!("SKIPPED {test}: there is no C compiler");
+        return;
+    }
+    let program = file("program");
+    for way_in in ["tp_btf", "raw_tracepoint"] {
+        for command in [vec![program.as_str()], vec!["sh", "-c", &format!("{program}; exit $?")]] {
+            let output = try_with(way_in, &[], &command);
+            let crash: Value = serde_json::from_slice(&output.stdout).unwrap();
+            let diagnosis = &crash["diagnosis"];
+            assert_eq!(
+                (&diagnosis["cause"], &diagnosis["object"], &diagnosis["confidence"]),
+                (&"CAUSE_EXEC_FAILED".into(), &"libanswer.so.7".into(), &"CONFIDENCE_HIGH".into()),
+                "{way_in} {command:?}: {crash:#}"
+            );
+        }
+    }
+}
+
 #[test]
 fn nothing_is_left_behind() {
     if !ready("nothing_is_left_behind") {
