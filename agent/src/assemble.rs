@@ -158,7 +158,6 @@ pub fn assemble(death: &Death, node: &Node<'_>) -> Evidence {
                 .chain(listeners::lost(&recording))
                 .chain(fault::lost(death))
                 .collect(),
-            ..Losses::default()
         },
         ..Evidence::default()
     }
