@@ -136,5 +136,16 @@ pub const CONTAINER_LISTENERS: usize = 8;
 /// Bytes kept of the address that a refused bind(2) was called with: `struct sockaddr_un` has 110.
 pub const BIND_BYTES: usize = 128;
 
+/// DNS queries kept of one container that got no answer yet, or none that helps. One name with four search domains, each asked for A and
+/// AAAA, makes ten. Full: the oldest is overwritten, and counted.
+pub const DNS_QUERIES: usize = 16;
+
+/// Bytes kept of a DNS message: a header of 12, the longest name of 255, type and class (RFC 1035, 4.1).
+pub const DNS_MESSAGE_BYTES: usize = 272;
+
+/// Sockets of containers that are connected to a name server, or have sent to one. Each element has 48 bytes. Full: the one that was not
+/// used for longest is forgotten, and its queries are not seen.
+pub const DNS_SOCKETS: u32 = 4096;
+
 /// System call numbers with a rule; the highest in use on x86-64 and arm64 are below 480.
 pub const SYSCALLS: u32 = 512;

@@ -106,6 +106,9 @@ macro_rules! for_each_kernel_field {
             FILE_PRIVATE: required "file.private_data";
             SOCKET_SOCK: required "socket.sk";
             SOCK_ERR: required "sock.sk_err";
+            SKB_HEAD: required "sk_buff.head";
+            SKB_TRANSPORT: required "sk_buff.transport_header";
+            SKB_NETWORK: required "sk_buff.network_header";
             SOCK_ERR_SOFT: required "sock.sk_err_soft";
             SIGINFO_CODE: required "kernel_siginfo.si_code";
             SIGINFO_ADDRESS: required "kernel_siginfo._sifields._sigfault._addr";

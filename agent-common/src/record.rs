@@ -4,17 +4,19 @@
 //! on both sides. Times are `bpf_ktime_get_ns`: nanoseconds of CLOCK_MONOTONIC. Process ids are the initial PID namespace's.
 
 mod counter;
+mod network;
 mod opened;
 mod signals;
 
 pub use counter::{COUNTERS, Counter};
+pub use network::{DnsEntry, Listener, PortTaken, dns_state, socket_flag};
 pub use opened::OpenedEntry;
 pub use signals::{BuildIdEntry, ChildExitEntry, FaultEntry, MappingEntry, SignalEntry};
 
 use crate::limits::{
-    ADDRESS_BYTES, ARGUMENT_BYTES, BIND_BYTES, CALLER_GROUPS, CGROUP_PATH_BYTES, CHILD_EXITS,
-    CONTAINER_LISTENERS, CWD_PART_BYTES, CWD_PARTS, FAILURES, GROUP_NAME_BYTES, MEMORY_LEVELS, OPENED_FILES,
-    PATH_BYTES, PLACE_BYTES, PLACES, SIGNALS,
+    ARGUMENT_BYTES, CALLER_GROUPS, CGROUP_PATH_BYTES, CHILD_EXITS, CONTAINER_LISTENERS, CWD_PART_BYTES,
+    CWD_PARTS, DNS_QUERIES, FAILURES, GROUP_NAME_BYTES, MEMORY_LEVELS, OPENED_FILES, PATH_BYTES, PLACE_BYTES,
+    PLACES, SIGNALS,
 };
 
 /// `task_struct.comm`.
@@ -226,66 +228,6 @@ pub struct Refused {
     pub path: [u8; PATH_BYTES],
 }
 
-/// An address was in use (EADDRINUSE): told at once so that the agent can look for its holder while that is there.
-#[repr(C)]
-#[derive(Debug, Clone, Copy)]
-pub struct PortTaken {
-    /// The header.
-    pub header: Header,
-    /// [`FailureEntry::time`] of the same call.
-    pub failure_time: u64,
-    /// The caller.
-    pub tgid: u32,
-    /// Its thread.
-    pub tid: u32,
-    /// Inode number of the socket's network namespace.
-    pub net_namespace: u32,
-    /// `sk_protocol`: 6 for TCP, 17 for UDP, 0 for a UNIX socket.
-    pub protocol: u32,
-    /// See [`socket_flag`].
-    pub flags: u32,
-    /// Bytes of `address` in use; 0 for listen(2), whose third argument is none.
-    pub length: u32,
-    /// A `struct sockaddr`, as passed to bind(2).
-    pub address: [u8; BIND_BYTES],
-    /// The one that the socket is bound to.
-    pub bound: [u8; ADDRESS_BYTES],
-    /// Zero.
-    pub padding: u32,
-}
-
-/// Bits of the byte in `struct sock_common` that begins with `skc_reuse` (include/net/sock.h; both architectures are little endian).
-pub mod socket_flag {
-    /// `skc_reuseport`.
-    pub const REUSE_PORT: u32 = 1 << 4;
-    /// `skc_ipv6only`.
-    pub const IPV6_ONLY: u32 = 1 << 5;
-}
-
-/// A TCP socket that listens: the value of the maps `LISTENERS` and `CLOSED_LISTENERS`, and a slot of a recorder.
-#[repr(C)]
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Listener {
-    /// When listen(2) was called.
-    pub time: u64,
-    /// When it was closed; 0 while it listens.
-    pub closed: u64,
-    /// The container's own group, or the group of a process in none that is watched.
-    pub cgroup_id: u64,
-    /// Which one of its container, counted from 0; its slot in the recorder is this number modulo their count.
-    pub number: u64,
-    /// The process that called listen(2).
-    pub tgid: u32,
-    /// Inode number of the socket's network namespace.
-    pub net_namespace: u32,
-    /// See [`socket_flag`].
-    pub flags: u32,
-    /// The bound address, a `struct sockaddr_in` or `sockaddr_in6`.
-    pub address: [u8; ADDRESS_BYTES],
-    /// Name of the calling thread.
-    pub comm: Comm,
-}
-
 /// One failed system call in a recorder. An entry counts only when `begin` equals `end` and is not 0: two processors that wrote it
 /// at once leave them different.
 #[repr(C)]
@@ -412,6 +354,10 @@ pub struct Recorder {
     pub opened_heads: [u64; 2],
     /// For reading, for writing.
     pub opened: [OpenedEntry; OPENED_FILES],
+    /// DNS queries that took a slot from another that was still in use.
+    pub dns_overwritten: u64,
+    /// DNS queries.
+    pub dns: [DnsEntry; DNS_QUERIES],
 }
 
 /// What a control group belongs to, the value of the map `GROUPS`.
@@ -444,6 +390,7 @@ const _: () = {
     assert!(size_of::<RefusedCapability>() == 24);
     assert!(size_of::<PortTaken>() == 24 + 8 + 24 + 128 + 32);
     assert!(size_of::<Listener>() == 32 + 12 + 28 + 16);
+    assert!(size_of::<DnsEntry>() == 32 + 48 + 16 + 32 + 272);
     assert!(
         size_of::<Recorder>()
             == 8 + 32
@@ -460,6 +407,8 @@ const _: () = {
                 + 8
                 + 24
                 + 12 * 320
+                + 8
+                + 16 * 400
     );
     assert!(size_of::<Group>() == 24);
 };

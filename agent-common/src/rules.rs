@@ -29,6 +29,22 @@ pub mod object {
 /// The bit of the processor's mode in `pt_regs` that tells programs of 32 and of 64 bits apart, on each architecture with its own sense.
 pub const MODE_BIT: u32 = 0x10;
 
+/// What a system call is to DNS: how it carries a message.
+pub mod dns_call {
+    /// It carries none.
+    pub const NONE: u8 = 0;
+    /// A buffer in argument 1, an address in argument 4 with its length in argument 5.
+    pub const SENDTO: u8 = 1;
+    /// A buffer in argument 1.
+    pub const BUFFER: u8 = 2;
+    /// A vector in argument 1.
+    pub const WRITEV: u8 = 3;
+    /// A `struct msghdr` in argument 1.
+    pub const MESSAGE: u8 = 4;
+    /// An array of `struct mmsghdr` in argument 1; the result is how many of them were sent.
+    pub const SENDMMSG: u8 = 5;
+}
+
 /// Which slots of the recorder a failure goes to.
 pub mod class {
     /// Says much whenever it comes.

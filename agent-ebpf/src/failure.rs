@@ -17,7 +17,7 @@ use crate::{
     maps::{SYSCALLS, count},
     permission,
     place::Place,
-    probe::{listener, socket},
+    probe::{dns, listener, socket},
     recorder::{add, failure_slot, mark},
 };
 
@@ -53,6 +53,7 @@ pub fn on_failure<const TYPED: bool, const IN_FUNCTION: bool>(registers: Address
         let of = |place| register::<TYPED>(registers, place);
         let tgid = (helpers::bpf_get_current_pid_tgid() >> 32) as u32;
         socket::remember(tgid, of(&offset::REGS_0), of(&offset::REGS_1), of(&offset::REGS_2));
+        dns::connected(of(&offset::REGS_0), of(&offset::REGS_1), of(&offset::REGS_2));
         return;
     }
     let Some(recorder) = container.recorder() else {

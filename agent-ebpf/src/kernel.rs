@@ -65,6 +65,9 @@ pub mod offset {
     /// The open flag for a directory, O_DIRECTORY.
     #[unsafe(no_mangle)]
     pub static OPEN_DIRECTORY: Global<u32> = Global::new(UNSET);
+    /// System call number of bind.
+    #[unsafe(no_mangle)]
+    pub static BIND_NUMBER: Global<u32> = Global::new(UNSET);
     /// Where `pt_regs` holds the system call's number at its exit (`orig_ax` on x86-64).
     #[unsafe(no_mangle)]
     pub static REGS_CALL: Global<u32> = Global::new(UNSET);
@@ -212,6 +215,17 @@ pub fn follow_user(source: u64) -> u32 {
     // SAFETY: as in `read`; this helper too zeroes the destination when it fails.
     unsafe {
         bpf_probe_read_user(value.as_mut_ptr().cast(), size_of::<u32>() as u32, source as *const _);
+        value.assume_init()
+    }
+}
+
+/// As [`follow_user`], of eight bytes.
+#[inline(always)]
+pub fn follow_user_pointer(source: u64) -> u64 {
+    let mut value = MaybeUninit::<u64>::uninit();
+    // SAFETY: as in `follow_user`.
+    unsafe {
+        bpf_probe_read_user(value.as_mut_ptr().cast(), size_of::<u64>() as u32, source as *const _);
         value.assume_init()
     }
 }

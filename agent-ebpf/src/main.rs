@@ -13,6 +13,7 @@
 #![expect(internal_features, reason = "the only way to an atomic add on this target")]
 
 mod container;
+mod dns;
 mod emit;
 mod failure;
 mod fault;

@@ -9,12 +9,14 @@ use aya_ebpf::{
 use lastwords_agent_common::{
     limits::{
         ADDRESS_BYTES, CLOSED_LISTENERS as CLOSED_LISTENER_COUNT, CONNECTIONS as CONNECTION_COUNT,
-        FAULT_PLACES, GROUPS as GROUP_COUNT, LISTENERS as LISTENER_COUNT, PATH_BYTES,
-        RECORDERS as RECORDER_COUNT, RING_BYTES, SYSCALLS as SYSCALL_COUNT,
+        DNS_SOCKETS as DNS_SOCKET_COUNT, FAULT_PLACES, GROUPS as GROUP_COUNT, LISTENERS as LISTENER_COUNT,
+        PATH_BYTES, RECORDERS as RECORDER_COUNT, RING_BYTES, SYSCALLS as SYSCALL_COUNT,
     },
     record::{COUNTERS as COUNTER_COUNT, Comm, Counter, FaultEntry, Group, Listener, Recorder},
     rules::SyscallRule,
 };
+
+use crate::dns::SCRATCH_MESSAGE;
 
 /// cgroup v2 id → container, for every group in or below a container.
 #[map]
@@ -92,6 +94,36 @@ pub static LISTENERS: HashMap<u64, Listener> = HashMap::with_max_entries(LISTENE
 #[map]
 pub static CLOSED_LISTENERS: LruHashMap<u64, Listener> =
     LruHashMap::with_max_entries(CLOSED_LISTENER_COUNT, 0);
+
+/// (process, descriptor) → the name server that a socket talks to.
+#[map]
+pub static DNS_SOCKETS: LruHashMap<u64, NameServer> = LruHashMap::with_max_entries(DNS_SOCKET_COUNT, 0);
+
+/// A name server, as a socket knows it.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct NameServer {
+    /// A `struct sockaddr_in` or `sockaddr_in6`.
+    pub address: [u8; ADDRESS_BYTES],
+    /// 6 for TCP, 17 for UDP.
+    pub protocol: u32,
+}
+
+/// Room for a DNS message that is being looked at.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct DnsScratch {
+    /// The slot that was found.
+    pub found: u32,
+    /// The message: its name, behind 12 bytes of header, begins at a multiple of eight.
+    pub message: [u8; SCRATCH_MESSAGE],
+    /// Where the message is, and how long: what was found out in several ways is read from here in one, for the verifier.
+    pub place: [u64; 4],
+}
+
+/// One for each processor.
+#[map]
+pub static DNS_MESSAGE: PerCpuArray<DnsScratch> = PerCpuArray::with_max_entries(1, 0);
 
 /// Bytes of [`NAME`], a power of two.
 pub const NAME_BYTES: usize = 128;

@@ -2,6 +2,7 @@
 //!
 //! Here text from containers is escaped and arguments are redacted; nothing after this point sees the raw bytes.
 
+mod dns;
 mod failures;
 mod fault;
 mod listeners;
@@ -109,6 +110,9 @@ pub fn assemble(death: &Death, node: &Node<'_>) -> Evidence {
     death.looked.limits.name(&mut failures);
     let opened_files = opened::files(death, &recording);
     opened::mark_succeeded(&mut failures, &opened_files);
+    failures.extend(dns::failures(death, &recording));
+    // Stable: what came in order stays so.
+    failures.sort_by(|one, other| other.last_before_death_ms.total_cmp(&one.last_before_death_ms));
     let oom = oom::kills(death, node);
     let exit = match &death.end {
         End::Exited(exited) => Some(Exit {

@@ -4,12 +4,14 @@
 //! raw to look the file up.
 
 mod address;
+mod dns;
 mod listener;
 mod place;
 mod plain;
 mod recorder;
 
 pub use address::{SocketAddress, socket_address};
+pub use dns::{DnsAnswer, DnsQuery, question};
 pub(crate) use listener::listener;
 pub use listener::{Bound, Listener, PortTaken, Transport};
 pub use place::{Frame, Mapping, Place, place};

@@ -153,6 +153,9 @@ impl Call<'_> {
 }
 
 fn thing(failure: &Failure) -> &str {
+    if failure.dns.is_some() {
+        return &failure.name;
+    }
     [&failure.path, &failure.address, &failure.name]
         .into_iter()
         .find(|text| !text.is_empty())
@@ -271,6 +274,7 @@ fn argument_names(argument: &str, failure: &Failure) -> bool {
             let path = failure.path.as_str();
             let relative = !word.starts_with('/') && !word.is_empty();
             word == path
+                || (failure.dns.is_some() && word.contains(failure.name.as_str()))
                 || (relative && path.strip_suffix(word).is_some_and(|folder| folder.ends_with('/')))
                 || (noise::changes_ownership(&failure.syscall)
                     && path

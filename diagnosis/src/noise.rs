@@ -2,7 +2,7 @@
 //!
 //! The tables are data: a look-up that turned out to be harmless gets a line here and a line in the test.
 
-use crate::evidence::Failure;
+use crate::evidence::{DnsOutcome, DnsQuery, Failure};
 use crate::{errno, words};
 
 /// How far a failed call, by its kind alone, can be what ended a program.
@@ -201,6 +201,9 @@ pub(crate) fn in_a_program_folder(path: &str) -> bool {
 /// What a failed call can be by its kind alone.
 pub(crate) fn standing(failure: &Failure) -> Standing {
     let syscall = failure.syscall.as_str();
+    if let Some(query) = &failure.dns {
+        return unresolved(query);
+    }
     match failure.errno {
         errno::ENOENT | errno::ENOTDIR | errno::ENAMETOOLONG | errno::ELOOP => absent(failure),
         errno::EACCES | errno::EPERM | errno::EROFS => refused(failure),
@@ -219,6 +222,17 @@ pub(crate) fn standing(failure: &Failure) -> Standing {
             Standing::Rare
         }
         _ => Standing::Noise,
+    }
+}
+
+/// A name that brought nothing. Who an address belongs to is asked for the log alone, and a name without a record of one type is often
+/// asked for another.
+fn unresolved(query: &DnsQuery) -> Standing {
+    match query.outcome {
+        _ if query.types == ["PTR"] => Standing::Noise,
+        DnsOutcome::NoData => Standing::Plain,
+        DnsOutcome::Unknown => Standing::Noise,
+        _ => Standing::Rare,
     }
 }
 

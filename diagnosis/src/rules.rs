@@ -19,6 +19,7 @@ mod permission_denied;
 mod read_only_filesystem;
 // 11. Connection trouble.
 mod connection_failed;
+mod dns_failed;
 // What is no fault of the program, and what cannot be told.
 mod completed;
 mod killed;
@@ -69,6 +70,7 @@ const PRECEDENCE: &[Step] = &[
     Step::Whole(exec_failed::command_not_found),
     Step::Whole(exec_failed::library),
     Step::StrongestCall(&[
+        dns_failed::call,
         exec_failed::call,
         permission_denied::call,
         read_only_filesystem::call,

@@ -1,10 +1,12 @@
 //! One line for each piece of evidence.
 
 use lastwords_diagnosis::{about, binary_quantity, span};
+use lastwords_proto::v1::dns_query::Outcome;
 use lastwords_proto::v1::killed_by::Kind;
 use lastwords_proto::v1::oom_kill::Scope;
 use lastwords_proto::v1::{
-    ChildExit, Crash, EvidenceRef, Exec, Exit, Failure, Fault, Frame, Holder, KilledBy, OomKill, Signal,
+    ChildExit, Crash, DnsQuery, EvidenceRef, Exec, Exit, Failure, Fault, Frame, Holder, KilledBy, OomKill,
+    Signal,
 };
 
 use crate::escape::escape;
@@ -100,6 +102,9 @@ fn oom_kill(oom: &OomKill) -> String {
 }
 
 fn failure(failure: &Failure) -> String {
+    if let Some(query) = &failure.dns {
+        return unresolved(failure, query);
+    }
     let thing = [&failure.path, &failure.address, &failure.name].into_iter().find(|text| !text.is_empty());
     let thing = thing.map_or_else(String::new, |thing| format!(" {}", escape(thing)));
     let often = if failure.count > 1 { format!(", {} times", failure.count) } else { String::new() };
@@ -117,6 +122,31 @@ fn failure(failure: &Failure) -> String {
         "{}{thing} → {}{often}, {} before the end, {} uid {}{thread}{file}{held}",
         escape(&failure.syscall),
         escape(&failure.errno_name),
+        span(failure.last_before_death_ms),
+        who(&failure.comm, failure.pid),
+        failure.uid
+    )
+}
+
+/// `orders-db.prod.svc: NXDOMAIN from 10.96.0.10:53/udp`
+fn unresolved(failure: &Failure, query: &DnsQuery) -> String {
+    let said = match query.outcome() {
+        Outcome::Nxdomain => "NXDOMAIN from",
+        Outcome::Servfail => "SERVFAIL from",
+        Outcome::Refused => "REFUSED by",
+        Outcome::NoAnswer => "no answer from",
+        Outcome::NoData => "no such record at",
+        Outcome::Other | Outcome::Unspecified => "not resolved by",
+    };
+    let types: Vec<String> = query.types.iter().map(|it| escape(it)).collect();
+    let often = if failure.count > 1 { format!(", {} times", failure.count) } else { String::new() };
+    let error = if failure.errno == 0 { String::new() } else { format!(", {}", escape(&failure.errno_name)) };
+    let thread = if failure.by_dying_thread { ", by the thread that ended it" } else { "" };
+    format!(
+        "{}: {said} {} ({}){error}{often}, {} before the end, {} uid {}{thread}",
+        escape(&failure.name),
+        escape(&failure.address),
+        types.join(", "),
         span(failure.last_before_death_ms),
         who(&failure.comm, failure.pid),
         failure.uid

@@ -134,7 +134,7 @@ fn never_listened(recorder: *mut Recorder, key: u64, time: u64) {
 
 /// The socket behind a descriptor of the current process; the kernel has just found it there.
 #[inline(always)]
-fn socket_of(descriptor: u64) -> Address {
+pub fn socket_of(descriptor: u64) -> Address {
     let file = open_file(current_task(), descriptor as u32);
     follow(follow(file, &offset::FILE_PRIVATE), &offset::SOCKET_SOCK)
 }

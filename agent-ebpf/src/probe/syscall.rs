@@ -15,11 +15,13 @@ use aya_ebpf::{
 
 use crate::{
     failure::on_failure,
-    kernel::{Address, argument, call_number, offset, register},
+    kernel::{Address, argument, call_number, is_compat, offset, register},
     maps::{CONTINUED, CONTINUED_CONDITIONAL},
-    probe::{socket, startup},
+    probe::{dns, socket, startup},
 };
+use lastwords_agent_common::rules::dns_call;
 
+const ECONNREFUSED: i64 = 111;
 /// Highest error number that a call returns.
 const MAX_ERRNO: i64 = 133;
 
@@ -60,14 +62,39 @@ fn on_exit<const TYPED: bool>(arguments: *const u64) {
         startup::succeeded::<TYPED>(registers);
     }
     if result > 0 {
+        if dns::is_busy() {
+            carried::<TYPED>(registers, result as u64);
+        }
         return;
     }
     if result == 0 {
-        if call_number::<TYPED>(registers) == offset::GETSOCKOPT_NUMBER.load() {
+        let number = call_number::<TYPED>(registers);
+        if number == offset::GETSOCKOPT_NUMBER.load() {
             asked::<TYPED>(registers);
+        } else if number == offset::CONNECT_NUMBER.load() {
+            let of = |place| register::<TYPED>(registers, place);
+            dns::connected(of(&offset::REGS_0), of(&offset::REGS_1), of(&offset::REGS_2));
+        } else if number == offset::BIND_NUMBER.load() {
+            let of = |place| register::<TYPED>(registers, place);
+            dns::bound(of(&offset::REGS_1), of(&offset::REGS_2));
         }
     } else if is_failure(result) {
+        if result == -ECONNREFUSED && dns::is_busy() {
+            dns::refused(register::<TYPED>(registers, &offset::REGS_0), ECONNREFUSED as u32);
+        }
         on_failure::<TYPED, false>(registers, -result as u32);
+    }
+}
+
+/// Out of line of the calls that have nothing to do with DNS; see `dns.rs`.
+#[inline(always)]
+fn carried<const TYPED: bool>(registers: Address, result: u64) {
+    let number = call_number::<TYPED>(registers);
+    let kind = dns::kind(number);
+    if kind != dns_call::NONE && dns::is_asking() && !is_compat::<TYPED>(registers) {
+        let of = |place| register::<TYPED>(registers, place);
+        let arguments = [of(&offset::REGS_0), of(&offset::REGS_1), of(&offset::REGS_4), of(&offset::REGS_5)];
+        dns::carried(kind, number, result, arguments);
     }
 }
 

@@ -63,13 +63,17 @@ fn is_same(a: &decode::Failure, b: &decode::Failure) -> bool {
     (a.syscall, a.errno, a.tgid, thread(a), object(a)) == (b.syscall, b.errno, b.tgid, thread(b), object(b))
 }
 
-fn failure(death: &Death, raw: &decode::Failure, before_death_ms: f64) -> Failure {
-    let dying = match &death.end {
-        End::Exited(exited) => Some(exited.first_tid),
+/// Whether this is the thread that began the end.
+pub(super) fn is_dying_thread(death: &Death, tid: u32) -> bool {
+    match &death.end {
+        End::Exited(exited) => exited.first_tid == tid,
         // The runtime's set-up gave up: its last failed call was made by the only thread there is.
-        End::NeverRan => Some(raw.tid),
-        End::Survived | End::Unseen => None,
-    };
+        End::NeverRan => true,
+        End::Survived | End::Unseen => false,
+    }
+}
+
+fn failure(death: &Death, raw: &decode::Failure, before_death_ms: f64) -> Failure {
     let mut failure = Failure {
         syscall: syscalls::name(raw.syscall),
         errno: raw.errno,
@@ -81,7 +85,7 @@ fn failure(death: &Death, raw: &decode::Failure, before_death_ms: f64) -> Failur
         count: 1,
         first_before_death_ms: before_death_ms,
         last_before_death_ms: before_death_ms,
-        by_dying_thread: dying == Some(raw.tid),
+        by_dying_thread: is_dying_thread(death, raw.tid),
         groups: groups(death, raw),
         capabilities: capabilities(raw.capabilities),
         capability: raw.refused_capability.map(capability).unwrap_or_default(),

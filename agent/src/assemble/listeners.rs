@@ -28,10 +28,11 @@ fn listener(death: &Death, listener: &decode::Listener) -> Listener {
 
 /// What of it was dropped, for people.
 pub(super) fn lost(recording: &Recording) -> Vec<String> {
-    match recording.listeners_overwritten {
-        0 => Vec::new(),
-        count => vec![format!("{count} older listening sockets are not shown")],
-    }
+    let counts = [
+        (recording.listeners_overwritten, "older listening sockets are not shown"),
+        (recording.dns_overwritten, "older DNS queries are not shown"),
+    ];
+    counts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect()
 }
 
 /// Adds to a failed bind(2) or listen(2) what its socket was and who holds the address.

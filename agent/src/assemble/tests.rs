@@ -42,7 +42,7 @@ fn exited(status: Status) -> Exited {
     }
 }
 
-fn death(status: Status) -> Death {
+pub(super) fn death(status: Status) -> Death {
     let path = format!("/kubepods/burstable/pod{POD}/{}", id());
     Death {
         container: ContainerRef::from_cgroup_path(&path).unwrap(),

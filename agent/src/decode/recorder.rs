@@ -11,7 +11,10 @@ use lastwords_agent_common::{
 use lastwords_diagnosis::evidence::Seccomp;
 use nix::libc::AT_FDCWD;
 
-use super::{Listener, Place, SocketAddress, Status, listener::listener, socket_address, until_zero};
+use super::{
+    DnsQuery, Listener, Place, SocketAddress, Status, dns::dns_query, listener::listener, socket_address,
+    until_zero,
+};
 
 /// What a recorder held.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -30,6 +33,10 @@ pub struct Recording {
     pub opened: Vec<Opened>,
     /// Those of them that newer ones of their kind replaced.
     pub opened_overwritten: u64,
+    /// DNS queries that brought nothing, oldest first.
+    pub dns: Vec<DnsQuery>,
+    /// Those that newer ones replaced.
+    pub dns_overwritten: u64,
     /// Failures that newer ones of their class replaced.
     pub failures_overwritten: u64,
     /// Signals and child exits that newer ones replaced.
@@ -222,6 +229,9 @@ pub fn recording(recorder: &Recorder) -> Recording {
         }
     }
     read.opened.sort_by_key(|file| file.time);
+    read.dns = recorder.dns.iter().filter_map(dns_query).collect();
+    read.dns.sort_by_key(|query| query.time);
+    read.dns_overwritten = recorder.dns_overwritten;
     read.failures.sort_by_key(|failure| failure.time);
     read.signals.sort_by_key(|signal| signal.time);
     read.child_exits.sort_by_key(|child| child.time);

@@ -89,6 +89,11 @@ fn attach(
             Err(reason) => refused.push(format!("{} refused: {reason}", way.way_in)),
         }
     }
+    if probe.ways.iter().all(|way| way.way_in == WayIn::Function) {
+        // Another probe does its work where functions take no programs.
+        let reason = if refused.is_empty() { "not by this way in".to_owned() } else { refused.join("; ") };
+        return State::Unsupported(reason);
+    }
     match objections.first() {
         Some(objection) if refused.is_empty() => State::Unsupported((*objection).to_owned()),
         _ => State::Broken(refused.join("; ")),

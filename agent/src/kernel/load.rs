@@ -96,6 +96,8 @@ impl Kernel {
         for (name, value) in globals.iter().chain(&numbers) {
             loader.override_global(name, value, true);
         }
+        let (name, dns_calls) = syscalls::dns_calls();
+        loader.override_global(name, dns_calls.as_slice(), true);
         let mut ebpf = loader.load(OBJECT).map_err(|error| refused(&error))?;
         // Its descriptor has to stay open until the programs that use it are loaded.
         let rules = fill_rules(&mut ebpf)?;

@@ -58,6 +58,13 @@ macro_rules! tracepoint {
     };
 }
 
+/// The one way to a function that is no system call.
+macro_rules! function {
+    ($function:literal) => {
+        &[Way { way_in: WayIn::Function, program: $function, at: At::Function($function) }]
+    };
+}
+
 /// All of them, in the order in which they are attached.
 pub(super) const PROBES: &[Probe] = &[
     Probe {
@@ -134,6 +141,27 @@ pub(super) const PROBES: &[Probe] = &[
         without: "that a container uses io_uring, and hides its failures there, is not known",
         required: false,
         ways: tracepoint!(Tracepoint "io_uring_create"),
+    },
+    Probe {
+        name: "DNS answers",
+        hook: "skb_consume_udp",
+        without: "DNS is seen where system calls are seen at sys_exit",
+        required: false,
+        ways: function!("skb_consume_udp"),
+    },
+    Probe {
+        name: "DNS queries",
+        hook: "ip_send_skb",
+        without: "DNS is seen where system calls are seen at sys_exit",
+        required: false,
+        ways: function!("ip_send_skb"),
+    },
+    Probe {
+        name: "DNS queries over IPv6",
+        hook: "ip6_send_skb",
+        without: "DNS is seen where system calls are seen at sys_exit",
+        required: false,
+        ways: function!("ip6_send_skb"),
     },
     Probe {
         name: "system calls",

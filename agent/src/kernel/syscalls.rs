@@ -5,7 +5,7 @@ mod groups;
 use lastwords_agent_common::{
     limits::SYSCALLS,
     offsets::ABSENT,
-    rules::{EADDRINUSE, MODE_BIT, SyscallRule, class, object, opens},
+    rules::{EADDRINUSE, MODE_BIT, SyscallRule, class, dns_call, object, opens},
 };
 use nix::libc;
 use syscalls::Sysno;
@@ -63,14 +63,36 @@ pub(super) fn compat(types: &KernelTypes) -> (u32, u32) {
 
 /// What else the programs have to know of the architecture, by the names of their globals.
 #[must_use]
-pub fn numbers() -> [(&'static str, u32); 4] {
+pub fn numbers() -> [(&'static str, u32); 5] {
     let number = |call: Sysno| u32::try_from(call.id()).unwrap_or(u32::MAX);
     [
         ("CONNECT_NUMBER", number(Sysno::connect)),
         ("GETSOCKOPT_NUMBER", number(Sysno::getsockopt)),
+        ("BIND_NUMBER", number(Sysno::bind)),
         ("COMPAT_MODE", COMPAT_MODE),
         ("OPEN_DIRECTORY", libc::O_DIRECTORY.cast_unsigned()),
     ]
+}
+
+/// What each call is to DNS, by number; the program's global has this name.
+#[must_use]
+pub fn dns_calls() -> (&'static str, [u8; SYSCALLS as usize]) {
+    let mut calls = [dns_call::NONE; SYSCALLS as usize];
+    for (call, kind) in [
+        (Sysno::sendto, dns_call::SENDTO),
+        (Sysno::write, dns_call::BUFFER),
+        (Sysno::read, dns_call::BUFFER),
+        (Sysno::recvfrom, dns_call::BUFFER),
+        (Sysno::writev, dns_call::WRITEV),
+        (Sysno::sendmsg, dns_call::MESSAGE),
+        (Sysno::recvmsg, dns_call::MESSAGE),
+        (Sysno::sendmmsg, dns_call::SENDMMSG),
+    ] {
+        if let Some(place) = calls.get_mut(call.id() as usize) {
+            *place = kind;
+        }
+    }
+    ("DNS_CALLS", calls)
 }
 
 /// The kernel's name of a system call, `syscall_<number>` when it is newer than this agent.

@@ -16,7 +16,7 @@ use lastwords_agent::redact::Redactor;
 use lastwords_agent::tracker::PortFacts;
 use lastwords_agent_common::limits::{
     ARGUMENT_BYTES, BIND_BYTES, CGROUP_PATH_BYTES, CHILD_EXITS, CONTAINER_LISTENERS, CWD_PART_BYTES,
-    CWD_PARTS, FAILURES, GROUP_NAME_BYTES, MEMORY_LEVELS, PATH_BYTES, SIGNALS,
+    CWD_PARTS, DNS_QUERIES, FAILURES, GROUP_NAME_BYTES, MEMORY_LEVELS, PATH_BYTES, SIGNALS,
 };
 use lastwords_agent_common::record::{Comm, Header, Recorder};
 use lastwords_proto::{convert, to_json};
@@ -242,7 +242,7 @@ fn check_evidence(death: &Death, screens: bool) {
         agent_pid: 1,
     };
     let evidence = assemble(death, &node);
-    assert!(evidence.failures.len() <= FAILURES && evidence.signals.len() <= SIGNALS);
+    assert!(evidence.failures.len() <= FAILURES + DNS_QUERIES && evidence.signals.len() <= SIGNALS);
     assert_eq!(evidence.losses.recorder_missing, death.recording.is_none());
     if screens {
         // The wire has every text of the evidence, also one that is added later.

@@ -72,7 +72,7 @@ impl From<&evidence::Failure> for v1::Failure {
             capabilities: capabilities.clone(),
             capability: capability.clone(),
             errno: *number,
-            errno_name: errno::shown(*number),
+            errno_name: if *number == 0 { String::new() } else { errno::shown(*number) },
             file: file.as_ref().map(Into::into),
             mount: mount.as_ref().map(Into::into),
             holder: holder.as_ref().map(Into::into),

@@ -1,0 +1,243 @@
+//! What a container asks its name servers, and what they answer.
+//!
+//! Two ways, of which one is in use. Where functions take programs: `skb_consume_udp`, `ip_send_skb` and `ip6_send_skb`, which have the
+//! whole packet in the context of the process, and cost other protocols and files nothing; UDP alone. Elsewhere `sys_exit`, which is
+//! attached anyway: it sees TCP too, and every other call with it. That must cost a call that has nothing to do with DNS nothing to speak
+//! of, so it is asked in this order: has any container talked to a name server within the last minute ([`is_busy`], three instructions);
+//! can this call carry a message (a table by number); has this process talked to one (a table by its number); is this its socket.
+//! Sockets are learned from connect(2) to port 53, and from sendto(2) with such an address by a process that has bound a socket to no
+//! port within the last minute, as musl's resolver does.
+
+use aya_ebpf::helpers;
+use lastwords_agent_common::{
+    limits::{ADDRESS_BYTES, SYSCALLS},
+    rules::dns_call as call,
+};
+
+use crate::{
+    container::Container,
+    dns::{self, SCRATCH_MASK, SCRATCH_MESSAGE},
+    kernel::{follow_user_pointer, now, offset, read, read_user_bytes},
+    maps::{DNS_SOCKETS, NameServer},
+    probe::listener::socket_of,
+};
+
+const AF_INET: u16 = 2;
+const AF_INET6: u16 = 10;
+/// Port 53 as it stands in an address.
+const DOMAIN: u16 = 53u16.to_be();
+const TCP: u32 = 6;
+const UDP: u32 = 17;
+/// How long a process may wait for an answer or keep its socket, in nanoseconds. A name server that does not answer is given up after
+/// some ten seconds.
+const MINUTE: u64 = 60_000_000_000;
+/// Processes that can be told apart at a time; two that share a place only cost a look-up.
+const PLACES: usize = 4096;
+/// Calls of other processes between two looks at the clock, less one.
+const PATIENCE: u32 = 63;
+
+/// See [`call`], by system call number; the agent fills it for its architecture.
+#[unsafe(no_mangle)]
+static DNS_CALLS: [u8; SYSCALLS as usize] = [0; SYSCALLS as usize];
+/// 1 while a container may wait for an answer.
+static mut BUSY: u32 = 0;
+/// Until when, at least.
+static mut UNTIL: u64 = 0;
+/// Changes each time that [`BUSY`] ends, which so takes every process out of [`PROCESSES`]; never 0.
+static mut GENERATION: u8 = 1;
+/// By process number modulo [`PLACES`]: the generation in which it was last seen to talk to a name server.
+static mut PROCESSES: [u8; PLACES] = [0; PLACES];
+/// Counts calls of other processes while [`BUSY`].
+static mut OTHERS: u32 = 0;
+
+/// Whether a call that returned more than 0 has to be looked at any further.
+#[inline(always)]
+pub fn is_busy() -> bool {
+    // SAFETY: a word; what another processor writes at the same moment is as good.
+    unsafe { (&raw const BUSY).read_volatile() != 0 }
+}
+
+/// What the call of this number is to DNS.
+#[inline(always)]
+pub fn kind(number: u32) -> u8 {
+    if number >= SYSCALLS {
+        return call::NONE;
+    }
+    // SAFETY: inside the table, which the agent filled before the program was loaded: hence no ordinary read.
+    unsafe { (&raw const DNS_CALLS).cast::<u8>().add(number as usize).read_volatile() }
+}
+
+/// connect(2) succeeded, or is under way.
+#[inline(always)]
+pub fn connected(descriptor: u64, address: u64, length: u64) {
+    let Some(server) = name_server(address, length) else { return };
+    if Container::of_current().is_none() {
+        return;
+    }
+    let protocol = u32::from(read::<u16>(socket_of(descriptor), &offset::SOCK_PROTOCOL));
+    let tgid = begin();
+    // Full: the one that was not used for longest is forgotten.
+    let _ = DNS_SOCKETS.insert(&key(tgid, descriptor), &NameServer { address: server, protocol }, 0);
+}
+
+/// bind(2) succeeded: to no port, as before an unconnected socket is used to ask?
+#[inline(always)]
+pub fn bound(address: u64, length: u64) {
+    let (family, port, _) = address_of(address, length);
+    if matches!(family, AF_INET | AF_INET6) && port == 0 && Container::of_current().is_some() {
+        begin();
+    }
+}
+
+/// From now on calls of this process are looked at.
+#[inline(always)]
+fn begin() -> u32 {
+    let tgid = tgid();
+    // SAFETY: whole words and bytes, any of whose values is right; the mask keeps the place inside.
+    unsafe {
+        (&raw mut UNTIL).write_volatile(now() + MINUTE);
+        let place = (&raw mut PROCESSES).cast::<u8>().add(tgid as usize & (PLACES - 1));
+        place.write_volatile((&raw const GENERATION).read_volatile());
+        (&raw mut BUSY).write_volatile(1);
+    }
+    tgid
+}
+
+/// Whether the current process talked to a name server not long ago. Now and then sees whether anybody did.
+#[inline(always)]
+pub fn is_asking() -> bool {
+    // SAFETY: as in `begin`.
+    unsafe {
+        let generation = (&raw const GENERATION).read_volatile();
+        let place = (&raw const PROCESSES).cast::<u8>().add(tgid() as usize & (PLACES - 1));
+        if place.read_volatile() == generation {
+            return true;
+        }
+        let others = (&raw const OTHERS).read_volatile().wrapping_add(1);
+        (&raw mut OTHERS).write_volatile(others);
+        if others & PATIENCE == 0 && now() > (&raw const UNTIL).read_volatile() {
+            (&raw mut BUSY).write_volatile(0);
+            (&raw mut GENERATION).write_volatile(generation.wrapping_add(1) | 1);
+        }
+    }
+    false
+}
+
+/// A call of a process that talks to a name server carried `result` bytes, or messages. `arguments` are the first two, then those with an
+/// address and its length.
+#[inline(always)]
+pub fn carried(kind: u8, number: u32, result: u64, arguments: [u64; 4]) {
+    let [descriptor, buffer, address, address_length] = arguments;
+    let key = key(tgid(), descriptor);
+    if kind == call::SENDTO
+        && address != 0
+        && let Some(address) = name_server(address, address_length)
+    {
+        // As in `connected`; a datagram's address.
+        let _ = DNS_SOCKETS.insert(&key, &NameServer { address, protocol: UDP }, 0);
+    }
+    // SAFETY: copied at once.
+    let Some(server) = (unsafe { DNS_SOCKETS.get(&key) }).copied() else {
+        return;
+    };
+    let Some(container) = Container::of_current() else {
+        return;
+    };
+    begin();
+    let Some(scratch) = dns::scratch() else { return };
+    // The second of two messages, which is looked at in the second round.
+    let second = u64::from(kind == call::SENDMMSG && result > 1);
+    let (pointer, length) = message(kind, buffer, result, server.protocol);
+    let (next, next_length) =
+        if second == 1 { message(kind, buffer + MMSGHDR, result, server.protocol) } else { (0, 0) };
+    // SAFETY: the scratch is this processor's.
+    unsafe { (&raw mut (*scratch).place).write_volatile([pointer, length, next, next_length]) };
+    let mut round = 0;
+    while round < 2 {
+        let Some(scratch) = dns::scratch() else { return };
+        // SAFETY: as above; `round` is below two.
+        let (room, pointer, length) = unsafe {
+            let place = (&raw mut (*scratch).place).cast::<u64>().add(round * 2);
+            (&raw mut (*scratch).message, place.read_volatile(), place.add(1).read_volatile())
+        };
+        let length = read_user_bytes::<SCRATCH_MESSAGE, SCRATCH_MASK>(room, pointer, dns::kept(length));
+        dns::take(container, scratch, u64::from(length), &server, number);
+        round += 1;
+    }
+}
+
+/// struct mmsghdr (include/linux/socket.h): a struct msghdr of 56 bytes with its vector at 16, and how many bytes were sent.
+const MMSGHDR: u64 = 64;
+const MSGHDR: u64 = 56;
+const VECTOR: u64 = 16;
+
+/// Where in the program's memory the message stands, and how long it is.
+#[inline(always)]
+fn message(kind: u8, header: u64, result: u64, protocol: u32) -> (u64, u64) {
+    let (mut pointer, mut length) = (header, result);
+    match kind {
+        // glibc over TCP: two bytes of length in a part of their own, then the message.
+        call::WRITEV => return (follow_user_pointer(header + VECTOR), result.wrapping_sub(2)),
+        call::SENDMMSG => {
+            pointer = follow_user_pointer(follow_user_pointer(header + VECTOR));
+            length = follow_user_pointer(header + MSGHDR) & 0xffff_ffff;
+        }
+        call::MESSAGE => pointer = follow_user_pointer(follow_user_pointer(header + VECTOR)),
+        _ => {}
+    }
+    if protocol == TCP {
+        // Others write, and read, the length and the message in one.
+        let prefix = u16::from_be(follow_user_pointer(pointer) as u16);
+        if u64::from(prefix) == length.wrapping_sub(2) {
+            pointer += 2;
+            length -= 2;
+        }
+    }
+    (pointer, length)
+}
+
+/// A call of a process that talks to a name server failed with ECONNREFUSED: nobody is there.
+#[inline(always)]
+pub fn refused(descriptor: u64, errno: u32) {
+    // SAFETY: copied at once.
+    if let Some(server) = unsafe { DNS_SOCKETS.get(&key(tgid(), descriptor)) }.copied()
+        && let Some(container) = Container::of_current()
+    {
+        dns::refused(container, &server.address, errno);
+    }
+}
+
+/// The address, when it is one of port 53.
+#[inline(always)]
+fn name_server(address: u64, length: u64) -> Option<[u8; ADDRESS_BYTES]> {
+    let (family, port, address) = address_of(address, length);
+    (matches!(family, AF_INET | AF_INET6) && port == DOMAIN).then_some(address)
+}
+
+/// Family, port in network byte order, and all of it; zeroes when it cannot be read.
+#[inline(always)]
+fn address_of(address: u64, length: u64) -> (u16, u16, [u8; ADDRESS_BYTES]) {
+    let mut words = [0u32; 8];
+    let data = (&raw mut words).cast::<[u8; 32]>();
+    // No look at what it gives: what was not read is zero, and zero is no family.
+    read_user_bytes::<32, 31>(data, address, if length > 28 { 28 } else { length });
+    // SAFETY: 28 of 32 bytes that are all written; family and port at their places.
+    unsafe {
+        let data = data.cast::<u16>();
+        (
+            data.read_volatile(),
+            data.add(1).read_volatile(),
+            data.cast::<[u8; ADDRESS_BYTES]>().read_volatile(),
+        )
+    }
+}
+
+#[inline(always)]
+fn tgid() -> u32 {
+    (helpers::bpf_get_current_pid_tgid() >> 32) as u32
+}
+
+#[inline(always)]
+fn key(tgid: u32, descriptor: u64) -> u64 {
+    u64::from(tgid) << 32 | descriptor & 0xffff_ffff
+}
