@@ -1,7 +1,7 @@
 //! Every capacity of the kernel side, each with its reason and with what happens when it is full.
 
 /// Containers with a recorder at the same time, sandboxes included. The kubelet's default is 110 pods a node; 512 leaves room for
-/// two containers and a sandbox in each, and costs 512 × 20 KiB = 10 MiB. When all are in use a new container gets life-cycle
+/// two containers and a sandbox in each, and costs 512 × 24 KiB = 12 MiB. When all are in use a new container gets life-cycle
 /// records only, its crash says `recorder_missing`, and [`crate::record::Counter::RecordersExhausted`] counts it.
 pub const RECORDERS: u32 = 512;
 
@@ -102,6 +102,20 @@ pub const WRITTEN_FILES: usize = 4;
 
 /// All of them. Older entries of the same kind are overwritten by newer ones, and counted; a file that is opened again keeps its slot.
 pub const OPENED_FILES: usize = READ_FILES + WRITTEN_FILES;
+
+/// Files kept that a process of the container could not lock. A power of two. Programs lock a handful of files; older ones are
+/// overwritten and counted with the failures.
+pub const LOCKS: usize = 4;
+
+/// Locks of one file that are looked at for the one in the way. A database with more readers at once is rare; beyond them the holder
+/// is not known, and that is said.
+pub const LOCKS_OF_FILE: usize = 16;
+
+/// Holders of locks that one container has looked at without a pause; later ones come at most every [`LOCK_NOTICE_PAUSE`].
+pub const LOCK_NOTICES: u64 = 16;
+
+/// Nanoseconds between two looks after that: workers that fight for one lock change its holder thousands of times a second.
+pub const LOCK_NOTICE_PAUSE: u64 = 100_000_000;
 
 /// Levels of the memory control group's hierarchy that are walked at an OOM kill: container, pod, QoS class, kubepods, and two
 /// more for nested set-ups.

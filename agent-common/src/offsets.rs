@@ -4,8 +4,8 @@
 /// An optional field that this kernel does not have.
 pub const ABSENT: u32 = u32::MAX;
 
-/// Calls `$define! { NAME: required "struct.member.member"; … }` with the whole list. `a|b` names a member that was renamed;
-/// `optional` ones are [`ABSENT`] where the kernel has none.
+/// Calls `$define! { NAME: required "struct.member.member"; … }` with the whole list. `a|b` names a member that was renamed,
+/// `x or y` a path that was; `optional` ones are [`ABSENT`] where the kernel has none.
 #[macro_export]
 macro_rules! for_each_kernel_field {
     ($define:ident) => {
@@ -110,6 +110,23 @@ macro_rules! for_each_kernel_field {
             SKB_TRANSPORT: required "sk_buff.transport_header";
             SKB_NETWORK: required "sk_buff.network_header";
             SOCK_ERR_SOFT: required "sock.sk_err_soft";
+            TASK_STATE: required "task_struct.__state|state";
+            TASK_STACK: required "task_struct.stack";
+            TABLE_SIZE: required "fdtable.max_fds";
+            INODE_MODE: required "inode.i_mode";
+            INODE_SUPER: required "inode.i_sb";
+            INODE_LOCKS: optional "inode.i_flctx";
+            SUPER_DEVICE: required "super_block.s_dev";
+            LOCKS_POSIX: optional "file_lock_context.flc_posix";
+            LOCKS_FLOCK: optional "file_lock_context.flc_flock";
+            LOCK_LIST: optional "file_lock.c.flc_list or file_lock.fl_list";
+            LOCK_OWNER: optional "file_lock.c.flc_owner or file_lock.fl_owner";
+            LOCK_PID: optional "file_lock.c.flc_pid or file_lock.fl_pid";
+            LOCK_TYPE: optional "file_lock.c.flc_type or file_lock.fl_type";
+            LOCK_FLAGS: optional "file_lock.c.flc_flags or file_lock.fl_flags";
+            LOCK_FILE: optional "file_lock.c.flc_file or file_lock.fl_file";
+            LOCK_START: optional "file_lock.fl_start";
+            LOCK_END: optional "file_lock.fl_end";
             SIGINFO_CODE: required "kernel_siginfo.si_code";
             SIGINFO_ADDRESS: required "kernel_siginfo._sifields._sigfault._addr";
         }

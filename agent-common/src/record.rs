@@ -7,16 +7,18 @@ mod counter;
 mod network;
 mod opened;
 mod signals;
+mod wait;
 
 pub use counter::{COUNTERS, Counter};
 pub use network::{DnsEntry, Listener, PortTaken, dns_state, socket_flag};
 pub use opened::OpenedEntry;
 pub use signals::{BuildIdEntry, ChildExitEntry, FaultEntry, MappingEntry, SignalEntry};
+pub use wait::{BlockedEntry, LockEntry, LockHeld, descriptor, lock};
 
 use crate::limits::{
     ARGUMENT_BYTES, CALLER_GROUPS, CGROUP_PATH_BYTES, CHILD_EXITS, CONTAINER_LISTENERS, CWD_PART_BYTES,
-    CWD_PARTS, DNS_QUERIES, FAILURES, GROUP_NAME_BYTES, MEMORY_LEVELS, OPENED_FILES, PATH_BYTES, PLACE_BYTES,
-    PLACES, SIGNALS,
+    CWD_PARTS, DNS_QUERIES, FAILURES, GROUP_NAME_BYTES, LOCKS, MEMORY_LEVELS, OPENED_FILES, PATH_BYTES,
+    PLACE_BYTES, PLACES, SIGNALS,
 };
 
 /// `task_struct.comm`.
@@ -38,6 +40,8 @@ pub mod kind {
     pub const REFUSED: u32 = 6;
     /// [`super::PortTaken`].
     pub const PORT_TAKEN: u32 = 7;
+    /// [`super::LockHeld`].
+    pub const LOCK_HELD: u32 = 8;
 }
 
 /// First field of every record in the ring buffer.
@@ -334,6 +338,12 @@ pub struct Recorder {
     pub compat_calls_failed: u64,
     /// TCP sockets that began to listen.
     pub listener_head: u64,
+    /// Files that could not be locked, written.
+    pub lock_head: u64,
+    /// Holders of locks told at once.
+    pub lock_notices: u64,
+    /// When the last of them was.
+    pub lock_noticed: u64,
     /// By class in the order of [`crate::rules::class`].
     pub failures: [FailureEntry; FAILURES],
     /// To the main process, its faults, to others.
@@ -358,6 +368,10 @@ pub struct Recorder {
     pub dns_overwritten: u64,
     /// DNS queries.
     pub dns: [DnsEntry; DNS_QUERIES],
+    /// Files that could not be locked.
+    pub locks: [LockEntry; LOCKS],
+    /// What the main process did when it was told to stop.
+    pub blocked: BlockedEntry,
 }
 
 /// What a control group belongs to, the value of the map `GROUPS`.
@@ -398,6 +412,7 @@ const _: () = {
                 + 16
                 + 8
                 + 8
+                + 24
                 + 40 * 376
                 + 16 * 120
                 + 8 * 48
@@ -409,6 +424,8 @@ const _: () = {
                 + 12 * 320
                 + 8
                 + 16 * 400
+                + 4 * 720
+                + 736
     );
     assert!(size_of::<Group>() == 24);
 };

@@ -19,6 +19,8 @@ pub mod object {
     pub const LATE_ADDRESS: u8 = 6;
     /// An open file in argument 0, whose own path is kept.
     pub const DESCRIPTOR: u8 = 7;
+    /// A file in argument 0 that is to be locked.
+    pub const LOCK: u8 = 8;
 
     /// In argument 0 of a late failure: its socket told of it.
     pub const TOLD: u64 = 0;
@@ -89,8 +91,10 @@ pub struct SyscallRule {
     pub told: u8,
     /// See [`opens`]; for the success of a call.
     pub opens: u8,
+    /// 1 when argument 0 is the descriptor that the call waits on.
+    pub descriptor: u8,
     /// Zero.
-    pub padding: [u8; 4],
+    pub padding: [u8; 3],
 }
 
 /// EADDRINUSE, the only telling error above 63. Bit 0 of [`SyscallRule::telling`] stands for it, as no error is 0.

@@ -17,7 +17,7 @@ use crate::{
     maps::{SYSCALLS, count},
     permission,
     place::Place,
-    probe::{dns, listener, socket},
+    probe::{dns, listener, lock, socket},
     recorder::{add, failure_slot, mark},
 };
 
@@ -59,6 +59,11 @@ pub fn on_failure<const TYPED: bool, const IN_FUNCTION: bool>(registers: Address
     let Some(recorder) = container.recorder() else {
         return;
     };
+    if rule.object == object::LOCK
+        && lock::is_known(recorder, helpers::bpf_get_current_pid_tgid() as u32, errno)
+    {
+        return;
+    }
     let filter = if IN_FUNCTION { seccomp::PASSED } else { seccomp::UNDECIDED };
     record::<TYPED>(container, recorder, rule, registers, number, errno, filter);
 }
@@ -154,7 +159,7 @@ fn record<const TYPED: bool>(
             ),
             _ => 0,
         };
-        if (*slot).length == 0 && !matches!(rule.object, object::NONE | object::DESCRIPTOR) {
+        if (*slot).length == 0 && !matches!(rule.object, object::NONE | object::DESCRIPTOR | object::LOCK) {
             count(Counter::UnreadableStrings);
         }
         if starts_elsewhere(rule.object, data)

@@ -77,6 +77,18 @@ pub mod offset {
     /// What [`MODE_BIT`](super::MODE_BIT) there is for a 32-bit program.
     #[unsafe(no_mangle)]
     pub static COMPAT_MODE: Global<u32> = Global::new(UNSET);
+    /// Where it holds the number when a signal is delivered.
+    #[unsafe(no_mangle)]
+    pub static REGS_CALL_AT_SIGNAL: Global<u32> = Global::new(UNSET);
+    /// Where it holds the result.
+    #[unsafe(no_mangle)]
+    pub static REGS_RESULT: Global<u32> = Global::new(UNSET);
+    /// Where it holds the address of the next instruction.
+    #[unsafe(no_mangle)]
+    pub static REGS_NEXT: Global<u32> = Global::new(UNSET);
+    /// The instruction that makes a system call, where a call that will start anew is told by it alone; else 0.
+    #[unsafe(no_mangle)]
+    pub static CALL_INSTRUCTION: Global<u32> = Global::new(UNSET);
     /// Where it holds argument 0.
     #[unsafe(no_mangle)]
     pub static REGS_0: Global<u32> = Global::new(UNSET);
@@ -147,12 +159,17 @@ pub fn is_compat<const TYPED: bool>(registers: Address) -> bool {
 /// and a branch here would double the ways that the verifier follows with every field read.
 #[inline(always)]
 pub fn read<T: Copy>(base: Address, offset: &Global<u32>) -> T {
+    read_at(base.wrapping_add(offset.load() as usize))
+}
+
+/// The value at `address`, zero when it cannot be read.
+#[inline(always)]
+pub fn read_at<T: Copy>(address: Address) -> T {
     let mut value = MaybeUninit::<T>::uninit();
-    let source = base.wrapping_add(offset.load() as usize);
     // SAFETY: the destination has the size that is passed; the helper checks the source; T is an integer or an array of them, for
     // which every value is valid.
     unsafe {
-        bpf_probe_read_kernel(value.as_mut_ptr().cast(), size_of::<T>() as u32, source.cast());
+        bpf_probe_read_kernel(value.as_mut_ptr().cast(), size_of::<T>() as u32, address.cast());
         value.assume_init()
     }
 }
@@ -212,7 +229,7 @@ pub fn read_user_bytes<const N: usize, const MASK: u64>(
 #[inline(always)]
 pub fn follow_user(source: u64) -> u32 {
     let mut value = MaybeUninit::<u32>::uninit();
-    // SAFETY: as in `read`; this helper too zeroes the destination when it fails.
+    // SAFETY: as in `read_at`; this helper too zeroes the destination when it fails.
     unsafe {
         bpf_probe_read_user(value.as_mut_ptr().cast(), size_of::<u32>() as u32, source as *const _);
         value.assume_init()

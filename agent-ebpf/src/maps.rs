@@ -55,6 +55,10 @@ pub static CONTINUED: ProgramArray = ProgramArray::with_max_entries(3, 0);
 #[map]
 pub static CONTINUED_CONDITIONAL: ProgramArray = ProgramArray::with_max_entries(3, 0);
 
+/// Bytes from the start of a kernel stack to the registers of the task while it is in the kernel; 0 when that is not known.
+#[map]
+pub static REGISTERS: Array<u64> = Array::with_max_entries(1, 0);
+
 /// What was lost and how much was seen, see [`Counter`].
 #[map]
 pub static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTER_COUNT, 0);

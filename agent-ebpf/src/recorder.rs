@@ -5,11 +5,11 @@ use core::intrinsics::{AtomicOrdering, atomic_xadd};
 
 use lastwords_agent_common::{
     limits::{
-        CHILD_EXITS, CONTAINER_LISTENERS, FAILURES, LOOKING_FAILURES, MAIN_FAULTS, MAIN_SIGNALS,
+        CHILD_EXITS, CONTAINER_LISTENERS, FAILURES, LOCKS, LOOKING_FAILURES, MAIN_FAULTS, MAIN_SIGNALS,
         MISSING_FAILURES, NETWORK_FAILURES, OPENED_FILES, OTHER_SIGNALS, READ_FILES, TELLING_FAILURES,
         WRITTEN_FILES,
     },
-    record::{ChildExitEntry, FailureEntry, Listener, OpenedEntry, Recorder, SignalEntry},
+    record::{ChildExitEntry, FailureEntry, Listener, LockEntry, OpenedEntry, Recorder, SignalEntry},
 };
 
 /// Which signals share slots.
@@ -145,6 +145,44 @@ pub fn opened_slot(recorder: *mut Recorder, writes: bool, key: u64) -> Option<*m
     }
 }
 
+/// The entry of this process for this file, and all ones; or the next one to be overwritten, and 0.
+#[inline(always)]
+pub fn lock_slot(
+    recorder: *mut Recorder,
+    inode: u64,
+    device: u32,
+    tgid: u32,
+) -> Option<(*mut LockEntry, u64)> {
+    // SAFETY: as in `failure_slot`; `index` is below the number of entries.
+    unsafe {
+        let entries = (&raw mut (*recorder).locks).cast::<LockEntry>();
+        let head = (*recorder).lock_head;
+        let (mut found, mut same) = (head & (LOCKS as u64 - 1), 0);
+        for index in 0..LOCKS {
+            let entry = entries.add(index);
+            let other = (*entry).inode ^ inode | u64::from((*entry).device ^ device | (*entry).tgid ^ tgid);
+            let is_it = ones_if_zero(other);
+            found = found & !is_it | index as u64 & is_it;
+            same |= is_it;
+        }
+        (*recorder).lock_head = head + same.wrapping_add(1);
+        let found = core::hint::black_box(found) as usize;
+        if found >= LOCKS {
+            // Never: but only this tells the verifier.
+            return None;
+        }
+        Some((entries.add(found), same))
+    }
+}
+
+/// All bits set when `value` is 0, else none: a choice without a branch, which the verifier would follow both ways.
+#[inline(always)]
+pub fn ones_if_zero(value: u64) -> u64 {
+    // LLVM would see a comparison in this, and make a branch of it.
+    let negative = core::hint::black_box(value.wrapping_neg());
+    core::hint::black_box((value | negative) >> 63).wrapping_sub(1)
+}
+
 /// Forgets everything recorded so far: entries count only below the heads.
 #[inline(always)]
 pub fn forget(recorder: *mut Recorder) {
@@ -158,6 +196,11 @@ pub fn forget(recorder: *mut Recorder) {
         (*recorder).listener_head = 0;
         (*recorder).io_urings = 0;
         (*recorder).opened_heads = [0; 2];
+        (*recorder).lock_head = 0;
+        for index in 0..LOCKS {
+            (*(&raw mut (*recorder).locks).cast::<LockEntry>().add(index)).inode = 0;
+        }
+        (*recorder).blocked.begin = 0;
     }
 }
 
@@ -180,4 +223,5 @@ const _: () = assert!(
         && READ_FILES.is_power_of_two()
         && WRITTEN_FILES.is_power_of_two()
         && WRITTEN_FILES <= READ_FILES
+        && LOCKS.is_power_of_two()
 );

@@ -1,4 +1,5 @@
-//! A task's working directory, walked up to its root: `/proc/<pid>/cwd` is gone by the time anyone could read it.
+//! A task's working directory, or an open file's path, walked up to the task's root: `/proc/<pid>/cwd` and `/proc/<pid>/fd` are gone by
+//! the time anyone could read them.
 //!
 //! One name a round and no state but the round's number: the verifier then sees each round once (20 rounds that either took a
 //! name or crossed a mount made it see a million instructions).
@@ -16,8 +17,18 @@ use crate::{
 /// Writes the working directory of `task` to `destination`.
 #[inline(always)]
 pub fn write(task: Address, destination: *mut WorkingDirectory) {
-    let root = Place::root(task);
-    let mut place = Place::working_directory(task);
+    write_place(Place::root(task), Place::working_directory(task), destination);
+}
+
+/// Writes the path of an open file, seen from the root of `task`, to `destination`.
+#[inline(always)]
+pub fn write_file(task: Address, file: Address, destination: *mut WorkingDirectory) {
+    let place = Place { mount: follow(file, &offset::FILE_MNT), dentry: follow(file, &offset::FILE_DENTRY) };
+    write_place(Place::root(task), place, destination);
+}
+
+#[inline(always)]
+fn write_place(root: Place, mut place: Place, destination: *mut WorkingDirectory) {
     // SAFETY: fields of a reserved record.
     unsafe {
         (*destination).count = 0;

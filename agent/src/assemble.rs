@@ -6,6 +6,7 @@ mod dns;
 mod failures;
 mod fault;
 mod listeners;
+mod locks;
 mod oom;
 mod opened;
 mod signals;
@@ -111,6 +112,8 @@ pub fn assemble(death: &Death, node: &Node<'_>) -> Evidence {
     let opened_files = opened::files(death, &recording);
     opened::mark_succeeded(&mut failures, &opened_files);
     failures.extend(dns::failures(death, &recording));
+    // Behind that: to open a file is not to have its lock.
+    failures.extend(locks::failures(death, &recording));
     // Stable: what came in order stays so.
     failures.sort_by(|one, other| other.last_before_death_ms.total_cmp(&one.last_before_death_ms));
     let oom = oom::kills(death, node);
@@ -147,6 +150,7 @@ pub fn assemble(death: &Death, node: &Node<'_>) -> Evidence {
         listeners: listeners::list(death, &recording),
         fault: fault::fault(death, node, &recording),
         opened_files,
+        blocked: locks::blocked(death, &recording),
         losses: Losses {
             failures_overwritten: recording.failures_overwritten,
             signals_overwritten: recording.signals_overwritten,

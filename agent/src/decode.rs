@@ -9,6 +9,7 @@ mod listener;
 mod place;
 mod plain;
 mod recorder;
+mod wait;
 
 pub use address::{SocketAddress, socket_address};
 pub use dns::{DnsAnswer, DnsQuery, question};
@@ -17,6 +18,7 @@ pub use listener::{Bound, Listener, PortTaken, Transport};
 pub use place::{Frame, Mapping, Place, place};
 pub use plain::{Plain, bytes_of, from_bytes, zeroed};
 pub use recorder::{ChildExit, Failure, Object, Opened, Recording, Signal, recording};
+pub use wait::{Blocked, BlockedCall, LockOutcome, LockTry, Waited};
 
 use lastwords_agent_common::{
     limits::{ARGUMENT_BYTES, CWD_PARTS},
@@ -56,6 +58,8 @@ pub enum Event {
     Refused(Refused),
     /// An address was taken just now.
     PortTaken(PortTaken),
+    /// A lock is in the way of somebody just now.
+    LockHeld(LockHeld),
 }
 
 /// See [`record::Executed`].
@@ -188,6 +192,17 @@ pub struct Refused {
     pub path: Vec<u8>,
 }
 
+/// See [`record::LockHeld`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LockHeld {
+    /// The process that took the lock.
+    pub holder: u32,
+    /// The file's file system.
+    pub device: u32,
+    /// The file.
+    pub inode: u64,
+}
+
 /// The bytes are no record of this version's kernel side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
@@ -238,6 +253,10 @@ pub fn decode(bytes: &[u8]) -> Result<Record, DecodeError> {
             })
         }
         kind::PORT_TAKEN => Event::PortTaken(listener::port_taken(&plain(bytes, header.kind)?)),
+        kind::LOCK_HELD => {
+            let raw: record::LockHeld = plain(bytes, header.kind)?;
+            Event::LockHeld(LockHeld { holder: raw.holder, device: raw.device, inode: raw.inode })
+        }
         unknown => return Err(DecodeError::UnknownKind(unknown)),
     };
     Ok(Record { time: header.time, cgroup_id: header.cgroup_id, recorder: header.recorder, event })

@@ -22,10 +22,12 @@ use lastwords_diagnosis::evidence::FileFacts;
 use crate::{
     container::ContainerRef,
     counters,
+    decode::LockHeld,
     decode::PortTaken,
     enrich::{
         cgroup::ControlGroups,
         file_facts::RootHandle,
+        holder::{self, FoundHolder},
         limits::Limits,
         log_tail::WritableLayer,
         procfs::{HostProc, Mounts, ProcessFacts},
@@ -37,6 +39,8 @@ use crate::{
 /// Looks that may wait. 500 containers that start at once need one each, and up to eight refusals each come later; more are dropped
 /// and counted.
 const QUEUE: usize = 4096;
+/// Holders of locks that are kept of one container; four files may be named in its report.
+const HOLDERS: usize = 16;
 /// How long a report waits for looks that are under way.
 pub const PATIENCE: Duration = Duration::from_millis(500);
 
@@ -58,6 +62,8 @@ pub struct Looked {
     pub mounts: Mounts,
     /// Where its own writes go. Noted at its first program: a later look would see what it mounted itself.
     pub writable: Option<Arc<WritableLayer>>,
+    /// Processes that held locks which it wanted, by the process that had taken the lock. The latest ones, at most [`HOLDERS`].
+    pub holders: Vec<(u32, FoundHolder)>,
 }
 
 /// What a file was wanted for.
@@ -73,6 +79,7 @@ enum Job {
     Executed { cgroup_id: u64, pid: u32, group: String },
     Refused { cgroup_id: u64, pid: u32, passed: Vec<u8>, path: PathBuf, purpose: Purpose },
     PortTaken { cgroup_id: u64, taken: PortTaken },
+    LockHeld { cgroup_id: u64, held: LockHeld },
     Ended { cgroup_id: u64, reply: tokio::sync::oneshot::Sender<Looked> },
 }
 
@@ -130,6 +137,11 @@ impl Looker {
     /// An address that none of the known listeners has could not be had.
     pub fn port_taken(&self, cgroup_id: u64, taken: PortTaken) {
         self.send(Job::PortTaken { cgroup_id, taken });
+    }
+
+    /// A lock is in the way of a process of the container.
+    pub fn lock_held(&self, cgroup_id: u64, held: LockHeld) {
+        self.send(Job::LockHeld { cgroup_id, held });
     }
 
     /// What was seen for a container that has ended; forgets it.
@@ -197,6 +209,16 @@ fn run(processes: &HostProc, groups: &ControlGroups, jobs: &Receiver<Job>, progr
                 let there = [taken.tgid].into_iter().chain(containers.values().map(|seen| seen.pid));
                 let there: Vec<u32> = there.chain([std::process::id(), 1]).collect();
                 containers.entry(cgroup_id).or_default().looked.ports.push(holder(processes, &there, taken));
+            }
+            Job::LockHeld { cgroup_id, held } => {
+                if let Some(found) = holder::of_lock(processes, &held) {
+                    let holders = &mut containers.entry(cgroup_id).or_default().looked.holders;
+                    holders.retain(|(pid, _)| *pid != held.holder);
+                    if holders.len() == HOLDERS {
+                        holders.remove(0);
+                    }
+                    holders.push((held.holder, found));
+                }
             }
             Job::Ended { cgroup_id, reply } => {
                 let looked = containers

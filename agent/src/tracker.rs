@@ -120,6 +120,12 @@ impl Tracker {
                 self.port_taken(cgroup_id, taken);
                 None
             }
+            Event::LockHeld(held) => {
+                if self.containers.contains_key(&cgroup_id) {
+                    self.looker.lock_held(cgroup_id, held);
+                }
+                None
+            }
         }
     }
 

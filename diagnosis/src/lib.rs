@@ -24,7 +24,7 @@ pub use evidence::Evidence;
 pub use pod::PodContext;
 pub use quantity::{about, binary_quantity, parse_quantity};
 pub use verdict::{Cause, Confidence, Diagnosis, EvidenceRef};
-pub use words::{holder, span};
+pub use words::{holder, span, waiting_in};
 
 /// Why this container died, with the pod's state where it is known.
 pub fn diagnose(evidence: &Evidence, pod: Option<&PodContext>) -> Diagnosis {

@@ -198,6 +198,24 @@ pub(crate) fn in_a_program_folder(path: &str) -> bool {
     path.rsplit_once('/').is_some_and(|(folder, _)| folder.ends_with("/bin") || folder.ends_with("/sbin"))
 }
 
+/// True for a call that locks files.
+pub(crate) fn locks(syscall: &str) -> bool {
+    matches!(syscall, "flock" | "fcntl")
+}
+
+/// True for a try to lock a file that somebody else has locked, or a wait for that which a signal (an alarm) ended.
+pub(crate) fn is_refused_lock(failure: &Failure) -> bool {
+    locks(&failure.syscall) && matches!(failure.errno, errno::EAGAIN | errno::EDEADLK | errno::EINTR)
+}
+
+/// True when a lock file was there already: opening gives EEXIST only for O_CREAT with O_EXCL, and the name says what it is for.
+pub(crate) fn is_lock_file(failure: &Failure) -> bool {
+    const NAMES: [&str; 4] = ["lock", ".lck", ".pid", "pidfile"];
+    let opens = matches!(failure.syscall.as_str(), "open" | "openat" | "openat2");
+    let name = words::base_name(&failure.path).to_ascii_lowercase();
+    failure.errno == errno::EEXIST && opens && NAMES.iter().any(|part| name.contains(part))
+}
+
 /// What a failed call can be by its kind alone.
 pub(crate) fn standing(failure: &Failure) -> Standing {
     let syscall = failure.syscall.as_str();
@@ -218,6 +236,9 @@ pub(crate) fn standing(failure: &Failure) -> Standing {
         {
             Standing::Rare
         }
+        // Another program that does the same has it; but a lock is often tried and done without.
+        _ if is_refused_lock(failure) => Standing::Rare,
+        errno::EEXIST if is_lock_file(failure) => Standing::Plain,
         errno::ENOEXEC | errno::ELIBBAD | errno::E2BIG | errno::ETXTBSY if executes(syscall) => {
             Standing::Rare
         }

@@ -8,6 +8,8 @@ mod out_of_memory;
 mod resource_limit;
 // 3. Two programs, one port.
 mod port_in_use;
+// 4. A file that somebody else has locked.
+mod file_locked;
 // 5. A missing file, script or package.
 mod exec_failed;
 mod file_not_found;
@@ -61,6 +63,7 @@ const PRECEDENCE: &[Step] = &[
     Step::Whole(out_of_memory::child),
     Step::Whole(resource_limit::by_signal),
     Step::Whole(program_error::fatal_signal),
+    Step::Whole(file_locked::waiting),
     Step::Whole(killed::by_signal),
     Step::Whole(completed::by_itself),
     Step::Whole(exec_failed::never_started),
@@ -76,6 +79,7 @@ const PRECEDENCE: &[Step] = &[
         read_only_filesystem::call,
         file_not_found::call,
         port_in_use::call,
+        file_locked::call,
         connection_failed::call,
         disk_full::call,
         resource_limit::call,

@@ -48,6 +48,8 @@ pub enum EvidenceRef {
     Exec(usize),
     /// `fault`.
     Fault,
+    /// `blocked`.
+    Blocked,
 }
 
 /// The causes, as `lastwords.v1.Cause` lists them.

@@ -1,6 +1,6 @@
 //! Pieces of sentences. Everything here gives one line without control characters.
 
-use crate::evidence::{Exit, Failure, Holder, KilledBy, SenderKind};
+use crate::evidence::{BlockedCall, Exit, Failure, Holder, KilledBy, SenderKind};
 use crate::{errno, signals};
 
 /// Longest piece of foreign text in a sentence, in characters; a path is kept to 255 bytes anyway, a log line may be longer.
@@ -64,9 +64,33 @@ pub fn holder(holder: &Holder) -> String {
     let process = process(&holder.comm, holder.pid);
     match holder.container_id.get(..SHORT_ID).unwrap_or(&holder.container_id) {
         _ if holder.same_container => format!("{process} of the same container"),
+        // It had ended before it could be looked at.
+        "" if holder.comm.is_empty() => process,
         "" => format!("{process} of the node, in no container that is known"),
         id => format!("{process} of container {}", one_line(id)),
     }
+}
+
+/// The part of a sentence about a lock that says who holds it, and `after` it: `, held by flock (pid 12) of the same container,`.
+pub(crate) fn held(by: Option<&Holder>, looked_for: bool, after: &str) -> String {
+    match by {
+        Some(by) => format!(", held by {}{after}", holder(by)),
+        None if looked_for => format!(", held by no process on this node{after}"),
+        None => String::new(),
+    }
+}
+
+/// `waiting in connect to 10.0.0.9:5432/tcp`.
+pub fn waiting_in(blocked: &BlockedCall) -> String {
+    let thing = if blocked.address.is_empty() { &blocked.path } else { &blocked.address };
+    let preposition = match blocked.syscall.as_str() {
+        _ if thing.is_empty() => return format!("waiting in {}", one_line(&blocked.syscall)),
+        "connect" | "sendto" | "sendmsg" | "sendmmsg" => "to",
+        "recvfrom" | "recvmsg" | "recvmmsg" | "read" | "readv" | "pread64" => "from",
+        _ => "on",
+    };
+    let held = held(blocked.holder.as_ref(), blocked.holder_looked_for, ",");
+    format!("waiting in {} {preposition} {}{held}", one_line(&blocked.syscall), one_line(thing))
 }
 
 /// A name for the caller: its own, or `the program`.

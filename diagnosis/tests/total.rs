@@ -93,7 +93,8 @@ impl Dice {
     }
 
     fn failure(&mut self) -> Failure {
-        let calls = ["openat", "execve", "statx", "connect", "bind", "fchownat", "clone", "", "a\u{7}b"];
+        let calls =
+            ["openat", "flock", "execve", "statx", "connect", "bind", "fchownat", "clone", "", "a\u{7}b"];
         Failure {
             syscall: self.of(&calls).to_owned(),
             errno: self.number(),
@@ -112,7 +113,30 @@ impl Dice {
                 path: "/etc/shadow".into(),
                 ..FileFacts::default()
             }),
+            holder: self.holder(),
+            holder_looked_for: self.yes(),
             ..Failure::default()
+        }
+    }
+
+    fn holder(&mut self) -> Option<Holder> {
+        let (pid, comm, container_id, pod_uid) = (self.pid(), self.text(), self.text(), self.text());
+        let same_container = self.yes();
+        self.yes().then_some(Holder { pid, comm, container_id, pod_uid, same_container })
+    }
+
+    fn blocked(&mut self) -> BlockedCall {
+        BlockedCall {
+            syscall: self.of(&["flock", "fcntl", "connect", "read", "a\u{7}b"]).to_owned(),
+            pid: self.pid(),
+            comm: self.text(),
+            path: self.text(),
+            address: self.text(),
+            signal: self.number(),
+            before_death_ms: self.before(),
+            holder: self.holder(),
+            holder_looked_for: self.yes(),
+            ..BlockedCall::default()
         }
     }
 
@@ -136,6 +160,8 @@ impl Dice {
         }
         evidence.container_survived = self.yes();
         evidence.timed_out = self.roll().is_multiple_of(16);
+        let blocked = self.blocked();
+        evidence.blocked = self.roll().is_multiple_of(4).then_some(blocked);
         evidence.failures = (0..some(self)).map(|_| self.failure()).collect();
         evidence.signals = (0..some(self))
             .map(|_| Signal {
@@ -193,6 +219,7 @@ fn whatever_arrives_is_diagnosed() {
             EvidenceRef::ChildExit(index) => index < evidence.child_exits.len(),
             EvidenceRef::Exec(index) => index < evidence.execs.len(),
             EvidenceRef::Fault => evidence.fault.is_some(),
+            EvidenceRef::Blocked => evidence.blocked.is_some(),
         };
         assert!(diagnosis.evidence.iter().all(holds), "round {round}: {:?}", diagnosis.evidence);
     }

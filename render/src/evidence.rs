@@ -1,12 +1,12 @@
 //! One line for each piece of evidence.
 
-use lastwords_diagnosis::{about, binary_quantity, span};
+use lastwords_diagnosis::{about, binary_quantity, span, waiting_in};
 use lastwords_proto::v1::dns_query::Outcome;
 use lastwords_proto::v1::killed_by::Kind;
 use lastwords_proto::v1::oom_kill::Scope;
 use lastwords_proto::v1::{
-    ChildExit, Crash, DnsQuery, EvidenceRef, Exec, Exit, Failure, Fault, Frame, Holder, KilledBy, OomKill,
-    Signal,
+    BlockedCall, ChildExit, Crash, DnsQuery, EvidenceRef, Exec, Exit, Failure, Fault, Frame, Holder,
+    KilledBy, OomKill, Signal,
 };
 
 use crate::escape::escape;
@@ -29,6 +29,7 @@ pub(crate) fn line(crash: &Crash, reference: &EvidenceRef) -> Option<String> {
         "child_exits" => crash.child_exits.get(index).map(child_exit),
         "execs" => crash.execs.get(index).map(exec),
         "fault" => crash.fault.as_ref().and_then(fault),
+        "blocked" => crash.blocked.as_ref().map(blocked),
         "probe_events" => {
             crash.pod_state.as_ref().and_then(|pod| pod.probe_events.get(index)).map(|event| escape(event))
         }
@@ -233,6 +234,17 @@ fn place(frame: &Frame) -> String {
         (file, line) => place.push_str(&format!(" ({}:{line})", escape(file))),
     }
     place
+}
+
+/// `app (pid 12) was waiting in connect to 10.0.0.9:5432/tcp when it was told to stop by SIGTERM, 10 s before the end`.
+fn blocked(blocked: &BlockedCall) -> String {
+    format!(
+        "{} was {} when it was told to stop by {}, {} before the end",
+        who(&blocked.comm, blocked.pid),
+        escape(&waiting_in(&blocked.into())),
+        escape(&blocked.signal_name),
+        span(blocked.before_death_ms)
+    )
 }
 
 fn child_exit(child: &ChildExit) -> String {

@@ -1,5 +1,6 @@
 //! The hooks, one a file.
 
+mod blocked;
 mod capability;
 mod cgroup;
 pub mod dns;
@@ -7,8 +8,10 @@ mod exec;
 mod exit;
 mod io_uring;
 pub mod listener;
+pub mod lock;
 mod oom;
 mod packet;
+mod registers;
 mod signal;
 pub mod socket;
 mod startup;

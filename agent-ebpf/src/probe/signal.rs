@@ -13,20 +13,20 @@ use crate::{
     container::Container,
     fault, hook,
     kernel::{Address, argument, cgroup_node, current_task, follow, now, offset, pointer, read, read_comm},
-    probe::oom,
+    probe::{blocked, oom},
     recorder::{SignalClass, mark, signal_slot},
 };
 
 /// Signals whose default is to be ignored, to stop or to go on: CHLD, CONT, STOP, TSTP, TTIN, TTOU, URG, WINCH (the same
 /// numbers on x86-64 and arm64). Go sends URG to itself all the time.
-const HARMLESS: u64 = 1 << 17 | 1 << 18 | 1 << 19 | 1 << 20 | 1 << 21 | 1 << 22 | 1 << 23 | 1 << 28;
+pub const HARMLESS: u64 = 1 << 17 | 1 << 18 | 1 << 19 | 1 << 20 | 1 << 21 | 1 << 22 | 1 << 23 | 1 << 28;
 /// ILL, TRAP, BUS, FPE, SEGV, SYS: raised by the kernel for what the process itself did.
 const FAULTS: u64 = 1 << 4 | 1 << 5 | 1 << 7 | 1 << 8 | 1 << 11 | 1 << 31;
 const SIGKILL: u64 = 9;
 /// Those, and ABRT: what ends a process by its own doing, so that the place where it stood is the evidence.
 const OWN_DOING: u64 = FAULTS | 1 << 6;
 /// First of the real-time signals, which language runtimes use among themselves.
-const REAL_TIME: u64 = 32;
+pub const REAL_TIME: u64 = 32;
 /// SEND_SIG_PRIV, a siginfo pointer that is none: the kernel itself (include/linux/sched/signal.h).
 const SEND_SIG_PRIV: u64 = 1;
 /// si_code of what the kernel sends.
@@ -52,6 +52,10 @@ hook!("signal_generate", signal_generate, signal_generate_raw, |arguments| {
     };
     let tgid: u32 = read(task, &offset::TASK_TGID);
     let tid: u32 = read(task, &offset::TASK_PID);
+    // The target may be awake already: the sooner it is looked at the better.
+    if container.main_tgid() == tgid && information != SEND_SIG_PRIV {
+        blocked::told(container, recorder, task, signal);
+    }
     let time = now();
     // Before the ways part below, or the verifier would follow this for each of them.
     let place = if OWN_DOING & (1 << signal) != 0 && raised_here(tgid) && !is_handled(task, signal) {

@@ -1,3 +1,5 @@
+mod locks;
+
 use lastwords_agent_common::rules::object;
 use lastwords_diagnosis::evidence::{OomScope, SenderKind};
 

@@ -19,7 +19,7 @@ macro_rules! plain {
 
 plain! {
     Header CgroupMade CgroupGone WorkingDirectory Executed Exited MemoryLevel OomVictim Refused
-    PortTaken Listener DnsEntry
+    PortTaken Listener DnsEntry LockHeld LockEntry BlockedEntry
     FailureEntry Place RefusedCapability SignalEntry FaultEntry BuildIdEntry MappingEntry ChildExitEntry Recorder
 }
 

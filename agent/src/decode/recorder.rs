@@ -2,8 +2,8 @@
 
 use lastwords_agent_common::{
     limits::{
-        CHILD_EXITS, CONTAINER_LISTENERS, LOOKING_FAILURES, MAIN_FAULTS, MAIN_SIGNALS, MISSING_FAILURES,
-        NETWORK_FAILURES, OTHER_SIGNALS, READ_FILES, TELLING_FAILURES, WRITTEN_FILES,
+        CHILD_EXITS, CONTAINER_LISTENERS, LOCKS, LOOKING_FAILURES, MAIN_FAULTS, MAIN_SIGNALS,
+        MISSING_FAILURES, NETWORK_FAILURES, OTHER_SIGNALS, READ_FILES, TELLING_FAILURES, WRITTEN_FILES,
     },
     record::{self, ChildExitEntry, FailureEntry, OpenedEntry, Recorder, SignalEntry, seccomp},
     rules::object,
@@ -12,8 +12,11 @@ use lastwords_diagnosis::evidence::Seccomp;
 use nix::libc::AT_FDCWD;
 
 use super::{
-    DnsQuery, Listener, Place, SocketAddress, Status, dns::dns_query, listener::listener, socket_address,
-    until_zero,
+    DnsQuery, Listener, Place, SocketAddress, Status,
+    dns::dns_query,
+    listener::listener,
+    socket_address, until_zero,
+    wait::{self, Blocked, LockTry},
 };
 
 /// What a recorder held.
@@ -37,6 +40,10 @@ pub struct Recording {
     pub dns: Vec<DnsQuery>,
     /// Those that newer ones replaced.
     pub dns_overwritten: u64,
+    /// Files that could not be locked at once, by the time of the last try, oldest first.
+    pub locks: Vec<LockTry>,
+    /// What the main process was doing when the container was first told to stop.
+    pub blocked: Option<Blocked>,
     /// Failures that newer ones of their class replaced.
     pub failures_overwritten: u64,
     /// Signals and child exits that newer ones replaced.
@@ -232,6 +239,15 @@ pub fn recording(recorder: &Recorder) -> Recording {
     read.dns = recorder.dns.iter().filter_map(dns_query).collect();
     read.dns.sort_by_key(|query| query.time);
     read.dns_overwritten = recorder.dns_overwritten;
+    read.failures_overwritten += recorder.lock_head.saturating_sub(LOCKS as u64);
+    for entry in in_use(&recorder.locks, recorder.lock_head) {
+        match wait::lock_try(entry) {
+            Some(lock) => read.locks.push(lock),
+            None => read.torn += 1,
+        }
+    }
+    read.blocked = wait::blocked(&recorder.blocked);
+    read.locks.sort_by_key(|lock| lock.time);
     read.failures.sort_by_key(|failure| failure.time);
     read.signals.sort_by_key(|signal| signal.time);
     read.child_exits.sort_by_key(|child| child.time);

@@ -3,6 +3,7 @@
 
 pub mod cgroup;
 pub mod file_facts;
+pub mod holder;
 pub mod limits;
 pub mod log_tail;
 pub mod procfs;

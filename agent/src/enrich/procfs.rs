@@ -17,6 +17,8 @@ use super::read::{read_at_most, read_at_most_in};
 
 /// `status` has about 1.5 KiB, and a line of at most 65 536 supplementary groups; those beyond this many bytes are left out.
 const FILE_LIMIT: u64 = 64 * 1024;
+/// A descriptor's position, flags and locks, a line each; those beyond this many bytes are left out.
+const DESCRIPTOR_LIMIT: u64 = 4 * 1024;
 /// A pod has some tens of mounts; the kernel allows 100 000 in a namespace. Those beyond this many bytes are left out.
 const MOUNTS_LIMIT: u64 = 256 * 1024;
 
@@ -133,6 +135,13 @@ impl HostProc {
     #[must_use]
     pub fn exists(&self, pid: u32) -> bool {
         self.root.join(pid.to_string()).exists()
+    }
+
+    /// What the kernel tells of each descriptor of a process, at most 4 KiB each; none when it is gone.
+    pub fn descriptors(&self, pid: u32) -> impl Iterator<Item = Vec<u8>> + use<> {
+        let directory = self.root.join(pid.to_string()).join("fdinfo");
+        let entries = std::fs::read_dir(directory).into_iter().flatten().filter_map(Result::ok);
+        entries.filter_map(|entry| read_at_most(&entry.path(), DESCRIPTOR_LIMIT).ok())
     }
 
     /// The process's group in the v2 hierarchy, as the host sees it; `None` when the process is gone.

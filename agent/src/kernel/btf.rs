@@ -87,9 +87,13 @@ impl KernelTypes {
         Ok(globals)
     }
 
-    /// Offset in bytes of `struct.member.member`; `a|b` is a member with two names over time.
+    /// Offset in bytes of `struct.member.member`; `a|b` is a member with two names over time, `x or y` are two paths.
     #[must_use]
-    pub fn offset(&self, path: &str) -> Option<u32> {
+    pub fn offset(&self, paths: &str) -> Option<u32> {
+        paths.split(" or ").find_map(|path| self.offset_of_path(path))
+    }
+
+    fn offset_of_path(&self, path: &str) -> Option<u32> {
         let mut parts = path.split('.');
         let mut structure = self.structure(parts.next()?)?;
         let mut bits = 0;

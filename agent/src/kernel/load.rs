@@ -12,7 +12,7 @@ use super::{
     btf::{BtfError, KernelTypes, VMLINUX},
     maps::{CounterMap, FaultMap, GroupMap, ListenerMap, RecorderMap},
     plain::PlainRule,
-    syscalls,
+    registers, syscalls,
     verdict::{Verdict, WayIn},
 };
 
@@ -118,6 +118,9 @@ impl Kernel {
             PerCpuArray::try_from(take(&mut ebpf, "COUNTERS")?).map_err(|error| refused(&error))?,
         );
         let records = RingBuf::try_from(take(&mut ebpf, "RECORDS")?).map_err(|error| refused(&error))?;
+        if let Err(error) = registers::find(&mut ebpf) {
+            tracing::warn!("what a process waits in when it is told to stop will not be known: {error}");
+        }
         let (verdicts, links) = attach_all(&mut ebpf, &btf, &forms, way_in);
         drop((rules, btf));
         give_back_memory();

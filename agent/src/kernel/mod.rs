@@ -7,6 +7,7 @@ mod load;
 mod maps;
 mod plain;
 mod probes;
+mod registers;
 pub mod syscalls;
 mod system_calls;
 pub mod verdict;

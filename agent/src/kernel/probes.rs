@@ -103,6 +103,13 @@ pub(super) const PROBES: &[Probe] = &[
         ways: tracepoint!(Tracepoint "signal_generate"),
     },
     Probe {
+        name: "signal delivery",
+        hook: "signal_deliver",
+        without: "what a process was waiting in when a signal woke it is not known",
+        required: false,
+        ways: tracepoint!(Tracepoint "signal_deliver"),
+    },
+    Probe {
         name: "oom",
         hook: "mark_victim",
         without: "an OOM kill is taken from the SIGKILL that the kernel sends",
@@ -162,6 +169,27 @@ pub(super) const PROBES: &[Probe] = &[
         without: "DNS is seen where system calls are seen at sys_exit",
         required: false,
         ways: function!("ip6_send_skb"),
+    },
+    Probe {
+        name: "locks (fcntl)",
+        hook: "posix_lock_inode",
+        without: "who holds a lock that fcntl(2) was refused is not known",
+        required: false,
+        ways: tracepoint!(Tracepoint "posix_lock_inode"),
+    },
+    Probe {
+        name: "locks (flock)",
+        hook: "flock_lock_inode",
+        without: "who holds a lock that flock(2) was refused is not known",
+        required: false,
+        ways: tracepoint!(Tracepoint "flock_lock_inode"),
+    },
+    Probe {
+        name: "locks of file servers",
+        hook: "fcntl_setlk",
+        without: "a lock that a file server refused is not known",
+        required: false,
+        ways: tracepoint!(Tracepoint "fcntl_setlk"),
     },
     Probe {
         name: "system calls",

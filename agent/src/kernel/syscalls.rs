@@ -10,7 +10,7 @@ use lastwords_agent_common::{
 use nix::libc;
 use syscalls::Sysno;
 
-use self::groups::{BUSY, CallGroup, EXEC, GROUPS, LEGACY, RARE, REFUSED, WITHOUT_REGISTERS};
+use self::groups::{BUSY, CallGroup, EXEC, GROUPS, LEGACY, RARE, REFUSED, WAITING, WITHOUT_REGISTERS};
 use super::btf::KernelTypes;
 
 /// Where `struct pt_regs` holds a system call's number and its arguments while the call ends: the program's global, the member, and the
@@ -25,6 +25,9 @@ pub const REGISTERS: &[(&str, &str, u32)] = &[
     ("REGS_4", "pt_regs.r8", 0),
     ("REGS_5", "pt_regs.r9", 0),
     ("REGS_MODE", "pt_regs.cs", 0),
+    ("REGS_CALL_AT_SIGNAL", "pt_regs.orig_ax", 0),
+    ("REGS_RESULT", "pt_regs.ax", 0),
+    ("REGS_NEXT", "pt_regs.ip", 0),
 ];
 /// As on x86-64; argument 0 is `orig_x0`, as x0 holds the result by then.
 #[cfg(target_arch = "aarch64")]
@@ -37,6 +40,10 @@ pub const REGISTERS: &[(&str, &str, u32)] = &[
     ("REGS_4", "pt_regs.regs", 32),
     ("REGS_5", "pt_regs.regs", 40),
     ("REGS_MODE", "pt_regs.pstate", 0),
+    // x8: `syscallno` is forgotten before a signal is delivered.
+    ("REGS_CALL_AT_SIGNAL", "pt_regs.regs", 64),
+    ("REGS_RESULT", "pt_regs.regs", 0),
+    ("REGS_NEXT", "pt_regs.pc", 0),
 ];
 
 /// Where no architecture's registers are known, and nothing is loaded.
@@ -61,9 +68,13 @@ pub(super) fn compat(types: &KernelTypes) -> (u32, u32) {
     (types.offset(field).unwrap_or(ABSENT), bit)
 }
 
+/// `svc #0`: arm64 sets a call that is to start anew up for that before it delivers the signal that interrupted it, and by then only the
+/// next instruction tells of it. x86-64 keeps the result until after.
+const CALL_INSTRUCTION: u32 = if cfg!(target_arch = "aarch64") { 0xd400_0001 } else { 0 };
+
 /// What else the programs have to know of the architecture, by the names of their globals.
 #[must_use]
-pub fn numbers() -> [(&'static str, u32); 5] {
+pub fn numbers() -> [(&'static str, u32); 6] {
     let number = |call: Sysno| u32::try_from(call.id()).unwrap_or(u32::MAX);
     [
         ("CONNECT_NUMBER", number(Sysno::connect)),
@@ -71,6 +82,7 @@ pub fn numbers() -> [(&'static str, u32); 5] {
         ("BIND_NUMBER", number(Sysno::bind)),
         ("COMPAT_MODE", COMPAT_MODE),
         ("OPEN_DIRECTORY", libc::O_DIRECTORY.cast_unsigned()),
+        ("CALL_INSTRUCTION", CALL_INSTRUCTION),
     ]
 }
 
@@ -161,10 +173,15 @@ pub fn rules() -> Vec<SyscallRule> {
         ..SyscallRule::default()
     };
     let mut rules = vec![refused; SYSCALLS as usize];
+    for call in WAITING {
+        if let Some(rule) = rules.get_mut(call.id() as usize) {
+            rule.descriptor = 1;
+        }
+    }
     for group in GROUPS.iter().chain(LEGACY) {
         for call in group.calls {
             if let Some(rule) = rules.get_mut(call.id() as usize) {
-                *rule = SyscallRule { opens: opens(*call), ..group.rule() };
+                *rule = SyscallRule { opens: opens(*call), descriptor: rule.descriptor, ..group.rule() };
             }
         }
     }

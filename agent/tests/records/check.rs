@@ -16,7 +16,7 @@ use lastwords_agent::redact::Redactor;
 use lastwords_agent::tracker::PortFacts;
 use lastwords_agent_common::limits::{
     ARGUMENT_BYTES, BIND_BYTES, CGROUP_PATH_BYTES, CHILD_EXITS, CONTAINER_LISTENERS, CWD_PART_BYTES,
-    CWD_PARTS, DNS_QUERIES, FAILURES, GROUP_NAME_BYTES, MEMORY_LEVELS, PATH_BYTES, SIGNALS,
+    CWD_PARTS, DNS_QUERIES, FAILURES, GROUP_NAME_BYTES, LOCKS, MEMORY_LEVELS, PATH_BYTES, SIGNALS,
 };
 use lastwords_agent_common::record::{Comm, Header, Recorder};
 use lastwords_proto::{convert, to_json};
@@ -109,6 +109,7 @@ fn check_record(bytes: &[u8], screens: bool) {
             victim.levels.iter().for_each(|level| check_string(&level.name, GROUP_NAME_BYTES));
             death.oom.push((record.time, victim));
         }
+        Event::LockHeld(_) => return,
         Event::Refused(refused) => {
             check_string(&refused.path, PATH_BYTES);
             return;
@@ -128,12 +129,11 @@ fn check_recorder(bytes: &[u8], screens: bool) {
     whole[..there].copy_from_slice(&bytes[..there]);
     let raw: Recorder = from_bytes(&whole).expect("there are enough bytes");
     let recording = recording(&raw);
-    let Recording { failures, signals, child_exits, listeners, torn, .. } = &recording;
+    let Recording { failures, signals, child_exits, listeners, locks, torn, .. } = &recording;
     assert!(failures.len() <= FAILURES && signals.len() <= SIGNALS && child_exits.len() <= CHILD_EXITS);
-    assert!(
-        failures.len() + signals.len() + child_exits.len() + usize::try_from(*torn).expect("few")
-            <= FAILURES + SIGNALS + CHILD_EXITS
-    );
+    assert!(locks.len() <= LOCKS && locks.is_sorted_by_key(|lock| lock.time));
+    // Every slot of every ring is shown or torn.
+    assert!(usize::try_from(*torn).expect("few") <= size_of::<Recorder>() / size_of::<u64>());
     assert!(failures.is_sorted_by_key(|failure| failure.time));
     assert!(signals.is_sorted_by_key(|signal| signal.time));
     assert!(child_exits.is_sorted_by_key(|child| child.time));
@@ -157,6 +157,16 @@ fn check_recorder(bytes: &[u8], screens: bool) {
         check_name(&child.comm);
         check_status(child.status);
     });
+    for lock in locks {
+        check_name(&lock.comm);
+        check_directory(lock.path.as_deref());
+    }
+    if let Some(blocked) = &recording.blocked {
+        check_name(&blocked.comm);
+        if let Some(decode::BlockedCall { object: decode::Waited::File(path), .. }) = &blocked.call {
+            check_directory(Some(path));
+        }
+    }
     let last = failures.last().map_or(0, |failure| failure.time);
     check_evidence(&Death { recording: Some(recording), time: last, ..death() }, screens);
 }

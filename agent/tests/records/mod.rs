@@ -7,6 +7,7 @@ pub(crate) mod damage;
 pub(crate) mod recorder;
 mod ring;
 mod sockets;
+mod wait;
 
 use lastwords_agent::decode::{Event, Record, bytes_of};
 use lastwords_agent_common::record::{Comm, Header, WorkingDirectory, kind};
@@ -36,6 +37,7 @@ pub(crate) const KINDS: &[(u32, Source)] = &[
     (kind::OOM_VICTIM, ring::oom_victim),
     (kind::REFUSED, ring::refused),
     (kind::PORT_TAKEN, sockets::port_taken),
+    (kind::LOCK_HELD, ring::lock_held),
 ];
 
 /// Valid inputs: `count` records of each kind and as many flight recorders, the same ones each time.

@@ -3,14 +3,15 @@
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use lastwords_agent::decode::{
-    ChildExit, Failure, Listener, Object, Opened, Recording, Signal, SocketAddress, bytes_of, zeroed,
+    Blocked, ChildExit, Failure, Listener, LockTry, Object, Opened, Recording, Signal, SocketAddress,
+    bytes_of, zeroed,
 };
 use lastwords_agent_common::limits::{
-    CHILD_EXITS, CONTAINER_LISTENERS, LOOKING_FAILURES, MAIN_FAULTS, MAIN_SIGNALS, MISSING_FAILURES,
+    CHILD_EXITS, CONTAINER_LISTENERS, LOCKS, LOOKING_FAILURES, MAIN_FAULTS, MAIN_SIGNALS, MISSING_FAILURES,
     NETWORK_FAILURES, OTHER_SIGNALS, PATH_BYTES, READ_FILES, TELLING_FAILURES, WRITTEN_FILES,
 };
 use lastwords_agent_common::record::{
-    self, ChildExitEntry, FailureEntry, OpenedEntry, Recorder, SignalEntry,
+    self, BlockedEntry, ChildExitEntry, FailureEntry, LockEntry, OpenedEntry, Recorder, SignalEntry,
 };
 use lastwords_agent_common::rules::object;
 use lastwords_diagnosis::evidence::Seccomp;
@@ -18,7 +19,7 @@ use nix::libc::AT_FDCWD;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::{comm, put, ring::status, sockets::listener, string};
+use super::{comm, put, ring::status, sockets::listener, string, wait};
 
 /// By the number that the kernel side writes.
 const SECCOMP: [Seccomp; 5] =
@@ -29,7 +30,7 @@ const KINDS_OF_OPENED: [(usize, bool); 2] = [(READ_FILES, false), (WRITTEN_FILES
 const SIGNAL_CLASSES: [usize; 3] = [MAIN_SIGNALS, MAIN_FAULTS, OTHER_SIGNALS];
 
 /// An entry as it stands in its slot, and what it says; None when two processors wrote it at once.
-type Entry<R, V> = (R, Option<V>);
+pub(super) type Entry<R, V> = (R, Option<V>);
 
 /// A recorder's bytes and what they have to decode to.
 pub(crate) fn recorder() -> BoxedStrategy<(Vec<u8>, Recording)> {
@@ -38,7 +39,8 @@ pub(crate) fn recorder() -> BoxedStrategy<(Vec<u8>, Recording)> {
     let listeners = vec(listener().prop_map(|(raw, value)| (raw, Some(value))), 0..2 * CONTAINER_LISTENERS);
     let opened = KINDS_OF_OPENED.map(|(size, written)| vec(opened(written), 0..2 * size + 2));
     let child_exits = vec(child_exit(), 0..2 * CHILD_EXITS);
-    (failures, signals, child_exits, listeners, opened).prop_map(written).boxed()
+    let waits = (vec(wait::lock_try(), 0..2 * LOCKS), wait::blocked());
+    (failures, signals, child_exits, listeners, opened, waits).prop_map(written).boxed()
 }
 
 type Written = (
@@ -47,10 +49,13 @@ type Written = (
     Vec<Entry<ChildExitEntry, ChildExit>>,
     Vec<Entry<record::Listener, Listener>>,
     [Vec<Entry<OpenedEntry, Opened>>; 2],
+    (Vec<Entry<LockEntry, LockTry>>, Entry<BlockedEntry, Blocked>),
 );
 
 /// Writes everything, oldest first, one ring a class.
-fn written((failures, signals, child_exits, listeners, opened): Written) -> (Vec<u8>, Recording) {
+fn written(
+    (failures, signals, child_exits, listeners, opened, (locks, blocked)): Written,
+) -> (Vec<u8>, Recording) {
     let mut raw: Recorder = zeroed();
     // Any number: it goes through as it is.
     raw.compat_calls_failed = failures.iter().map(|class| class.len() as u64).sum();
@@ -108,6 +113,15 @@ fn written((failures, signals, child_exits, listeners, opened): Written) -> (Vec
         read.opened_overwritten += overwritten;
         read.torn += torn;
     }
+    let (said, overwritten, torn) =
+        ring(&mut raw.locks, &mut raw.lock_head, locks, &mut time, |entry, value, time| {
+            entry.time = time;
+            value.into_iter().for_each(|value| value.time = time);
+        });
+    read.locks = said;
+    read.failures_overwritten += overwritten;
+    read.torn += torn;
+    (raw.blocked, read.blocked) = blocked;
     (bytes_of(&raw).to_vec(), read)
 }
 
@@ -137,7 +151,7 @@ fn ring<R: Copy, V>(
 }
 
 /// `begin` and `end`: the same, or of two writers. Never 0 in a slot that was written.
-fn marks() -> impl Strategy<Value = (u64, u64)> {
+pub(super) fn marks() -> impl Strategy<Value = (u64, u64)> {
     (1_u64.., prop::bool::weighted(0.1))
         .prop_map(|(begin, torn)| (begin, if torn { begin ^ 1 } else { begin }))
 }

@@ -1,6 +1,8 @@
 //! A made-up record of each kind: a value, and the bytes that the kernel side would write for it.
 
-use lastwords_agent::decode::{Event, Executed, Exited, MemoryLevel, OomVictim, Refused, Status, zeroed};
+use lastwords_agent::decode::{
+    Event, Executed, Exited, LockHeld, MemoryLevel, OomVictim, Refused, Status, zeroed,
+};
 use lastwords_agent_common::limits::{
     ARGUMENT_BYTES, CALLER_GROUPS, CGROUP_PATH_BYTES, GROUP_NAME_BYTES, MEMORY_LEVELS, PATH_BYTES,
 };
@@ -201,6 +203,15 @@ pub(super) fn refused() -> BoxedStrategy<Sent> {
                 header,
                 Event::Refused(Refused { tgid, directory: None, syscall, failed_at, tid, groups, path }),
             )
+        })
+        .boxed()
+}
+
+pub(super) fn lock_held() -> BoxedStrategy<Sent> {
+    (header(kind::LOCK_HELD), any::<u32>(), any::<u32>(), any::<u64>())
+        .prop_map(|(header, holder, device, inode)| {
+            let raw = record::LockHeld { header, holder, device, inode };
+            sent(&raw, header, Event::LockHeld(LockHeld { holder, device, inode }))
         })
         .boxed()
 }

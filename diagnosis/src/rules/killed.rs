@@ -21,8 +21,9 @@ pub(super) fn timed_out(case: &Case<'_>) -> Option<Finding> {
         cause: Cause::Killed,
         confidence: Confidence::High,
         summary: format!(
-            "{} was still running{after}, when its --timeout was over, and was killed for that",
-            case.main_name()
+            "{} was still running{after}, when its --timeout was over, and was killed for that{}",
+            case.main_name(),
+            waiting(case)
         ),
         object: "SIGKILL from lastwords-agent (--timeout)".to_owned(),
         remedy: "give it more time with --timeout, or find out what it waits for".to_owned(),
@@ -43,6 +44,7 @@ pub(super) fn by_signal(case: &Case<'_>) -> Option<Finding> {
     let mut evidence = vec![EvidenceRef::Exit];
     evidence.extend(sent.map(|(index, _)| EvidenceRef::Signal(index)));
     evidence.extend(stop.map(|(index, _)| EvidenceRef::Signal(index)));
+    evidence.extend(case.evidence.blocked.as_ref().map(|_| EvidenceRef::Blocked));
     evidence.dedup();
     let before =
         stop.filter(|(_, signal)| signal.signal != number).map_or_else(String::new, |(_, signal)| {
@@ -61,7 +63,12 @@ pub(super) fn by_signal(case: &Case<'_>) -> Option<Finding> {
     Some(Finding {
         cause: Cause::Killed,
         confidence: if seen { Confidence::High } else { Confidence::Medium },
-        summary: format!("{} was ended by {name} from {}{before}", case.main_name(), words::sender(killer)),
+        summary: format!(
+            "{} was ended by {name} from {}{before}{}",
+            case.main_name(),
+            words::sender(killer),
+            waiting(case)
+        ),
         object: format!("{name} from {}", words::sender(killer)),
         remedy: remedy(case, killer),
         evidence,
@@ -74,19 +81,22 @@ pub(super) fn stopped(case: &Case<'_>) -> Option<Finding> {
     let (index, signal) = asked_to_stop(case).filter(|(_, signal)| signal.delivered)?;
     // With a code of its own it may have crashed while it stopped.
     let agrees = code == 128 + signal.signal;
+    let mut evidence = vec![EvidenceRef::Signal(index), EvidenceRef::Exit];
+    evidence.extend(case.evidence.blocked.as_ref().map(|_| EvidenceRef::Blocked));
     Some(Finding {
         cause: Cause::Killed,
         confidence: if agrees { Confidence::High } else { Confidence::Medium },
         summary: format!(
-            "{} was asked to stop by {} from {} and left {} later with exit code {code}",
+            "{} was asked to stop by {} from {} and left {} later with exit code {code}{}",
             case.main_name(),
             signals::name(signal.signal),
             words::sender(signal.sender.as_ref()),
-            words::span(signal.before_death_ms)
+            words::span(signal.before_death_ms),
+            waiting(case)
         ),
         object: format!("{} from {}", signals::name(signal.signal), words::sender(signal.sender.as_ref())),
         remedy: remedy(case, signal.sender.as_ref()),
-        evidence: vec![EvidenceRef::Signal(index), EvidenceRef::Exit],
+        evidence,
     })
 }
 
@@ -114,6 +124,17 @@ pub(super) fn child(case: &Case<'_>) -> Option<Finding> {
         remedy: remedy(case, sender),
         evidence,
     })
+}
+
+/// `; it was waiting in read on /run/in when it was told to stop`, where that is known.
+fn waiting(case: &Case<'_>) -> String {
+    let Some(blocked) = &case.evidence.blocked else { return String::new() };
+    let who = if blocked.pid == case.main_pid() {
+        "it".to_owned()
+    } else {
+        words::process(&blocked.comm, blocked.pid)
+    };
+    format!("; {who} was {} when it was told to stop", words::waiting_in(blocked))
 }
 
 /// The last request to stop that came from another process.

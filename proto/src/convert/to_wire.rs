@@ -295,6 +295,7 @@ fn evidence_ref(reference: EvidenceRef) -> v1::EvidenceRef {
         EvidenceRef::ChildExit(index) => ("child_exits", index),
         EvidenceRef::Exec(index) => ("execs", index),
         EvidenceRef::Fault => ("fault", 0),
+        EvidenceRef::Blocked => ("blocked", 0),
     };
     v1::EvidenceRef { field: field.to_owned(), index: u32::try_from(index).unwrap_or(u32::MAX) }
 }

@@ -218,11 +218,20 @@ pub(super) const GROUPS: &[CallGroup] = &[
         others: &[],
     },
     CallGroup {
-        calls: &[Sysno::flock, Sysno::fcntl],
+        // Its locks are told by their own tracepoints (agent-ebpf, probe/lock.rs).
+        calls: &[Sysno::fcntl],
         object: object::NONE,
         class: class::TELLING,
-        telling: &[libc::EACCES, libc::EPERM, libc::EAGAIN, libc::ENOLCK],
+        telling: &[libc::EACCES, libc::EPERM, libc::ENOLCK],
         others: &[],
+    },
+    CallGroup {
+        // What the kernel's own look at the file's locks refuses is told there too; a file server refuses behind it.
+        calls: &[Sysno::flock],
+        object: object::LOCK,
+        class: class::LOOKING,
+        telling: &[libc::EACCES, libc::EPERM, libc::ENOLCK],
+        others: &[libc::EAGAIN],
     },
     CallGroup {
         calls: &[Sysno::socket],
@@ -263,7 +272,7 @@ pub(super) const GROUPS: &[CallGroup] = &[
 
 /// Calls that are not hooked at their own function: busy programs make them all the time, and what they tell when they fail comes another
 /// way (locks by their tracepoints) or says little.
-pub(super) const BUSY: &[Sysno] = &[Sysno::epoll_ctl, Sysno::fcntl, Sysno::flock, Sysno::sendto];
+pub(super) const BUSY: &[Sysno] = &[Sysno::epoll_ctl, Sysno::fcntl, Sysno::sendto];
 
 /// Calls that take no argument, and therefore no registers: they have no function of this kind. C libraries use clone.
 #[cfg(target_arch = "x86_64")]
@@ -337,6 +346,37 @@ pub(super) const RARE: &[Sysno] = &[
     Sysno::io_uring_setup,
     Sysno::pidfd_open,
     Sysno::pidfd_getfd,
+];
+
+/// Calls that may wait for what the descriptor in argument 0 is: a file, a pipe, a socket.
+pub(super) const WAITING: &[Sysno] = &[
+    Sysno::read,
+    Sysno::readv,
+    Sysno::pread64,
+    Sysno::preadv,
+    Sysno::write,
+    Sysno::writev,
+    Sysno::pwrite64,
+    Sysno::pwritev,
+    Sysno::recvfrom,
+    Sysno::recvmsg,
+    Sysno::recvmmsg,
+    Sysno::sendto,
+    Sysno::sendmsg,
+    Sysno::sendmmsg,
+    Sysno::sendfile,
+    Sysno::splice,
+    Sysno::accept,
+    Sysno::accept4,
+    Sysno::connect,
+    Sysno::fcntl,
+    Sysno::flock,
+    Sysno::fsync,
+    Sysno::fdatasync,
+    Sysno::fallocate,
+    Sysno::ftruncate,
+    Sysno::copy_file_range,
+    Sysno::ioctl,
 ];
 
 /// Calls that newer architectures do not have.

@@ -1,0 +1,105 @@
+//! A file or database that somebody else has locked.
+
+use super::{Finding, before_the_end, call_and_exit};
+use crate::calls::Call;
+use crate::case::Case;
+use crate::evidence::Holder;
+use crate::verdict::{Cause, Confidence, EvidenceRef};
+use crate::{errno, noise, signals, words};
+
+/// A try to lock that failed, or a lock file that exists.
+pub(super) fn call(case: &Case<'_>, call: &Call<'_>) -> Option<Finding> {
+    let failure = call.failure;
+    let is_lock_file = noise::is_lock_file(failure);
+    if !is_lock_file && !noise::is_refused_lock(failure) {
+        return None;
+    }
+    let object = object(&failure.path);
+    let who = words::program(&failure.comm);
+    let what = if is_lock_file {
+        format!("{who} could not make its lock file {object}, which is there already")
+    } else if failure.errno == errno::EINTR {
+        format!(
+            "{who} waited for a lock on {object}{} until a signal ended the wait",
+            words::held(failure.holder.as_ref(), failure.holder_looked_for, ",")
+        )
+    } else {
+        format!(
+            "{who} could not lock {object}{}",
+            words::held(failure.holder.as_ref(), failure.holder_looked_for, "")
+        )
+    };
+    Some(Finding {
+        cause: Cause::FileLocked,
+        confidence: confidence(call),
+        summary: format!("{what}: {} {}", words::failed(failure), before_the_end(case, call)),
+        remedy: if is_lock_file {
+            format!(
+                "if no other instance runs, an earlier one that was killed left {object} behind: remove it before the program starts, or keep it out of volumes that outlive the container"
+            )
+        } else {
+            remedy(failure.holder.as_ref(), failure.holder_looked_for, &object)
+        },
+        object,
+        evidence: call_and_exit(case, call),
+    })
+}
+
+/// Told to stop, it was still waiting for a lock. That somebody stopped it is the other half of the story: the lock explains why it got
+/// no further, and no more than that.
+pub(super) fn waiting(case: &Case<'_>) -> Option<Finding> {
+    let blocked = case.evidence.blocked.as_ref().filter(|blocked| noise::locks(&blocked.syscall))?;
+    let exit = case.exit().filter(|exit| exit.signal != 0 || exit.code != 0)?;
+    let object = object(&blocked.path);
+    let mut evidence = vec![EvidenceRef::Blocked, EvidenceRef::Exit];
+    evidence.extend(case.last_signal_to_main(blocked.signal).map(|(index, _)| EvidenceRef::Signal(index)));
+    Some(Finding {
+        cause: Cause::FileLocked,
+        confidence: Confidence::Medium,
+        summary: format!(
+            "{} was waiting for a lock on {object}{} when it was told to stop by {}; {} ended with {} {} later",
+            words::process(&blocked.comm, blocked.pid),
+            words::held(blocked.holder.as_ref(), blocked.holder_looked_for, ","),
+            signals::name(blocked.signal),
+            case.main_name(),
+            words::ending(exit),
+            words::span(blocked.before_death_ms)
+        ),
+        remedy: remedy(blocked.holder.as_ref(), blocked.holder_looked_for, &object),
+        object,
+        evidence,
+    })
+}
+
+/// Programs try a lock and do something else when they cannot have it: with other failures beside it, it may have been one of those.
+fn confidence(call: &Call<'_>) -> Confidence {
+    let confidence = call.confidence();
+    if call.rivals > 0 && !call.named { confidence.min(Confidence::Medium) } else { confidence }
+}
+
+fn object(path: &str) -> String {
+    if path.is_empty() { "a file whose path is not known".to_owned() } else { words::one_line(path) }
+}
+
+fn remedy(holder: Option<&Holder>, looked_for: bool, object: &str) -> String {
+    match holder {
+        Some(holder) if holder.same_container => format!(
+            "let one process of the container use {object} at a time: {} has it locked",
+            words::process(&holder.comm, holder.pid)
+        ),
+        Some(holder) if !holder.pod_uid.is_empty() => format!(
+            "let one pod use {object} at a time: with spec.strategy.type Recreate the old pod ends before the new one starts, with volumeClaimTemplates of a StatefulSet each has a volume of its own; the pod with the UID {} has it locked",
+            words::one_line(&holder.pod_uid)
+        ),
+        Some(holder) => format!(
+            "let one program use {object} at a time: end {}, or give each a file of its own",
+            words::holder(holder)
+        ),
+        None if looked_for => format!(
+            "whoever holds {object} runs on another node, or ran there and its lease on the file server has not ended: look for other pods that mount the same volume"
+        ),
+        None => format!(
+            "find out who else uses {object}: other pods that mount the same volume, or another instance of the program"
+        ),
+    }
+}
