@@ -16,7 +16,7 @@ use nix::{
     unistd::Pid,
 };
 
-use crate::hooks::{self, Hook};
+use crate::hooks::{Hook, Links};
 
 /// A process that used no processor time for so long has attached what it wanted to.
 const QUIET: Duration = Duration::from_secs(2);
@@ -89,7 +89,10 @@ impl Attached {
 
 fn empty(like: Attached) -> Result<Command> {
     let hooks = like.hooks_file();
-    ensure!(hooks.exists(), "the hooks are Lastwords', and it did not attach by this way");
+    ensure!(
+        hooks.exists(),
+        "the hooks are Lastwords', and it did not attach by this way, or the kernel does not tell where (Linux 6.4 does)"
+    );
     let object = std::env::var_os("LASTWORDS_EMPTY_OBJECT").unwrap_or_else(|| EMPTY_OBJECT.into());
     let mut command = Command::new(std::env::current_exe()?);
     command.arg("hold").arg(object).arg(hooks).stdin(Stdio::piped());
@@ -189,15 +192,17 @@ impl Watching {
         if !self.attached.is_lastwords() {
             return Ok(());
         }
-        let hooks = hooks::of_process(process.id())?;
-        let by_function = hooks.iter().any(|hook| matches!(hook, Hook::Exit(_)));
-        let by_tracepoint = hooks.contains(&Hook::Tracepoint("sys_exit".to_owned()));
+        let links = Links::of_process(process.id())?;
+        let (by_function, by_tracepoint) = (links.has_exit(), links.has_tracepoint("sys_exit"));
         match self.attached {
             Attached::LastwordsFexit => ensure!(by_function && !by_tracepoint, "it did not attach by fexit"),
             _ => ensure!(by_tracepoint, "it did not attach at sys_exit"),
         }
-        let lines: Vec<String> = hooks.iter().map(Hook::line).collect();
-        fs::write(self.attached.hooks_file(), lines.join("\n"))?;
+        // Without them only the floor is not known.
+        if let Ok(hooks) = links.hooks() {
+            let lines: Vec<String> = hooks.iter().map(Hook::line).collect();
+            fs::write(self.attached.hooks_file(), lines.join("\n"))?;
+        }
         Ok(())
     }
 

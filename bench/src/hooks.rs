@@ -1,4 +1,4 @@
-//! Where a process has programs attached, as the kernel tells of its links (`/proc/PID/fdinfo`, tracing targets since Linux 5.13).
+//! Where a process has programs attached, as the kernel tells of its links (`/proc/PID/fdinfo`, the functions since Linux 6.4, e859e429511a).
 //!
 //! The floor is an empty program at the same hooks. Taken from the links themselves, the hooks cannot differ from the real ones.
 
@@ -26,21 +26,52 @@ pub(crate) enum Hook {
 #[derive(Debug, PartialEq, Eq)]
 enum Link {
     Tracepoint(String),
-    Tracing { attach_type: u32, target: u32 },
+    /// The function is not told by older kernels.
+    Tracing {
+        attach_type: u32,
+        target: Option<u32>,
+    },
 }
 
-/// Where the process has programs.
-///
-/// # Errors
-/// When its descriptors or the kernel's types cannot be read.
-pub(crate) fn of_process(pid: u32) -> Result<BTreeSet<Hook>> {
-    let folder = format!("/proc/{pid}/fdinfo");
-    let mut links = Vec::new();
-    for entry in fs::read_dir(&folder).with_context(|| format!("cannot read {folder}"))? {
-        // A descriptor may be closed meanwhile.
-        let Ok(text) = fs::read_to_string(entry?.path()) else { continue };
-        links.extend(link(&text));
+/// Everything that a process has attached.
+pub(crate) struct Links(Vec<Link>);
+
+impl Links {
+    /// Those of this process.
+    ///
+    /// # Errors
+    /// When its descriptors cannot be read.
+    pub(crate) fn of_process(pid: u32) -> Result<Self> {
+        let folder = format!("/proc/{pid}/fdinfo");
+        let mut links = Vec::new();
+        for entry in fs::read_dir(&folder).with_context(|| format!("cannot read {folder}"))? {
+            // A descriptor may be closed meanwhile.
+            let Ok(text) = fs::read_to_string(entry?.path()) else { continue };
+            links.extend(link(&text));
+        }
+        Ok(Self(links))
     }
+
+    /// Whether one stands at a tracepoint of this name.
+    pub(crate) fn has_tracepoint(&self, tracepoint: &str) -> bool {
+        self.0.iter().any(|link| matches!(link, Link::Tracepoint(name) if name == tracepoint))
+    }
+
+    /// Whether one stands at the end of a function.
+    pub(crate) fn has_exit(&self) -> bool {
+        self.0.iter().any(|link| matches!(link, Link::Tracing { attach_type: TRACE_FEXIT, .. }))
+    }
+
+    /// Where they stand.
+    ///
+    /// # Errors
+    /// When the kernel does not tell of which functions, or its types cannot be read.
+    pub(crate) fn hooks(self) -> Result<BTreeSet<Hook>> {
+        hooks(self.0)
+    }
+}
+
+fn hooks(links: Vec<Link>) -> Result<BTreeSet<Hook>> {
     let types = if links.iter().any(|link| matches!(link, Link::Tracing { .. })) {
         Some(Btf::from_file(Path::new("/sys/kernel/btf/vmlinux")).context("cannot read the kernel's types")?)
     } else {
@@ -51,6 +82,9 @@ pub(crate) fn of_process(pid: u32) -> Result<BTreeSet<Hook>> {
         .map(|link| match link {
             Link::Tracepoint(name) => Ok(Hook::Tracepoint(name)),
             Link::Tracing { attach_type, target } => {
+                let target = target.context(
+                    "this kernel does not tell at which functions programs stand (Linux 6.4 does)",
+                )?;
                 let name = types.as_ref().and_then(|types| function(types, target));
                 let name = name.with_context(|| format!("the kernel's type {target} is no function"))?;
                 Ok(if attach_type == TRACE_FENTRY { Hook::Entry(name) } else { Hook::Exit(name) })
@@ -74,7 +108,7 @@ fn link(text: &str) -> Option<Link> {
         return Some(Link::Tracepoint(name.to_owned()));
     }
     let attach_type = field("attach_type")?.parse().ok()?;
-    let target = field("target_btf_id")?.parse().ok()?;
+    let target = field("target_btf_id").and_then(|id| id.parse().ok());
     matches!(attach_type, TRACE_FENTRY | TRACE_FEXIT).then_some(Link::Tracing { attach_type, target })
 }
 
@@ -111,7 +145,9 @@ mod tests {
         assert_eq!(link(raw), Some(Link::Tracepoint("sys_exit".to_owned())));
         let fexit =
             "link_type:\ttracing\nlink_id:\t6\nattach_type:\t25\ntarget_obj_id:\t1\ntarget_btf_id:\t4711\n";
-        assert_eq!(link(fexit), Some(Link::Tracing { attach_type: 25, target: 4711 }));
+        assert_eq!(link(fexit), Some(Link::Tracing { attach_type: 25, target: Some(4711) }));
+        let older = Some(Link::Tracing { attach_type: 25, target: None });
+        assert_eq!(link("link_type:\ttracing\nlink_id:\t6\nattach_type:\t25\n"), older);
         assert_eq!(link(&fexit.replace("25", "27")), None, "an LSM hook is none of these");
         assert_eq!(link("pos:\t0\nflags:\t02\nprog_type:\t26\n"), None);
     }
