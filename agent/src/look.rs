@@ -243,9 +243,11 @@ fn look_at(
     let alive = processes.facts(pid).filter(|facts| facts.root.is_some() && facts.identity.is_some());
     let by = alive.as_ref().unwrap_or(main);
     let root = by.root.as_ref()?;
+    // One that ends this moment shows no mounts any more.
+    let mounts = if by.mounts == Mounts::default() { &main.mounts } else { &by.mounts };
     match purpose {
-        Purpose::Use => root.facts(path, by.identity.as_ref(), &by.mounts),
-        Purpose::Execution => root.program_facts(path, by.identity.as_ref(), &by.mounts),
+        Purpose::Use => root.facts(path, by.identity.as_ref(), mounts),
+        Purpose::Execution => root.program_facts(path, by.identity.as_ref(), mounts),
     }
 }
 

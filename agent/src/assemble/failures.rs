@@ -100,7 +100,10 @@ fn failure(death: &Death, raw: &decode::Failure, before_death_ms: f64) -> Failur
         Object::Address(SocketAddress::Unix(path)) => failure.path = text(path),
         Object::Path { path, directory, truncated } => {
             let cwd = if *directory == AT_FDCWD { working_directory(death, raw.tgid) } else { None };
-            let resolved = against(path, raw.directory.as_deref().or(cwd));
+            // A program's name without a slash was looked for in PATH, and is said as it was asked for.
+            let is_name = syscalls::executes(raw.syscall) && !path.contains(&b'/');
+            let start = raw.directory.as_deref().or(cwd).filter(|_| !is_name);
+            let resolved = against(path, start);
             failure.path_truncated = *truncated;
             failure.path_unresolved = resolved.is_none();
             failure.file = facts(death, path);
