@@ -72,7 +72,8 @@ pub fn succeeded<const TYPED: bool>(registers: Address) {
     // SAFETY: as in `is_any_young`.
     unsafe {
         let last = (&raw const LAST_START).read_volatile();
-        if time.wrapping_sub(last) > START_UP {
+        // Another processor may have started one since `time` was taken, or its clock may be a little ahead: no negative age.
+        if time.saturating_sub(last) > START_UP {
             (&raw mut LAST_START_OVER).write_volatile(last);
             return;
         }
@@ -82,7 +83,7 @@ pub fn succeeded<const TYPED: bool>(registers: Address) {
     };
     // SAFETY: a field of the container's recorder.
     let started = unsafe { (*recorder).started };
-    if started == 0 || time.wrapping_sub(started) > START_UP {
+    if started == 0 || time.saturating_sub(started) > START_UP {
         return;
     }
     if let Some(arguments) = Arguments::of::<TYPED>(rule, registers) {
