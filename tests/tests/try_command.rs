@@ -51,7 +51,7 @@ const CASES: &[Case] = &[
     ),
     (
         &["--pids", "3"],
-        &["sh", "-c", "sleep 1 & sleep 1 & sleep 1 & sleep 1 & wait"],
+        &["sh", "-c", "sleep 0.2; sleep 1 & sleep 1 & sleep 1 & sleep 1 & wait"],
         "CAUSE_RESOURCE_LIMIT",
         "pids.max 3",
         "",
