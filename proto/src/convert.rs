@@ -3,21 +3,32 @@
 //! Every struct is taken apart field by field without `..`, so that a new field breaks the build here instead of being lost.
 //! A time of 0 and an absent timestamp are the same: nothing died in 1970.
 
-/// Both conversions of a struct. Fields before the `;` are the same on both sides, those behind it follow from others and stand only
-/// on the wire.
+/// Both conversions of a struct. Fields before the first `;` are the same on both sides, those behind it are optional messages with
+/// conversions of their own, those behind the second follow from others and stand only on the wire. An enumeration behind a third is
+/// a number on the wire.
 macro_rules! both_ways {
-    ($name:ident { $($same:ident),* $(; $($derived:ident = $value:expr),*)? }) => {
+    ($name:ident {
+        $($same:ident),*
+        $(; $($message:ident),* $(; $($derived:ident = $value:expr),* $(; $variant:ident: $wire:ty)?)?)?
+    }) => {
         impl From<&evidence::$name> for v1::$name {
             fn from(from: &evidence::$name) -> Self {
-                let evidence::$name { $($same),* } = from;
-                Self { $($same: $same.clone(),)* $($($derived: $value,)*)? }
+                let evidence::$name { $($same,)* $($($message,)* $($($variant)?)?)? } = from;
+                Self {
+                    $($same: $same.clone(),)*
+                    $($($message: $message.as_ref().map(Into::into),)*
+                    $($($derived: $value,)* $($variant: <$wire>::from(*$variant).into(),)?)?)?
+                }
             }
         }
 
         impl From<&v1::$name> for evidence::$name {
             fn from(from: &v1::$name) -> Self {
-                let v1::$name { $($same,)* $($($derived: _,)*)? } = from;
-                Self { $($same: $same.clone()),* }
+                let v1::$name { $($same,)* $($($message,)* $($($derived: _,)* $($variant: _)?)?)? } = from;
+                Self {
+                    $($same: $same.clone(),)*
+                    $($($message: $message.as_ref().map(Into::into),)* $($($variant: from.$variant().into(),)?)?)?
+                }
             }
         }
     };

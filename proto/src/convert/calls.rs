@@ -1,6 +1,5 @@
 //! Failed calls, and what is told of the file, mount, holder or name that they were about.
 
-use lastwords_diagnosis::errno;
 use lastwords_diagnosis::evidence::{self, DnsOutcome, Seccomp};
 
 use crate::v1::{self, dns_query::Outcome};
@@ -20,153 +19,36 @@ both_ways!(FileFacts {
     node_machine
 });
 
-impl From<&evidence::Failure> for v1::Failure {
-    fn from(from: &evidence::Failure) -> Self {
-        let evidence::Failure {
-            syscall,
-            path,
-            path_truncated,
-            path_unresolved,
-            address,
-            name,
-            pid,
-            tid,
-            comm,
-            uid,
-            gid,
-            count,
-            first_before_death_ms,
-            last_before_death_ms,
-            by_dying_thread,
-            later_succeeded,
-            holder_looked_for,
-            groups,
-            capabilities,
-            capability,
-            errno: number,
-            file,
-            mount,
-            holder,
-            seccomp,
-            dns,
-        } = from;
-        Self {
-            syscall: syscall.clone(),
-            path: path.clone(),
-            path_truncated: *path_truncated,
-            path_unresolved: *path_unresolved,
-            address: address.clone(),
-            name: name.clone(),
-            pid: *pid,
-            tid: *tid,
-            comm: comm.clone(),
-            uid: *uid,
-            gid: *gid,
-            count: *count,
-            first_before_death_ms: *first_before_death_ms,
-            last_before_death_ms: *last_before_death_ms,
-            by_dying_thread: *by_dying_thread,
-            later_succeeded: *later_succeeded,
-            holder_looked_for: *holder_looked_for,
-            groups: groups.clone(),
-            capabilities: capabilities.clone(),
-            capability: capability.clone(),
-            errno: *number,
-            errno_name: if *number == 0 { String::new() } else { errno::shown(*number) },
-            file: file.as_ref().map(Into::into),
-            mount: mount.as_ref().map(Into::into),
-            holder: holder.as_ref().map(Into::into),
-            seccomp: v1::Seccomp::from(*seccomp).into(),
-            dns: dns.as_ref().map(Into::into),
-        }
-    }
-}
-
-impl From<&v1::Failure> for evidence::Failure {
-    fn from(from: &v1::Failure) -> Self {
-        let v1::Failure {
-            syscall,
-            path,
-            path_truncated,
-            path_unresolved,
-            address,
-            name,
-            pid,
-            tid,
-            comm,
-            uid,
-            gid,
-            count,
-            first_before_death_ms,
-            last_before_death_ms,
-            by_dying_thread,
-            later_succeeded,
-            holder_looked_for,
-            groups,
-            capabilities,
-            capability,
-            errno,
-            errno_name: _,
-            file,
-            mount,
-            holder,
-            seccomp: _,
-            dns,
-        } = from;
-        Self {
-            syscall: syscall.clone(),
-            path: path.clone(),
-            path_truncated: *path_truncated,
-            path_unresolved: *path_unresolved,
-            address: address.clone(),
-            name: name.clone(),
-            pid: *pid,
-            tid: *tid,
-            comm: comm.clone(),
-            uid: *uid,
-            gid: *gid,
-            count: *count,
-            first_before_death_ms: *first_before_death_ms,
-            last_before_death_ms: *last_before_death_ms,
-            by_dying_thread: *by_dying_thread,
-            later_succeeded: *later_succeeded,
-            holder_looked_for: *holder_looked_for,
-            groups: groups.clone(),
-            capabilities: capabilities.clone(),
-            capability: capability.clone(),
-            errno: *errno,
-            file: file.as_ref().map(Into::into),
-            mount: mount.as_ref().map(Into::into),
-            holder: holder.as_ref().map(Into::into),
-            seccomp: from.seccomp().into(),
-            dns: dns.as_ref().map(Into::into),
-        }
-    }
-}
-
-impl From<&evidence::DnsQuery> for v1::DnsQuery {
-    fn from(from: &evidence::DnsQuery) -> Self {
-        let evidence::DnsQuery { outcome, response_code, types, transport } = from;
-        Self {
-            outcome: Outcome::from(*outcome).into(),
-            response_code: *response_code,
-            types: types.clone(),
-            transport: transport.clone(),
-        }
-    }
-}
-
-impl From<&v1::DnsQuery> for evidence::DnsQuery {
-    fn from(from: &v1::DnsQuery) -> Self {
-        let v1::DnsQuery { outcome: _, response_code, types, transport } = from;
-        Self {
-            outcome: from.outcome().into(),
-            response_code: *response_code,
-            types: types.clone(),
-            transport: transport.clone(),
-        }
-    }
-}
+both_ways!(Failure {
+    syscall,
+    errno,
+    path,
+    path_truncated,
+    path_unresolved,
+    address,
+    name,
+    pid,
+    tid,
+    comm,
+    uid,
+    gid,
+    count,
+    first_before_death_ms,
+    last_before_death_ms,
+    by_dying_thread,
+    later_succeeded,
+    holder_looked_for,
+    groups,
+    capabilities,
+    capability;
+    file,
+    mount,
+    holder,
+    dns;
+    errno_name = if *errno == 0 { String::new() } else { lastwords_diagnosis::errno::shown(*errno) };
+    seccomp: v1::Seccomp
+});
+both_ways!(DnsQuery { response_code, types, transport;;; outcome: Outcome });
 
 /// Both conversions of an enumeration, variant by variant.
 macro_rules! variants {

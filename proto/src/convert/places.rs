@@ -38,62 +38,16 @@ impl From<&v1::Fault> for evidence::Fault {
     }
 }
 
-impl From<&evidence::BlockedCall> for v1::BlockedCall {
-    fn from(from: &evidence::BlockedCall) -> Self {
-        let evidence::BlockedCall {
-            syscall,
-            pid,
-            tid,
-            comm,
-            path,
-            address,
-            signal,
-            before_death_ms,
-            holder,
-            holder_looked_for,
-        } = from;
-        Self {
-            syscall: syscall.clone(),
-            pid: *pid,
-            tid: *tid,
-            comm: comm.clone(),
-            path: path.clone(),
-            address: address.clone(),
-            signal: *signal,
-            signal_name: signals::name(*signal),
-            before_death_ms: *before_death_ms,
-            holder: holder.as_ref().map(Into::into),
-            holder_looked_for: *holder_looked_for,
-        }
-    }
-}
-
-impl From<&v1::BlockedCall> for evidence::BlockedCall {
-    fn from(from: &v1::BlockedCall) -> Self {
-        let v1::BlockedCall {
-            syscall,
-            pid,
-            tid,
-            comm,
-            path,
-            address,
-            signal,
-            signal_name: _,
-            before_death_ms,
-            holder,
-            holder_looked_for,
-        } = from;
-        Self {
-            syscall: syscall.clone(),
-            pid: *pid,
-            tid: *tid,
-            comm: comm.clone(),
-            path: path.clone(),
-            address: address.clone(),
-            signal: *signal,
-            before_death_ms: *before_death_ms,
-            holder: holder.as_ref().map(Into::into),
-            holder_looked_for: *holder_looked_for,
-        }
-    }
-}
+both_ways!(BlockedCall {
+    syscall,
+    pid,
+    tid,
+    comm,
+    path,
+    address,
+    signal,
+    before_death_ms,
+    holder_looked_for;
+    holder;
+    signal_name = signals::name(*signal)
+});
