@@ -36,6 +36,10 @@ pub struct Reporter {
     spool: Arc<Spool>,
 }
 
+/// Why the log files of a container that wrote some are not told.
+const NO_LAYER: &str =
+    "log files: the container's writable layer was not found while it ran (no overlay, or it ended too soon)";
+
 impl Reporter {
     /// Of this node.
     #[must_use]
@@ -106,21 +110,17 @@ impl Reporter {
     /// The ends of the log files that the container wrote in its own layer while it started.
     async fn read_log_files(&self, death: &Death) -> LogFiles {
         let paths = written_logs(death);
-        let (Some(layer), Some((started, _))) = (death.looked.writable.clone(), death.execs.first()) else {
+        let Some((started, _)) = death.execs.first().filter(|_| !paths.is_empty()) else {
             return LogFiles::default();
         };
-        if paths.is_empty() {
-            return LogFiles::default();
-        }
+        let layer = death.looked.writable.clone();
         let since = ClockOffsets::measure().from_monotonic(*started);
         let logs = self.logs.clone();
         let container = death.container.clone();
-        let read = move || {
-            if logs.may_read_files_of(&container) {
-                logs.files(&layer, &paths, since)
-            } else {
-                LogFiles::default()
-            }
+        let read = move || match layer {
+            _ if !logs.may_read_files_of(&container) => LogFiles::default(),
+            Some(layer) => logs.files(&layer, &paths, since),
+            None => LogFiles { unreadable: vec![NO_LAYER.to_owned()], ..LogFiles::default() },
         };
         tokio::task::spawn_blocking(read).await.unwrap_or_default()
     }

@@ -223,6 +223,8 @@ pub struct Lastwords {
     aggregator: Program,
     server: String,
     _directory: TempDir,
+    // Let go of last.
+    _watched: WatchedMachine,
 }
 
 impl Lastwords {
@@ -244,6 +246,7 @@ impl Lastwords {
     }
 
     fn start_with(kubernetes: &[&OsStr], pod_logs: &Path) -> anyhow::Result<Lastwords> {
+        let watched = WatchedMachine::alone()?;
         let directory = tempfile::Builder::new().prefix("lastwords-test-").tempdir()?;
         let path = directory.path();
         let address = format!("127.0.0.1:{}", free_port()?);
@@ -258,7 +261,7 @@ impl Lastwords {
         aggregator.wait_for_line("ready")?;
         let server = format!("http://{address}");
         let agent = start_agent(pod_logs, &server, path)?;
-        Ok(Lastwords { agent, aggregator, server, _directory: directory })
+        Ok(Lastwords { agent, aggregator, server, _directory: directory, _watched: watched })
     }
 
     /// The aggregator's address, for `lastwords --server`.
@@ -297,6 +300,24 @@ impl Lastwords {
         }
         serde_json::from_slice(&output.stdout)
             .with_context(|| format!("lastwords {arguments:?} printed no JSON"))
+    }
+}
+
+/// An agent tells of every container of the machine, so those of another test would be among them: one test at a time has an agent
+/// and containers, whichever program it is in.
+#[derive(Debug)]
+struct WatchedMachine {
+    // Unlocked when it is closed, by a test that is killed too.
+    _locked: File,
+}
+
+impl WatchedMachine {
+    fn alone() -> anyhow::Result<WatchedMachine> {
+        let path = env::temp_dir().join("lastwords-tests.lock");
+        let file = File::options().create(true).append(true).open(&path);
+        let file = file.with_context(|| format!("{} cannot be made", path.display()))?;
+        file.lock().with_context(|| format!("{} cannot be locked", path.display()))?;
+        Ok(WatchedMachine { _locked: file })
     }
 }
 

@@ -141,7 +141,8 @@ async fn logs_in_the_containers_own_layer_are_told_and_volumes_are_not_read() {
     let test = "logs_in_the_containers_own_layer_are_told_and_volumes_are_not_read";
     let Some((lastwords, _node, client)) = started(test, &[]) else { return };
     let script = "mkdir -p /var/log/app; read word < /etc/passwd; echo first > /var/log/app/app.log; \
-                  echo 'password=hunter2 refused' >> /var/log/app/app.log; echo volume >> /scratch/own.log; exit 3";
+                  echo 'password=hunter2 refused' >> /var/log/app/app.log; echo volume >> /scratch/own.log; sleep 0.3; exit 3";
+    // It lives a moment longer than it takes to find its layer, on a busy machine too.
     let mut pod = pod("silent", &["/bin/sh", "-c", script]);
     pod["spec"]["volumes"] = json!([{"name": "scratch", "emptyDir": {}}]);
     pod["spec"]["containers"][0]["volumeMounts"] = json!([{"name": "scratch", "mountPath": "/scratch"}]);
