@@ -25,6 +25,7 @@ use crate::{
     enrich::symbols::Named,
     escape::escape,
     look::Looked,
+    memory::Sample,
     redact::Redactor,
     tracker::PortFacts,
 };
@@ -49,6 +50,8 @@ pub struct Death {
     pub time: u64,
     /// OOM kills in it, oldest first, with their times.
     pub oom: Vec<(u64, OomVictim)>,
+    /// What it used in the time before, oldest first; empty when it had no limit.
+    pub memory: Vec<Sample>,
     /// Who held the addresses that it could not have, as far as that was told at once.
     pub ports: Vec<PortFacts>,
     /// What it listened on when the agent came.
@@ -143,6 +146,7 @@ pub fn assemble(death: &Death, node: &Node<'_>) -> Evidence {
         container_survived: death.end == End::Survived,
         timed_out: false,
         oom,
+        memory: oom::curve(death, node),
         failures,
         signals: signals::list(death, node, &recording),
         execs: execs(death, node),

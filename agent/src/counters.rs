@@ -80,6 +80,8 @@ counters! {
     RECORDERS_LOST "recorders_lost";
     /// Containers whose end was not seen because its record was dropped with a full ring buffer; each is reported all the same.
     ENDS_UNSEEN "ends_unseen";
+    /// Containers whose memory was not looked at before their death because there were too many.
+    MEMORY_NOT_SAMPLED "memory_not_sampled";
     /// Looks at a process or file that were not made because too many were waiting.
     LOOKS_DROPPED "looks_dropped";
     /// Reports that did not wait any longer for a look at a file.

@@ -20,6 +20,7 @@ use crate::{
     kernel::{Kernel, verdict::WayIn},
     listeners::Listeners,
     look::Looker,
+    memory::{MemoryCurves, NODE_INTERVAL},
     program::{ExitCode, complain},
     report::Reporter,
     ship::{self, ShipSettings},
@@ -93,12 +94,15 @@ async fn serve(
         .map_err(|error| format!("cannot start a thread: {error}"))?;
     let symbols = Symbols::start().map_err(|error| format!("cannot start a thread: {error}"))?;
     let listeners = Listeners::new(kernel.listeners, processes.clone());
+    let memory = MemoryCurves::start(control_groups.clone(), NODE_INTERVAL)
+        .map_err(|error| format!("cannot start a thread: {error}"))?;
     let mut tracker = Tracker::new(
         kernel.recorders,
         kernel.faults,
         kernel.groups,
         looker.clone(),
         control_groups,
+        memory,
         listeners,
     );
     tracker.adopt(&processes);

@@ -17,6 +17,7 @@ use crate::{
     kernel::{FaultMap, GroupMap, RecorderMap, syscalls},
     listeners::Listeners,
     look::{Looked, Looker, Purpose},
+    memory::MemoryCurves,
 };
 
 pub use ports::{PortFacts, PortHolder};
@@ -52,6 +53,7 @@ pub struct Tracker {
     groups: GroupMap,
     looker: Looker,
     control_groups: ControlGroups,
+    memory: MemoryCurves,
     listeners: Listeners,
     /// After records were dropped: when to look for containers that are gone without a word.
     sweep_at: Option<u64>,
@@ -71,6 +73,7 @@ impl Tracker {
         groups: GroupMap,
         looker: Looker,
         control_groups: ControlGroups,
+        memory: MemoryCurves,
         listeners: Listeners,
     ) -> Self {
         Self {
@@ -80,6 +83,7 @@ impl Tracker {
             groups,
             looker,
             control_groups,
+            memory,
             listeners,
             sweep_at: None,
             strays: Vec::new(),
@@ -181,6 +185,7 @@ impl Tracker {
             }
             return;
         }
+        self.memory.follow(cgroup_id, &tracked.container.cgroup_path);
         self.looker.executed(cgroup_id, executed.tgid, &tracked.container.cgroup_path);
         if tracked.execs.len() == MAX_EXECS {
             // The first tells what was started and the last what ran: those in the middle can go.
@@ -266,6 +271,7 @@ impl Tracker {
             end,
             time,
             oom: tracked.oom.clone(),
+            memory: self.memory.of(cgroup_id),
             ports: tracked.ports.clone(),
             early_listeners: self.listeners.early(&tracked.container.cgroup_path),
             callers: tracked.callers.clone(),
@@ -287,6 +293,7 @@ impl Tracker {
 
     fn stop_watching(&mut self, cgroup_id: u64, recorder: u32) {
         self.groups.remove(cgroup_id);
+        self.memory.forget(cgroup_id);
         if let Err(error) = self.recorders.release(recorder) {
             counters::RECORDERS_LOST.increment();
             tracing::warn!("the recorder in slot {recorder} could not be given back: {error}");

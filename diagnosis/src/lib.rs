@@ -12,6 +12,7 @@ mod case;
 pub mod errno;
 pub mod evidence;
 mod fault;
+mod memory;
 mod noise;
 pub mod pod;
 mod quantity;

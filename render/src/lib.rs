@@ -6,6 +6,7 @@
 mod escape;
 mod evidence;
 mod list;
+mod memory;
 mod names;
 mod screen;
 mod style;

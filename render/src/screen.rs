@@ -9,7 +9,7 @@ use prost_types::Timestamp;
 use crate::escape::escape;
 use crate::names::{cause_name, cause_words, confidence_words};
 use crate::style::{Style, wrap};
-use crate::{evidence, time};
+use crate::{evidence, memory, time};
 
 /// Characters a line; what most terminals show.
 const WIDTH: usize = 110;
@@ -154,6 +154,7 @@ impl Screen {
             .map(|line| format!("- {}", escape(line)))
             .collect();
         self.part("Also seen", &also);
+        self.part("Memory", &memory::curve(crash).into_iter().collect::<Vec<_>>());
         self.part("Opened", &opened(crash));
         self.log_tail(crash);
         self.log_files(crash);

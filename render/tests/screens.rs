@@ -84,6 +84,12 @@ fn out_of_memory() -> Crash {
             time: at(DEATH),
             ..OomKill::default()
         }],
+        memory: (0..=42)
+            .map(|second| MemorySample {
+                time: at(DEATH - 42 + second),
+                bytes: (10 << 20) + ((54 << 20) / 42) * second.unsigned_abs(),
+            })
+            .collect(),
         log_tail: Some(LogTail { source: "0.log".into(), ..LogTail::default() }),
         ..crash("api-7f9", "app", &["python3", "eat.py"], DEATH - 42, exit)
     })

@@ -1,9 +1,12 @@
 //! OOM kills: whose limit was hit.
 
-use lastwords_diagnosis::evidence::{OomKill, OomScope};
+use lastwords_diagnosis::evidence::{MemorySample, OomKill, OomScope};
 
 use super::{Death, Node, is_of_run, text};
-use crate::decode::{MemoryLevel, OomVictim};
+use crate::{
+    decode::{MemoryLevel, OomVictim},
+    memory::Sample,
+};
 
 /// Pages that a processor may have charged in advance (MEMCG_CHARGE_BATCH, mm/memcontrol.c): a full group may show that many less.
 const CHARGE_BATCH_PAGES: u64 = 64;
@@ -38,6 +41,33 @@ fn kill(death: &Death, node: &Node<'_>, time: u64, victim: &OomVictim) -> OomKil
     }
 }
 
+/// OOM kills closer together than this (nanoseconds) are one moment of the curve, as those of a whole group are.
+const ONE_MOMENT: u64 = 10_000_000;
+
+/// The memory curve up to the death: what was sampled, and what the kernel knew of the container's use at its OOM kills.
+pub(super) fn curve(death: &Death, node: &Node<'_>) -> Vec<MemorySample> {
+    let mut samples: Vec<Sample> =
+        death.memory.iter().filter(|sample| is_of_run(death, sample.time)).copied().collect();
+    if samples.is_empty() {
+        return Vec::new();
+    }
+    let mut last = None;
+    for (time, victim) in death.oom.iter().filter(|(time, _)| is_of_run(death, *time)) {
+        let own = own_level(death, &victim.levels).and_then(|index| victim.levels.get(index));
+        if let Some(level) = own
+            && last.is_none_or(|last| time.saturating_sub(last) > ONE_MOMENT)
+        {
+            last = Some(*time);
+            samples.push(Sample { time: *time, bytes: level.usage_pages.saturating_mul(node.page_bytes) });
+        }
+    }
+    samples.sort_by_key(|sample| sample.time);
+    samples
+        .iter()
+        .map(|sample| MemorySample { time: node.clock.from_monotonic(sample.time), bytes: sample.bytes })
+        .collect()
+}
+
 /// The lowest level that is full and that was itself out of memory. None: the node was.
 fn owner(levels: &[MemoryLevel]) -> Option<usize> {
     levels.iter().position(|level| {
@@ -48,8 +78,7 @@ fn owner(levels: &[MemoryLevel]) -> Option<usize> {
 /// Whose limit the level at `index` is. A pod's group gets the sum of its containers' limits; where that is this container's own
 /// limit the user wrote one number, and that is the container's.
 fn scope(death: &Death, levels: &[MemoryLevel], index: usize) -> OomScope {
-    let own = levels.iter().position(|level| contains(&level.name, death.container.id.as_bytes()));
-    match own {
+    match own_level(death, levels) {
         Some(own) if index <= own => OomScope::Container,
         Some(own) if index == own + 1 && !death.container.pod_uid.is_empty() => {
             let same = levels.get(own).map(|level| level.limit_pages)
@@ -59,6 +88,11 @@ fn scope(death: &Death, levels: &[MemoryLevel], index: usize) -> OomScope {
         Some(_) => OomScope::Node,
         None => OomScope::Unknown,
     }
+}
+
+/// The level of the container's own group.
+fn own_level(death: &Death, levels: &[MemoryLevel]) -> Option<usize> {
+    levels.iter().position(|level| contains(&level.name, death.container.id.as_bytes()))
 }
 
 fn contains(name: &[u8], id: &[u8]) -> bool {

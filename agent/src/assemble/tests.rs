@@ -54,6 +54,7 @@ pub(super) fn death(status: Status) -> Death {
         end: End::Exited(exited(status)),
         time: 3_000_000,
         oom: Vec::new(),
+        memory: Vec::new(),
         ports: Vec::new(),
         early_listeners: Vec::new(),
         callers: Vec::new(),

@@ -2,8 +2,9 @@
 //! controllers are v1 hierarchies beside an empty v2 one.
 
 use std::collections::VecDeque;
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt as _, MetadataExt};
 use std::path::{Component, Path, PathBuf};
 
 use super::read::read_at_most;
@@ -44,6 +45,20 @@ pub struct Memory {
     /// Processes of this very group that the OOM killer ended (`memory.events.local`, v1 `memory.oom_control`). A group kill counts
     /// its first victim twice.
     pub oom_kills: Option<u64>,
+}
+
+/// The file that tells what one group uses. It keeps the group from nothing: once that is removed, reading fails.
+#[derive(Debug)]
+pub struct MemoryUse(File);
+
+impl MemoryUse {
+    /// Bytes in use now; `None` when the group is gone.
+    #[must_use]
+    pub fn read(&self) -> Option<u64> {
+        let mut text = [0; 32];
+        let length = self.0.read_at(&mut text, 0).ok()?;
+        std::str::from_utf8(text.get(..length)?).ok()?.trim().parse().ok()
+    }
 }
 
 /// Processes of one group.
@@ -149,6 +164,16 @@ impl ControlGroups {
     #[must_use]
     pub fn memory_limit(&self, path: &str) -> Option<u64> {
         self.memory(path).limit
+    }
+
+    /// What the group at `path` uses, to be read again and again; `None` when it is gone.
+    #[must_use]
+    pub fn memory_use(&self, path: &str) -> Option<MemoryUse> {
+        let file = match self.layout {
+            Layout::V2 => "memory.current",
+            Layout::Hybrid => "memory.usage_in_bytes",
+        };
+        File::open(self.controller(path, "memory")?.join(file)).ok().map(MemoryUse)
     }
 
     /// Process numbers of the group at `path`.

@@ -32,6 +32,7 @@ impl Tracker {
                 continue;
             }
             self.looker.executed(cgroup_id, executed.tgid, &container.cgroup_path);
+            self.memory.follow(cgroup_id, &container.cgroup_path);
             let mut tracked = Tracked::new(container, recorder, true);
             tracked.execs.push((started, executed));
             self.containers.insert(cgroup_id, tracked);

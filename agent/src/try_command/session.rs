@@ -26,6 +26,7 @@ use crate::{
     kernel::{Kernel, Programs, verdict::WayIn},
     listeners::Listeners,
     look::Looker,
+    memory::{MemoryCurves, TRY_INTERVAL},
     page_bytes,
     redact::Redactor,
     tracker::Tracker,
@@ -68,12 +69,15 @@ impl Session {
             .map_err(TryError::system("start a thread"))?;
         let symbols = Symbols::start().map_err(TryError::system("start a thread"))?;
         let listeners = Listeners::new(kernel.listeners, processes.clone());
+        let memory = MemoryCurves::start(control_groups.clone(), TRY_INTERVAL)
+            .map_err(TryError::system("start a thread"))?;
         let tracker = Tracker::new(
             kernel.recorders,
             kernel.faults,
             kernel.groups,
             looker.clone(),
             control_groups,
+            memory,
             listeners,
         );
         let (sender, deaths) = mpsc::channel(DEATHS);

@@ -232,6 +232,7 @@ fn death() -> Death {
         }),
         time: 0,
         oom: Vec::new(),
+        memory: Vec::new(),
         ports: Vec::new(),
         early_listeners: Vec::new(),
         callers: Vec::new(),

@@ -4,7 +4,7 @@ use crate::case::Case;
 use crate::evidence::{OomKill, OomScope, SenderKind};
 use crate::rules::Finding;
 use crate::verdict::{Cause, Confidence, EvidenceRef};
-use crate::{quantity, signals, words};
+use crate::{memory, quantity, signals, words};
 
 /// The main process's end counts as shown to follow from a child's OOM kill up to here (milliseconds).
 const AT_ONCE_MS: f64 = 2_000.0;
@@ -25,11 +25,12 @@ pub(super) fn main_process(case: &Case<'_>) -> Option<Finding> {
     match (victim, killer) {
         (Some((index, oom)), SenderKind::OomKiller | SenderKind::Kernel | SenderKind::Unknown) => {
             let summary = format!(
-                "killed by the kernel's OOM killer {}; {} held {}{}",
+                "killed by the kernel's OOM killer {}; {} held {}{}{}",
                 at_limit(case, oom),
                 words::program(&oom.victim_comm),
                 held(oom),
-                allocator(oom)
+                allocator(oom),
+                before(case, oom)
             );
             let mut evidence = vec![EvidenceRef::Oom(index)];
             evidence.extend(case.exit().map(|_| EvidenceRef::Exit));
@@ -62,10 +63,11 @@ pub(super) fn child(case: &Case<'_>) -> Option<Finding> {
         }
     };
     let summary = format!(
-        "the kernel's OOM killer killed {} {}, when it held {}; {what_then}",
+        "the kernel's OOM killer killed {} {}, when it held {}{}; {what_then}",
         words::process(&oom.victim_comm, oom.victim_pid),
         at_limit(case, oom),
         held(oom),
+        before(case, oom),
     );
     Some(finding(case, oom, confidence, summary, evidence))
 }
@@ -113,6 +115,12 @@ fn finding(
             limit(case, oom)
         ),
         _ => raise(case),
+    };
+    let leaks = memory::course(&case.evidence.memory, oom.time).is_some_and(|course| course.is_leak());
+    let remedy = if leaks {
+        format!("{remedy}; a steady rise is what a leak looks like, which a higher limit only delays")
+    } else {
+        remedy
     };
     Finding { cause: Cause::OutOfMemory, confidence, summary, object, remedy, evidence }
 }
@@ -179,6 +187,12 @@ fn held(oom: &OomKill) -> String {
     let own = oom.anon_rss_bytes.saturating_add(oom.shmem_rss_bytes).saturating_add(oom.page_tables_bytes);
     let of_it = if oom.limit_bytes == 0 || own <= oom.limit_bytes { " of it" } else { "" };
     format!("{}{of_it}", quantity::about(own))
+}
+
+/// How the container's memory went up to the kill.
+fn before(case: &Case<'_>, oom: &OomKill) -> String {
+    memory::course(&case.evidence.memory, oom.time)
+        .map_or_else(String::new, |course| format!("; the container's memory {course}"))
 }
 
 fn allocator(oom: &OomKill) -> String {
