@@ -7,7 +7,7 @@ use std::cmp::Ordering;
 
 use crate::case::Case;
 use crate::evidence::Failure;
-use crate::noise::{self, Standing};
+use crate::noise::{self, Noise, Standing};
 use crate::verdict::Confidence;
 use crate::{errno, words};
 
@@ -163,11 +163,12 @@ fn thing(failure: &Failure) -> &str {
 }
 
 /// The calls that may have ended the program, strongest first.
-pub(crate) fn strongest_first<'a>(case: &Case<'a>) -> Vec<Call<'a>> {
+pub(crate) fn strongest_first<'a>(case: &Case<'a>, noise: Noise) -> Vec<Call<'a>> {
+    let is_over = |failure: &Failure| failure.later_succeeded || was_found_elsewhere(case, failure);
     let mut calls: Vec<Call<'a>> = case
         .failures()
-        .filter(|(_, failure)| !failure.later_succeeded && !was_found_elsewhere(case, failure))
-        .filter_map(|(index, failure)| call(case, index, failure))
+        .filter(|(_, failure)| noise == Noise::Ignored || !is_over(failure))
+        .filter_map(|(index, failure)| call(case, index, failure, noise.standing(failure)))
         .collect();
     // By a coarse clock several have one time: the last of them stands last.
     calls.sort_by(|one, other| other.weight.order(&one.weight).then(other.index.cmp(&one.index)));
@@ -187,8 +188,7 @@ fn was_found_elsewhere(case: &Case<'_>, failure: &Failure) -> bool {
         && case.ran(words::base_name(&failure.path))
 }
 
-fn call<'a>(case: &Case<'a>, index: usize, failure: &'a Failure) -> Option<Call<'a>> {
-    let standing = noise::standing(failure);
+fn call<'a>(case: &Case<'a>, index: usize, failure: &'a Failure, standing: Standing) -> Option<Call<'a>> {
     let (caller, ended_before_ms) = caller(case, failure);
     let gap_ms = (failure.last_before_death_ms - ended_before_ms).max(0.0);
     if standing == Standing::Noise || gap_ms > STALE_MS {

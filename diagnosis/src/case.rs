@@ -2,6 +2,7 @@
 
 use crate::calls::{self, Call};
 use crate::evidence::{ChildExit, Evidence, Exit, Failure, OpenedFile, Signal};
+use crate::noise::Noise;
 use crate::pod::PodContext;
 use crate::{signals, words};
 
@@ -28,9 +29,9 @@ pub(crate) struct Case<'a> {
 }
 
 impl<'a> Case<'a> {
-    pub(crate) fn new(evidence: &'a Evidence, pod: Option<&'a PodContext>) -> Self {
+    pub(crate) fn new(evidence: &'a Evidence, pod: Option<&'a PodContext>, noise: Noise) -> Self {
         let mut case = Self { evidence, pod, calls: Vec::new() };
-        case.calls = calls::strongest_first(&case);
+        case.calls = calls::strongest_first(&case, noise);
         case
     }
 

@@ -22,6 +22,7 @@ pub mod verdict;
 mod words;
 
 pub use evidence::Evidence;
+use noise::Noise;
 pub use pod::PodContext;
 pub use quantity::{about, binary_quantity, parse_quantity};
 pub use verdict::{Cause, Confidence, Diagnosis, EvidenceRef};
@@ -29,5 +30,23 @@ pub use words::{holder, span, waiting_in};
 
 /// Why this container died, with the pod's state where it is known.
 pub fn diagnose(evidence: &Evidence, pod: Option<&PodContext>) -> Diagnosis {
-    rules::decide(&case::Case::new(evidence, pod))
+    rules::decide(&case::Case::new(evidence, pod, Noise::Known), None)
+}
+
+/// A part of the knowledge that goes into a diagnosis.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// The rule file of this cause.
+    Rule(Cause),
+    /// What is known of failed calls that healthy programs make: the tables of such calls, and that a thing which was found later was
+    /// not missing.
+    Noise,
+}
+
+/// The diagnosis that a [`Part`] switched off leaves. No program for users asks for it: tests show with it that each part is needed.
+pub fn diagnose_without(part: Part, evidence: &Evidence, pod: Option<&PodContext>) -> Diagnosis {
+    match part {
+        Part::Rule(cause) => rules::decide(&case::Case::new(evidence, pod, Noise::Known), Some(cause)),
+        Part::Noise => rules::decide(&case::Case::new(evidence, pod, Noise::Ignored), None),
+    }
 }

@@ -18,6 +18,23 @@ pub(crate) enum Standing {
     Rare,
 }
 
+/// Whether a diagnosis makes use of what is known here; see [`crate::diagnose_without`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Noise {
+    Known,
+    Ignored,
+}
+
+impl Noise {
+    /// What a failed call can be by its kind; without any knowledge of noise each may be what ended the program.
+    pub(crate) fn standing(self, failure: &Failure) -> Standing {
+        match self {
+            Self::Known => standing(failure),
+            Self::Ignored => standing(failure).max(Standing::Plain),
+        }
+    }
+}
+
 /// Files and folders that C libraries, language runtimes and shells look for and do without.
 const OPTIONAL_PREFIXES: [&str; 57] = [
     "/.dockerenv",

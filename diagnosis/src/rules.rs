@@ -92,9 +92,11 @@ const PRECEDENCE: &[Step] = &[
 /// At most this many lines of causes that lost: more would not be read.
 const MOST_ALSO_SEEN: usize = 5;
 
-/// The diagnosis: the first finding in order of precedence, and what else would have been found.
-pub(crate) fn decide(case: &Case<'_>) -> Diagnosis {
-    let mut findings = PRECEDENCE.iter().flat_map(|step| step.findings(case));
+/// The diagnosis: the first finding in order of precedence, and what else would have been found. The rule of the cause `without` is
+/// not asked.
+pub(crate) fn decide(case: &Case<'_>, without: Option<Cause>) -> Diagnosis {
+    let findings = PRECEDENCE.iter().flat_map(|step| step.findings(case));
+    let mut findings = findings.filter(|finding| Some(finding.cause) != without);
     let winner = findings.next().unwrap_or_else(|| unknown::finding(case));
     let mut also_seen: Vec<String> = Vec::new();
     // Another reading of the same piece of evidence is no other explanation.

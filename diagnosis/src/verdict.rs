@@ -85,3 +85,36 @@ pub enum Cause {
     Preempted,
     NodeShutdown,
 }
+
+impl Cause {
+    /// All of them.
+    pub const ALL: [Self; 27] = [
+        Self::Unknown,
+        Self::OutOfMemory,
+        Self::PermissionDenied,
+        Self::ReadOnlyFilesystem,
+        Self::FileNotFound,
+        Self::ExecFailed,
+        Self::PortInUse,
+        Self::FileLocked,
+        Self::ConnectionFailed,
+        Self::DnsFailed,
+        Self::IdentityUnavailable,
+        Self::ProbeFailed,
+        Self::InvalidArguments,
+        Self::InvalidConfiguration,
+        Self::InvalidEnvironment,
+        Self::ProgramError,
+        Self::DiskFull,
+        Self::ResourceLimit,
+        Self::SeccompDenied,
+        Self::Killed,
+        Self::Completed,
+        Self::ImagePullFailed,
+        Self::ContainerConfigError,
+        Self::ContainerCreateError,
+        Self::Evicted,
+        Self::Preempted,
+        Self::NodeShutdown,
+    ];
+}

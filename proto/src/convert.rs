@@ -40,4 +40,4 @@ mod places;
 mod to_wire;
 
 pub use from_wire::crash_to_evidence;
-pub use to_wire::{diagnosis_to_wire, evidence_to_crash};
+pub use to_wire::{cause, diagnosis_to_wire, evidence_to_crash};

@@ -16,7 +16,7 @@ pub mod v1 {
 pub mod convert;
 mod json;
 
-pub use json::{JsonError, to_json};
+pub use json::{JsonError, from_json, to_json};
 
 /// The compiled `.proto` files as an encoded `google.protobuf.FileDescriptorSet`, for reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

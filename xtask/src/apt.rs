@@ -68,6 +68,39 @@ pub(crate) fn install(packages: &[&str]) -> Result<()> {
     run("installing", &mut apt).with_context(|| format!("cannot install {}", packages.join(" "))).map(drop)
 }
 
+/// What a package asks before it starts its service (invoke-rc.d(8)).
+const SERVICE_POLICY: &str = "/usr/sbin/policy-rc.d";
+
+/// Lets `install` install packages without any of their services being started. A policy that the machine already has is left as it
+/// is when it forbids that too.
+///
+/// # Errors
+/// When the machine has a policy that would start them, or `install` fails.
+pub(crate) fn without_services<T>(install: impl FnOnce() -> Result<T>) -> Result<T> {
+    /// "Action forbidden by policy."
+    const FORBIDDEN: i32 = 101;
+    let policy = Path::new(SERVICE_POLICY);
+    if policy.exists() {
+        let status = Command::new(policy).args(["any", "start"]).status();
+        if status.ok().and_then(|status| status.code()) != Some(FORBIDDEN) {
+            bail!("{SERVICE_POLICY} would let services start; installing the corpus' programs may not");
+        }
+        return install();
+    }
+    shell_as_root(&format!(
+        "printf '#!/bin/sh\\nexit {FORBIDDEN}\\n' > {SERVICE_POLICY} && chmod 755 {SERVICE_POLICY}"
+    ))?;
+    let installed = install();
+    shell_as_root(&format!("rm {SERVICE_POLICY}"))?;
+    installed
+}
+
+fn shell_as_root(script: &str) -> Result<()> {
+    let mut shell = as_root("sh")?;
+    shell.args(["-c", script]);
+    process::quiet("setting the policy for services", &mut shell).map(drop)
+}
+
 /// Runs apt; of all it says on failure the first complaint is the reason.
 fn run(doing: &str, apt: &mut Command) -> Result<String> {
     process::quiet(doing, apt).map_err(|error| match complaint_in(&format!("{error:#}")) {

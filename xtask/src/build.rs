@@ -17,7 +17,7 @@ use crate::{cross, ebpf, process, workspace};
 const PACKAGES: &[&str] = &["lastwords-agent", "lastwords-aggregator", "lastwords-cli"];
 
 /// What the tests run beside them.
-const TEST_PACKAGES: &[&str] = &["dies"];
+const TEST_PACKAGES: &[&str] = &["dies", "judge"];
 
 /// Those that run on nodes of another architecture, in the emulated machines.
 const CROSS_BUILT_PACKAGES: &[&str] = &["lastwords-agent", "dies"];

@@ -6,6 +6,7 @@ mod apt;
 mod architecture;
 mod bench;
 mod build;
+mod corpus;
 mod cross;
 mod demo;
 mod ebpf;
@@ -45,6 +46,8 @@ enum Verb {
     Test(test::Test),
     /// Feed the agent's decoder with damaged records; an input that crashes it is kept in tests/corpus/decode.
     Fuzz(fuzz::Fuzz),
+    /// Let real programs die and hold the verdicts against what is true.
+    Corpus(corpus::Corpus),
     /// Count what it costs that somebody watches.
     Bench(bench::Bench),
     /// Boot Debian's kernels in QEMU (no KVM needed) and run a suite of deaths in each.
@@ -59,6 +62,7 @@ fn main() -> ExitCode {
         Verb::Tidy(tidy) => tidy.run(),
         Verb::Test(test) => return test.run(),
         Verb::Fuzz(fuzz) => fuzz.run(),
+        Verb::Corpus(corpus) => corpus.run(),
         Verb::Bench(bench) => bench.run(),
         Verb::Vm(vm) => vm.run(),
     };

@@ -38,6 +38,39 @@ const ARM64_PACKAGES: &[&str] = &["gcc-aarch64-linux-gnu", "libc6-dev-arm64-cros
 /// What the benchmarks compare with: the tools that people would use today. No test needs them.
 const BENCH_PACKAGES: &[&str] = &["libbpf-tools", "bpftrace"];
 
+/// The programs that the corpus lets die. Those of them that are services are not started.
+const CORPUS_PACKAGES: &[&str] = &[
+    "apache2-bin",
+    "beanstalkd",
+    "caddy",
+    "curl",
+    "dnsmasq-base",
+    "etcd-server",
+    "haproxy",
+    "iproute2",
+    "lighttpd",
+    "lua5.4",
+    "mariadb-server-core",
+    "memcached",
+    "mosquitto",
+    "nats-server",
+    "nginx-light",
+    "nodejs",
+    "openjdk-17-jdk-headless",
+    "pgbouncer",
+    "php8.2-cli",
+    "postgresql-15",
+    "prometheus-node-exporter",
+    "redis-server",
+    "rsync",
+    "ruby",
+    "socat",
+    "sqlite3",
+    "stunnel4",
+    "tini",
+    "unbound",
+];
+
 /// The version of Debian that all of this was tried on.
 const DEBIAN: &str = "12";
 
@@ -47,6 +80,9 @@ pub(crate) struct Setup {
     /// Only what the build needs, only what the tests need; or what arm64 needs or the benchmarks compare with, both left out otherwise.
     #[arg(long, value_enum)]
     only: Option<Part>,
+    /// Only the programs that `corpus` lets die: Debian packages, of which no service is started.
+    #[arg(long, conflicts_with = "only")]
+    corpus: bool,
 }
 
 /// A part of the set-up.
@@ -65,23 +101,26 @@ pub(crate) enum Part {
 impl Setup {
     /// Both parts, without a choice.
     pub(crate) fn everything() -> Self {
-        Self { only: None }
+        Self { only: None, corpus: false }
     }
 
     /// Only the part that a build needs.
     pub(crate) fn for_build() -> Self {
-        Self { only: Some(Part::Build) }
+        Self { only: Some(Part::Build), corpus: false }
     }
 
     /// What cross-building and emulating takes; nothing for this machine's own architecture beyond the usual.
     pub(crate) fn for_architecture(architecture: Architecture) -> Option<Self> {
-        (architecture == Architecture::Arm64).then_some(Self { only: Some(Part::Arm64) })
+        (architecture == Architecture::Arm64).then_some(Self { only: Some(Part::Arm64), corpus: false })
     }
 
     /// Goes through the steps in order; each says in one line what it did.
     pub(crate) fn run(self) -> Result<()> {
         let started = Instant::now();
         match self.only {
+            None if self.corpus => {
+                step("programs of the corpus", corpus)?;
+            }
             Some(Part::Arm64) => arm64()?,
             Some(Part::Bench) => step("tools to compare with", || packages(BENCH_PACKAGES))?,
             part => this_machine(part != Some(Part::Test), part != Some(Part::Build))?,
@@ -162,6 +201,13 @@ fn packages(wanted: &[&str]) -> Result<Installed> {
     eprintln!("    installing with apt-get: {}", missing.join(" "));
     apt::install(&missing)?;
     Ok(Installed::Now(missing.join(" ")))
+}
+
+fn corpus() -> Result<Installed> {
+    match apt::missing(CORPUS_PACKAGES)?.is_empty() {
+        true => packages(CORPUS_PACKAGES),
+        false => apt::without_services(|| packages(CORPUS_PACKAGES)),
+    }
 }
 
 /// rustfmt and clippy belong to the toolchain that runs cargo.

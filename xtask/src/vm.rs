@@ -5,7 +5,7 @@ mod guests;
 pub(crate) mod initrd;
 mod machine_code;
 mod outcome;
-mod pattern;
+pub(crate) mod pattern;
 mod suite;
 mod verifier;
 

@@ -308,7 +308,8 @@ fn confidence(confidence: Confidence) -> v1::Confidence {
     }
 }
 
-fn cause(cause: Cause) -> v1::Cause {
+/// The wire's number of a cause.
+pub fn cause(cause: Cause) -> v1::Cause {
     match cause {
         Cause::Unknown => v1::Cause::Unknown,
         Cause::OutOfMemory => v1::Cause::OutOfMemory,

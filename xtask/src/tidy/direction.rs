@@ -26,6 +26,7 @@ const OURS: &[(&str, &[&str])] = &[
     ),
     ("lastwords-bench", &[]),
     ("dies", &[]),
+    ("judge", &["lastwords-diagnosis", "lastwords-proto"]),
     ("xtask", &[]),
 ];
 
