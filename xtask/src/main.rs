@@ -11,12 +11,14 @@ mod cross;
 mod demo;
 mod ebpf;
 mod fuzz;
+mod image;
 mod kernels;
 mod process;
 mod setup;
 mod table;
 mod test;
 mod tidy;
+mod unstable;
 mod vm;
 mod workspace;
 
@@ -50,6 +52,8 @@ enum Verb {
     Corpus(corpus::Corpus),
     /// Count what it costs that somebody watches.
     Bench(bench::Bench),
+    /// Put the release programs into container images, target/image/*.tar.gz.
+    Image(image::Images),
     /// Boot Debian's kernels in QEMU (no KVM needed) and run a suite of deaths in each.
     Vm(vm::Vm),
 }
@@ -64,6 +68,7 @@ fn main() -> ExitCode {
         Verb::Fuzz(fuzz) => fuzz.run(),
         Verb::Corpus(corpus) => corpus.run(),
         Verb::Bench(bench) => bench.run(),
+        Verb::Image(images) => images.run(),
         Verb::Vm(vm) => vm.run(),
     };
     match outcome {

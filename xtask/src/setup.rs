@@ -1,17 +1,16 @@
 //! `cargo xtask setup`: from a fresh Debian 12 with Rust to everything a build and the tests need.
 
-use std::fs;
-use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 
-use crate::apt::{self, OtherSuite};
+use crate::apt;
 use crate::architecture::Architecture;
 use crate::ebpf::{self, Installed, Toolchain};
-use crate::{cross, kernels, process, workspace};
+use crate::unstable::{CONTAINERD, KUBECTL};
+use crate::{cross, kernels, process};
 
 /// What compiles the programs: Debian's Rust with its eBPF target, the LLVM that bpf-linker is built against, and a C compiler
 /// for the crates that bring C along (SQLite, ring). g++ brings the C++ library that LLVM links.
@@ -90,7 +89,7 @@ pub(crate) struct Setup {
 pub(crate) enum Part {
     /// Compilers and libraries.
     Build,
-    /// QEMU, runc, kernels, kubectl, rustfmt and clippy.
+    /// QEMU, runc, containerd, kernels, kubectl, rustfmt and clippy.
     Test,
     /// A cross compiler for arm64, its standard libraries, QEMU, kernels and busybox; what the build needs has to be there.
     Arm64,
@@ -150,7 +149,9 @@ fn this_machine(build: bool, test: bool) -> Result<()> {
     if test {
         step("rustfmt and clippy", rust_components)?;
         if on_debian {
-            step_if_possible("kubectl", kubectl);
+            for tool in [KUBECTL, CONTAINERD] {
+                step_if_possible(tool.package, || tool.install());
+            }
         }
         everyday_kernels(Architecture::X86);
     }
@@ -229,37 +230,9 @@ fn rust_components() -> Result<Installed> {
     Ok(Installed::Now(names))
 }
 
-/// kubectl is no package of Debian 12, and unstable's runs there when it is only unpacked.
-fn kubectl() -> Result<Installed> {
-    let program = workspace::cached_programs()?.join("kubectl");
-    let version_file = workspace::cache()?.join("tools/kubectl.version");
-    if program.exists() {
-        let version = fs::read_to_string(&version_file).unwrap_or_default();
-        return Ok(Installed::Already(version.trim().to_owned()));
-    }
-    let cache = workspace::cache()?;
-    let unstable = OtherSuite::open("unstable", Architecture::X86, &cache.join("apt"))?;
-    let version = unstable.look_up("kubectl")?.version;
-    let unpacked = cache.join("tools/.unpacking-kubectl");
-    unstable.unpack("kubectl", &version, &unpacked)?;
-    fs::create_dir_all(workspace::cached_programs()?)
-        .context("cannot make the folder for tools in the cache")?;
-    fs::write(&version_file, &version).with_context(|| format!("cannot write {}", version_file.display()))?;
-    keep(&unpacked.join("usr/bin/kubectl"), &program)?;
-    fs::remove_dir_all(&unpacked).with_context(|| format!("cannot remove {}", unpacked.display()))?;
-    if process::answer(Command::new(&program).args(["version", "--client"])).is_none() {
-        bail!("kubectl {version} from Debian unstable does not run on this machine");
-    }
-    Ok(Installed::Now(version))
-}
-
 fn kernel(series: &'static kernels::Series, architecture: Architecture) -> Result<Installed> {
     if let Some(kernel) = kernels::cached(series, architecture)? {
         return Ok(Installed::Already(kernel.version));
     }
     Ok(Installed::Now(kernels::fetch(series, architecture)?.version))
-}
-
-fn keep(from: &Path, to: &Path) -> Result<()> {
-    fs::rename(from, to).with_context(|| format!("cannot move {} to {}", from.display(), to.display()))
 }

@@ -14,11 +14,11 @@ use anyhow::Result;
 use clap::Args;
 
 use self::executables::Executable;
-use self::outcome::Outcome;
+pub(crate) use self::outcome::Outcome;
 use crate::build::Build;
 use crate::fuzz::Fuzz;
 use crate::setup::Setup;
-use crate::{bench, process, table, tidy, vm, workspace};
+use crate::{bench, image, process, table, tidy, vm, workspace};
 
 /// The package whose tests need root, real eBPF and the release programs.
 const LIVE_PACKAGE: &str = "lastwords-tests";
@@ -71,10 +71,12 @@ impl Test {
             run.step("doc tests", executables::documentation);
             run.step("fuzz", || as_outcome(Fuzz::everyday().run()));
             if !run.passed("build") {
+                run.leave_out("images", "the programs were not built");
                 run.leave_out("live tests", "the programs were not built");
                 run.leave_out("overhead", "the programs were not built");
                 run.leave_out("kernels in QEMU", "the programs were not built");
             } else {
+                run.step("images", image::trial);
                 self.on_kernels(&mut run, &executables);
             }
         }
