@@ -130,7 +130,7 @@ pub fn assemble(death: &Death, node: &Node<'_>) -> Evidence {
         }),
         End::NeverRan | End::Survived | End::Unseen => None,
     };
-    Evidence {
+    let mut evidence = Evidence {
         node: node.name.to_owned(),
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
         observed_at: node.clock.from_monotonic(death.time),
@@ -172,7 +172,9 @@ pub fn assemble(death: &Death, node: &Node<'_>) -> Evidence {
                 .collect(),
         },
         ..Evidence::default()
-    }
+    };
+    death.looked.environment.name(&mut evidence);
+    evidence
 }
 
 fn process(death: &Death, node: &Node<'_>) -> Option<Process> {
@@ -200,6 +202,7 @@ fn process(death: &Death, node: &Node<'_>) -> Option<Process> {
         started_at: death.execs.first().map_or(UnixNanos(0), |(time, _)| node.clock.from_monotonic(*time)),
         exited_at: if exited.is_some() { node.clock.from_monotonic(death.time) } else { UnixNanos(0) },
         namespace_init: last.is_some_and(|executed| executed.namespace_init),
+        environment_names: Vec::new(),
     })
 }
 

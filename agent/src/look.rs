@@ -26,6 +26,7 @@ use crate::{
     decode::PortTaken,
     enrich::{
         cgroup::ControlGroups,
+        environment::Environment,
         file_facts::RootHandle,
         holder::{self, FoundHolder},
         limits::Limits,
@@ -58,6 +59,8 @@ pub struct Looked {
     pub ports: Vec<PortFacts>,
     /// The root that its main process had. It keeps the container's mounts in use: drop it once the report is made.
     pub root: Option<Arc<RootHandle>>,
+    /// The variables that its last program was given.
+    pub environment: Environment,
     /// What was mounted when it executed its last program.
     pub mounts: Mounts,
     /// Where its own writes go. Noted at its first program: a later look would see what it mounted itself.
@@ -185,6 +188,11 @@ fn run(processes: &HostProc, groups: &ControlGroups, jobs: &Receiver<Job>, progr
                 if containers.len() >= RECORDERS as usize {
                     // More than there can be: the end of some was dropped with a full queue. They hold descriptors.
                     containers.retain(|_, seen| processes.exists(seen.pid));
+                }
+                // The first thing that is lost, and all that can be had of a program that lives a millisecond.
+                let environment = processes.environment(pid);
+                if !environment.is_empty() {
+                    containers.entry(cgroup_id).or_default().looked.environment = environment;
                 }
                 // One that is on its way out shows half: what an earlier program of the container showed is better.
                 if let Some(process) = processes.facts(pid).filter(|process| process.root.is_some()) {

@@ -116,6 +116,11 @@ impl Call<'_> {
         self.weight.decisive && self.weight.caller >= Caller::ChildJustBefore
     }
 
+    /// True when a log line about something else does not make up for it.
+    pub(crate) fn outweighs_words(&self) -> bool {
+        self.named || self.standing == Standing::Rare
+    }
+
     /// How far this call carries the cause.
     pub(crate) fn confidence(&self) -> Confidence {
         let fresh = self.weight.freshness == Freshness::Fresh;

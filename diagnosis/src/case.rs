@@ -1,7 +1,7 @@
 //! One death, in the order in which the rules ask about it.
 
 use crate::calls::{self, Call};
-use crate::evidence::{ChildExit, Evidence, Exit, Failure, OpenedFile, Signal};
+use crate::evidence::{ChildExit, Evidence, Exit, Failure, Signal};
 use crate::noise::Noise;
 use crate::pod::PodContext;
 use crate::{signals, words};
@@ -9,9 +9,6 @@ use crate::{signals, words};
 /// A child's death counts as part of the main process's when it came at most this long before it (milliseconds): a shell
 /// passes its child's status on within a few, a supervisor logs and tidies up first.
 const CHILD_TO_PARENT_MS: f64 = 1_000.0;
-
-/// From the reading of a file to an end that may come of it (milliseconds): what is wrong in it is told, and the program shuts down.
-const READ_TO_END_MS: f64 = 1_000.0;
 
 /// An exit code of 128 + n is how shells and supervisors report a child's signal n.
 const SIGNAL_CODES_FROM: i32 = 128;
@@ -106,12 +103,6 @@ impl<'a> Case<'a> {
             .iter()
             .enumerate()
             .filter(|(_, child)| child.pid != 0 && child.before_death_ms <= CHILD_TO_PARENT_MS)
-    }
-
-    /// The configuration that was read just before the main process ended by itself.
-    pub(crate) fn last_read(&self) -> Option<&'a OpenedFile> {
-        let mut files = self.evidence.opened_files.iter();
-        files.rfind(|file| !file.written && file.before_death_ms <= READ_TO_END_MS)
     }
 
     /// The last signal of this number to the main process.

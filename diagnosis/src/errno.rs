@@ -1,5 +1,8 @@
 //! Error numbers of Linux, as x86-64 and every architecture with the generic numbers (arm64, riscv) has them.
 
+/// The highest number that Linux gives to programs.
+const HIGHEST: i32 = 133;
+
 macro_rules! errors {
     ($($name:ident = $number:literal, $text:literal;)*) => {
         $(#[doc = $text] pub const $name: i32 = $number;)*
@@ -154,6 +157,11 @@ errors! {
     ENOTRECOVERABLE = 131, "state not recoverable";
     ERFKILL = 132, "operation not possible due to RF-kill";
     EHWPOISON = 133, "memory page has hardware error";
+}
+
+/// True for the name of an error, for example `EACCES`.
+pub fn is_name(word: &str) -> bool {
+    (1..=HIGHEST).any(|number| name(number) == Some(word))
 }
 
 /// The name of an error number for showing it: `EACCES`, or `errno 999` where Linux has no name for it.

@@ -58,6 +58,7 @@ pub struct Process {
     pub started_at: UnixNanos,
     pub exited_at: UnixNanos,
     pub namespace_init: bool,
+    pub environment_names: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -146,6 +147,7 @@ pub struct Failure {
     pub capability: String,
     pub seccomp: Seccomp,
     pub dns: Option<DnsQuery>,
+    pub variables: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -9,15 +9,19 @@
 
 mod calls;
 mod case;
+mod context;
 pub mod errno;
 pub mod evidence;
 mod fault;
+mod log;
 mod memory;
 mod noise;
 pub mod pod;
 mod quantity;
 mod rules;
 pub mod signals;
+mod startup;
+pub mod variables;
 pub mod verdict;
 mod words;
 

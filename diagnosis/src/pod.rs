@@ -25,8 +25,77 @@ pub struct PodContext {
     pub restart_policy: String,
     /// True once the API no longer has the pod.
     pub deleted: bool,
+    /// `spec.resources.limits.memory`, the limit that all its containers share, as the user wrote it; empty without one.
+    pub memory_limit: String,
+    /// What the kubelet said of the container's probes during this run, as in `pod_state.probe_events`.
+    pub probe_events: Vec<ProbeEvent>,
+    /// How the pod's template differs from the last one that was healthy, as in `pod_state.changed_since_last_good`.
+    pub changes: Vec<Change>,
+    /// Containers on the same node that hold what this one wanted, by the ids that the evidence names.
+    pub neighbours: Vec<Neighbour>,
     /// The container that died.
     pub container: ContainerContext,
+}
+
+/// A container that the evidence names by its id.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Neighbour {
+    /// 64 hexadecimal digits.
+    pub container_id: String,
+    /// Its name.
+    pub container: String,
+    /// Its pod.
+    pub pod: String,
+    /// That pod's namespace.
+    pub namespace: String,
+    /// True when it is a container of the same pod.
+    pub same_pod: bool,
+}
+
+/// An event of the kubelet on a probe.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ProbeEvent {
+    /// `Unhealthy` or `Killing`.
+    pub reason: String,
+    /// For example `Container app failed liveness probe, will be restarted`.
+    pub message: String,
+    /// How often.
+    pub count: u32,
+}
+
+/// One difference between two pod templates.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Change {
+    /// What it is of.
+    pub kind: ChangeKind,
+    /// The thing's name: that of a variable, the argument as it is now, the path of a mount; empty where there is one of the kind.
+    pub name: String,
+    /// For people, without values of variables: `spec.containers[0].env[DB_HOST]: value changed`.
+    pub text: String,
+}
+
+/// What a change is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ChangeKind {
+    /// Anything else.
+    #[default]
+    Other,
+    /// The image.
+    Image,
+    /// `command` or `args`.
+    Argument,
+    /// `env` or `envFrom`.
+    Variable,
+    /// `volumeMounts`, or what a volume is.
+    Mount,
+    /// The contents of a mounted ConfigMap or Secret.
+    Contents,
+    /// `resources`.
+    Resources,
+    /// `securityContext`.
+    Security,
+    /// A probe.
+    Probe,
 }
 
 /// One container of a pod: what its spec asks for and what its status says.
@@ -46,6 +115,10 @@ pub struct ContainerContext {
     pub read_only_root_filesystem: bool,
     /// Volume mounts.
     pub mounts: Vec<Mount>,
+    /// `env`, in the order of the spec.
+    pub variables: Vec<Variable>,
+    /// Its probes.
+    pub probes: Vec<Probe>,
     /// Restarts as Kubernetes counts them.
     pub restart_count: i32,
     /// True when it passes readiness.
@@ -67,6 +140,40 @@ pub struct Mount {
     pub source: String,
     /// `readOnly`.
     pub read_only: bool,
+}
+
+/// One of `env`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Variable {
+    /// Its name.
+    pub name: String,
+    /// `value` as written; empty when it comes from elsewhere.
+    pub value: String,
+    /// Where it comes from, for people: `configmap app-settings, key DB_HOST`; empty for a value that stands in the spec.
+    pub source: String,
+    /// Where it stands: `spec.containers[0].env[3]`.
+    pub field_path: String,
+}
+
+/// One probe.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Probe {
+    /// `liveness`, `startup` or `readiness`.
+    pub kind: String,
+    /// What it does: `http-get :8081/healthz`, `tcp-socket :5432`, `grpc :9090`, `exec [cat /tmp/healthy]`.
+    pub action: String,
+    /// The port it asks; 0 for exec, or for a name that no port of the container has.
+    pub port: u16,
+    /// `initialDelaySeconds`.
+    pub initial_delay_seconds: u32,
+    /// `periodSeconds`, 10 when not given.
+    pub period_seconds: u32,
+    /// `timeoutSeconds`, 1 when not given.
+    pub timeout_seconds: u32,
+    /// `failureThreshold`, 3 when not given.
+    pub failure_threshold: u32,
+    /// Where it stands: `spec.containers[0].livenessProbe`.
+    pub field_path: String,
 }
 
 /// What a container does now.

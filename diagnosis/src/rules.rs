@@ -2,6 +2,8 @@
 //!
 //! To add a cause: a file here with one function, and that function's place in the list.
 
+// 1. A wrong configuration.
+mod invalid_configuration;
 // 2. Out of memory, out of resources.
 mod disk_full;
 mod out_of_memory;
@@ -15,6 +17,10 @@ mod exec_failed;
 mod file_not_found;
 // 6. A bug.
 mod program_error;
+// 7. A wrong or missing argument.
+mod invalid_arguments;
+// 8. A wrong probe.
+mod probe_failed;
 // 9. Not enough permission.
 mod permission_denied;
 // 10. A read-only file system.
@@ -22,6 +28,10 @@ mod read_only_filesystem;
 // 11. Connection trouble.
 mod connection_failed;
 mod dns_failed;
+// 12. A wrong environment variable.
+mod invalid_environment;
+// 13. No identity.
+mod identity_unavailable;
 // What is no fault of the program, and what cannot be told.
 mod completed;
 mod killed;
@@ -62,6 +72,7 @@ const PRECEDENCE: &[Step] = &[
     Step::Whole(killed::timed_out),
     Step::Whole(out_of_memory::child),
     Step::Whole(resource_limit::by_signal),
+    Step::Whole(probe_failed::stopped),
     Step::Whole(program_error::fatal_signal),
     Step::Whole(file_locked::waiting),
     Step::Whole(killed::by_signal),
@@ -72,7 +83,14 @@ const PRECEDENCE: &[Step] = &[
     Step::Whole(program_error::child_fault),
     Step::Whole(exec_failed::command_not_found),
     Step::Whole(exec_failed::library),
+    // A log that names the thing, where no call failed that outweighs words.
+    Step::Whole(invalid_arguments::told),
+    Step::Whole(invalid_environment::told),
+    Step::Whole(invalid_configuration::told),
     Step::StrongestCall(&[
+        // These two know what the others would name by the call alone.
+        identity_unavailable::call,
+        invalid_environment::call,
         dns_failed::call,
         exec_failed::call,
         permission_denied::call,
@@ -86,6 +104,8 @@ const PRECEDENCE: &[Step] = &[
     ]),
     Step::Whole(file_not_found::module),
     Step::Whole(program_error::handled_fault),
+    Step::Whole(invalid_configuration::guessed),
+    Step::Whole(invalid_arguments::guessed),
     Step::Whole(program_error::exit_code),
 ];
 

@@ -50,6 +50,18 @@ pub enum EvidenceRef {
     Fault,
     /// `blocked`.
     Blocked,
+    /// `opened_files[n]`.
+    OpenedFile(usize),
+    /// `listeners[n]`.
+    Listener(usize),
+    /// `log_tail`.
+    LogTail,
+    /// `log_files[n]`.
+    LogFile(usize),
+    /// `probe_events[n]` of the pod's state.
+    ProbeEvent(usize),
+    /// `changed_since_last_good[n]` of the pod's state.
+    Change(usize),
 }
 
 /// The causes, as `lastwords.v1.Cause` lists them.

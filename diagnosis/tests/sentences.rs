@@ -172,25 +172,6 @@ fn a_library_that_is_not_there() {
 }
 
 #[test]
-fn what_was_read_last_is_said() {
-    let mut evidence = exited(&["app"], 40, 3);
-    let read = |path: &str, before_death_ms| OpenedFile {
-        path: path.into(),
-        before_death_ms,
-        ..OpenedFile::default()
-    };
-    evidence.opened_files = vec![
-        read("/etc/app/a.yaml", 9.0),
-        read("/etc/app/b.yaml", 1.5),
-        OpenedFile { written: true, ..read("/var/log/app.log", 0.5) },
-    ];
-    let summary = diagnose(&evidence, None).summary;
-    assert!(summary.contains("; 1.5 ms before that it had read /etc/app/b.yaml"), "{summary}");
-    evidence.opened_files = vec![read("/etc/app/a.yaml", 5_000.0)];
-    assert!(!diagnose(&evidence, None).summary.contains("a.yaml"), "too long ago to tell");
-}
-
-#[test]
 fn a_read_only_mount_names_its_volume() {
     let mut evidence = exited(&["app"], 40, 1);
     evidence.failures = vec![failed("openat", errno::EROFS, "/etc/app/state", 0.6)];

@@ -220,6 +220,11 @@ fn whatever_arrives_is_diagnosed() {
             EvidenceRef::Exec(index) => index < evidence.execs.len(),
             EvidenceRef::Fault => evidence.fault.is_some(),
             EvidenceRef::Blocked => evidence.blocked.is_some(),
+            EvidenceRef::OpenedFile(index) => index < evidence.opened_files.len(),
+            EvidenceRef::Listener(index) => index < evidence.listeners.len(),
+            EvidenceRef::LogTail => evidence.log_tail.is_some(),
+            EvidenceRef::LogFile(index) => index < evidence.log_files.len(),
+            EvidenceRef::ProbeEvent(_) | EvidenceRef::Change(_) => false,
         };
         assert!(diagnosis.evidence.iter().all(holds), "round {round}: {:?}", diagnosis.evidence);
     }

@@ -51,6 +51,7 @@ fn full() -> Evidence {
             started_at: time,
             exited_at: later,
             namespace_init: true,
+            environment_names: vec!["DB_HOST".into()],
         }),
         exit: Some(Exit {
             code: 1,
@@ -116,6 +117,7 @@ fn full() -> Evidence {
             groups: vec![4, 20],
             capabilities: vec!["CAP_CHOWN".into()],
             capability: "CAP_SYS_TIME".into(),
+            variables: vec!["DB_HOST".into()],
             seccomp: Seccomp::Denied,
             dns: Some(DnsQuery {
                 outcome: DnsOutcome::NxDomain,

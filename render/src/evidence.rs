@@ -6,7 +6,7 @@ use lastwords_proto::v1::killed_by::Kind;
 use lastwords_proto::v1::oom_kill::Scope;
 use lastwords_proto::v1::{
     BlockedCall, ChildExit, Crash, DnsQuery, EvidenceRef, Exec, Exit, Failure, Fault, Frame, Holder,
-    KilledBy, OomKill, Signal,
+    KilledBy, Listener, OomKill, OpenedFile, Signal,
 };
 
 use crate::escape::escape;
@@ -33,6 +33,12 @@ pub(crate) fn line(crash: &Crash, reference: &EvidenceRef) -> Option<String> {
         "probe_events" => {
             crash.pod_state.as_ref().and_then(|pod| pod.probe_events.get(index)).map(|event| escape(event))
         }
+        "changed_since_last_good" => {
+            let changes = crash.pod_state.as_ref().map(|pod| &pod.changed_since_last_good)?;
+            changes.get(index).map(|change| format!("changed since it last ran well: {}", escape(change)))
+        }
+        "opened_files" => crash.opened_files.get(index).map(opened_file),
+        "listeners" => crash.listeners.get(index).map(listener),
         _ => None,
     }
 }
@@ -163,16 +169,27 @@ fn holder_of(holder: &Holder) -> String {
 
 /// What the container listened on, a line each.
 pub(crate) fn listeners(crash: &Crash) -> Vec<String> {
-    let shown = crash.listeners.iter().map(|listener| {
-        let closed = if listener.closed { ", closed again" } else { "" };
-        format!(
-            "{} by {}, since {} before the end{closed}",
-            escape(&listener.address),
-            who(&listener.comm, listener.pid),
-            span(listener.before_death_ms)
-        )
-    });
-    shown.collect()
+    crash.listeners.iter().map(listener).collect()
+}
+
+fn listener(listener: &Listener) -> String {
+    let closed = if listener.closed { ", closed again" } else { "" };
+    format!(
+        "{} by {}, since {} before the end{closed}",
+        escape(&listener.address),
+        who(&listener.comm, listener.pid),
+        span(listener.before_death_ms)
+    )
+}
+
+/// A file that was read while the container started.
+pub(crate) fn opened_file(file: &OpenedFile) -> String {
+    format!(
+        "{} read by {}, {} before the end",
+        escape(&file.path),
+        escape(&file.comm),
+        span(file.before_death_ms)
+    )
 }
 
 fn signal(signal: &Signal) -> String {

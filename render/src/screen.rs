@@ -2,7 +2,7 @@
 
 use lastwords_diagnosis::span;
 use lastwords_proto::v1::{
-    Cause, Confidence, Crash, ExplainPodResponse, Losses, OpenedFile, PodState, Process,
+    Cause, Confidence, Crash, EvidenceRef, ExplainPodResponse, Losses, OpenedFile, PodState, Process,
 };
 use prost_types::Timestamp;
 
@@ -271,18 +271,16 @@ fn opened(crash: &Crash) -> Vec<String> {
     if crash.exit.as_ref().is_none_or(|exit| exit.signal == 0 && exit.code == 0) {
         return Vec::new();
     }
-    let read: Vec<&OpenedFile> = crash.opened_files.iter().filter(|file| !file.written).collect();
+    let told = |index: usize| {
+        let pointed_at = |reference: &EvidenceRef| {
+            reference.field == "opened_files" && usize::try_from(reference.index).is_ok_and(|at| at == index)
+        };
+        crash.diagnosis.iter().flat_map(|diagnosis| &diagnosis.evidence).any(pointed_at)
+    };
+    let read = crash.opened_files.iter().enumerate().filter(|(index, file)| !file.written && !told(*index));
+    let read: Vec<&OpenedFile> = read.map(|(_, file)| file).collect();
     let last = read.get(read.len().saturating_sub(MOST_OPENED)..).unwrap_or_default();
-    last.iter()
-        .map(|file| {
-            format!(
-                "- {} read by {}, {} before the end",
-                escape(&file.path),
-                escape(&file.comm),
-                span(file.before_death_ms)
-            )
-        })
-        .collect()
+    last.iter().map(|file| format!("- {}", evidence::opened_file(file))).collect()
 }
 
 fn ran(process: &Process) -> Vec<String> {

@@ -2,6 +2,7 @@
 //! the files its calls failed on, and the end of its log. Every reader takes a root path and tolerates what is gone.
 
 pub mod cgroup;
+pub mod environment;
 pub mod file_facts;
 pub mod holder;
 pub mod limits;

@@ -12,6 +12,7 @@ use ::procfs::{FromBufRead, FromRead};
 use nix::fcntl::{OFlag, open, readlinkat};
 use nix::sys::stat::Mode;
 
+use super::environment::{self, Environment};
 use super::file_facts::RootHandle;
 use super::read::{read_at_most, read_at_most_in};
 
@@ -115,6 +116,13 @@ impl HostProc {
             limits: limits.map(ResourceLimits::from).unwrap_or_default(),
             mounts: Mounts::parse(&mounts),
         })
+    }
+
+    /// The environment that a process was given; empty when it is gone or on its way out.
+    #[must_use]
+    pub fn environment(&self, pid: u32) -> Environment {
+        let path = self.root.join(pid.to_string()).join("environ");
+        read_at_most(&path, environment::LIMIT).map(|bytes| Environment::parse(&bytes)).unwrap_or_default()
     }
 
     /// The root directory of a process that lives.

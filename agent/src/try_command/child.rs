@@ -43,6 +43,11 @@ pub(super) struct Spec {
 }
 
 impl Spec {
+    /// The environment that the command gets.
+    pub(super) fn environment(&self) -> &[(String, String)] {
+        &self.environment
+    }
+
     /// Checks all that can be checked before anything is started.
     pub(super) fn new(arguments: &TryArguments) -> Result<Self, String> {
         let program = arguments.command.first().map(|command| path::resolve(command)).unwrap_or_default();

@@ -18,6 +18,7 @@ use crate::{
     config::{LogTailConfig, default_node_name},
     enrich::{
         cgroup::ControlGroups,
+        environment::Environment,
         log_tail::{LogFiles, LogReader, WritableLayer},
         procfs::HostProc,
         symbols::Symbols,
@@ -91,7 +92,8 @@ impl Session {
         let spec = Spec::new(arguments).map_err(TryError::Profile)?;
         let group = ControlGroup::make(arguments.memory, arguments.pids)
             .map_err(|error| TryError::System { doing: error.doing, source: error.source })?;
-        let ran = run(arguments, &spec.with_group(&group));
+        let spec = spec.with_group(&group);
+        let ran = run(arguments, &spec);
         let id = group.id().to_owned();
         group.remove().map_err(TryError::system("remove the command's control group"))?;
         let ran = ran?;
@@ -100,18 +102,21 @@ impl Session {
             .enable_time()
             .build()
             .map_err(TryError::system("wait for what was looked at"))?
-            .block_on(self.look(&mut death));
+            .block_on(self.look(&mut death, &spec));
         Ok(Explained {
             survived: survived.iter().map(|death| explained(death, None)).collect(),
             crash: explained(&death, Some(ran)),
         })
     }
 
-    async fn look(&self, death: &mut Death) {
+    async fn look(&self, death: &mut Death, spec: &Spec) {
         death.looked = self.looker.ended(death.cgroup_id).await;
-        // A command that ended before it was looked at saw the files that are ours too.
+        // A command that ended before it was looked at had what it was given, and saw the files that are ours too.
         if death.looked.root.is_none() {
             death.looked.root = self.processes.root_of(std::process::id()).ok().map(Arc::new);
+        }
+        if death.looked.environment.is_empty() {
+            death.looked.environment = Environment::given(spec.environment());
         }
         if let Some(query) = assemble::query(death, page_bytes()) {
             death.symbols = self.symbols.name(query).await;

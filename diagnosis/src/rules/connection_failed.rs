@@ -4,7 +4,7 @@ use super::{Finding, before_the_end, call_and_exit};
 use crate::calls::Call;
 use crate::case::Case;
 use crate::verdict::Cause;
-use crate::{errno, words};
+use crate::{context, errno, words};
 
 pub(super) fn call(case: &Case<'_>, call: &Call<'_>) -> Option<Finding> {
     let failure = call.failure;
@@ -21,12 +21,13 @@ pub(super) fn call(case: &Case<'_>, call: &Call<'_>) -> Option<Finding> {
         cause: Cause::ConnectionFailed,
         confidence: call.confidence(),
         summary: format!(
-            "{} could not connect to {object}, {unreachable}: {}{often} {}",
+            "{} could not connect to {object}{}, {unreachable}: {}{often} {}",
             words::program(&failure.comm),
+            context::from_variable(case, failure),
             words::failed(failure),
             before_the_end(case, call)
         ),
-        remedy: remedy(failure.errno, &object),
+        remedy: format!("{}{}", remedy(failure.errno, &object), context::or_variable(case, failure)),
         object,
         evidence: call_and_exit(case, call),
     })

@@ -5,7 +5,7 @@ use crate::calls::Call;
 use crate::case::Case;
 use crate::evidence::{DnsOutcome, Failure};
 use crate::verdict::Cause;
-use crate::words;
+use crate::{context, words};
 
 pub(super) fn call(case: &Case<'_>, call: &Call<'_>) -> Option<Finding> {
     let failure = call.failure;
@@ -29,8 +29,12 @@ pub(super) fn call(case: &Case<'_>, call: &Call<'_>) -> Option<Finding> {
     Some(Finding {
         cause: Cause::DnsFailed,
         confidence: call.confidence(),
-        summary: format!("{program} could not resolve {name}, {said}, {}", before_the_end(case, call)),
-        remedy: remedy(query.outcome, &name, &server),
+        summary: format!(
+            "{program} could not resolve {name}{}, {said}, {}",
+            context::from_variable(case, failure),
+            before_the_end(case, call)
+        ),
+        remedy: format!("{}{}", remedy(query.outcome, &name, &server), context::or_variable(case, failure)),
         object: if silent { server } else { name },
         evidence: call_and_exit(case, call),
     })

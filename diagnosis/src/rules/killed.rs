@@ -127,7 +127,7 @@ pub(super) fn child(case: &Case<'_>) -> Option<Finding> {
 }
 
 /// `; it was waiting in read on /run/in when it was told to stop`, where that is known.
-fn waiting(case: &Case<'_>) -> String {
+pub(super) fn waiting(case: &Case<'_>) -> String {
     let Some(blocked) = &case.evidence.blocked else { return String::new() };
     let who = if blocked.pid == case.main_pid() {
         "it".to_owned()

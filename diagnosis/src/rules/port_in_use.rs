@@ -5,7 +5,7 @@ use crate::calls::Call;
 use crate::case::Case;
 use crate::evidence::Failure;
 use crate::verdict::Cause;
-use crate::{errno, words};
+use crate::{context, errno, words};
 
 pub(super) fn call(case: &Case<'_>, call: &Call<'_>) -> Option<Finding> {
     let failure = call.failure;
@@ -15,7 +15,7 @@ pub(super) fn call(case: &Case<'_>, call: &Call<'_>) -> Option<Finding> {
     let object = if failure.address.is_empty() { &failure.path } else { &failure.address };
     let object = words::one_line(object);
     let held = match &failure.holder {
-        Some(holder) => format!(" by {}", words::holder(holder)),
+        Some(holder) => format!(" by {}", context::holder(case, holder)),
         None if failure.holder_looked_for => " though no process on this node holds it".to_owned(),
         None => String::new(),
     };
@@ -23,12 +23,13 @@ pub(super) fn call(case: &Case<'_>, call: &Call<'_>) -> Option<Finding> {
         cause: Cause::PortInUse,
         confidence: call.confidence(),
         summary: format!(
-            "{} could not listen on {object}, which is taken{held}: {} {}",
+            "{} could not listen on {object}{}, which is taken{held}: {} {}",
             words::program(&failure.comm),
+            context::from_variable(case, failure),
             words::failed(failure),
             before_the_end(case, call)
         ),
-        remedy: remedy(failure, &object),
+        remedy: format!("{}{}", remedy(failure, &object), context::or_variable(case, failure)),
         object,
         evidence: call_and_exit(case, call),
     })

@@ -134,13 +134,6 @@ pub(super) fn exit_code(case: &Case<'_>) -> Option<Finding> {
         (Confidence::Medium, "")
     };
     let after = case.life_ms().map_or_else(String::new, |life| format!(" after {}", words::span(life)));
-    let read = case.last_read().map_or_else(String::new, |file| {
-        format!(
-            "; {} before that it had read {}",
-            words::span(file.before_death_ms),
-            words::one_line(&file.path)
-        )
-    });
     let code_word = format!("exit code {code}");
     let mut evidence = vec![EvidenceRef::Exit];
     evidence.extend(case.passed_on().map(|(index, _)| EvidenceRef::ChildExit(index)));
@@ -148,7 +141,7 @@ pub(super) fn exit_code(case: &Case<'_>) -> Option<Finding> {
         cause: Cause::ProgramError,
         confidence,
         summary: format!(
-            "{} ended itself with {code_word}{after}, and no call that failed before explains it{read}{doubt}",
+            "{} ended itself with {code_word}{after}, and no call that failed before explains it{doubt}",
             case.main_name()
         ),
         object: code_word,

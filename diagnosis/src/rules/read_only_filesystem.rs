@@ -3,9 +3,8 @@
 use super::{Finding, before_the_end, call_and_exit};
 use crate::calls::Call;
 use crate::case::Case;
-use crate::pod::Mount;
 use crate::verdict::Cause;
-use crate::{errno, words};
+use crate::{context, errno, words};
 
 pub(super) fn call(case: &Case<'_>, call: &Call<'_>) -> Option<Finding> {
     let failure = call.failure;
@@ -34,7 +33,7 @@ pub(super) fn call(case: &Case<'_>, call: &Call<'_>) -> Option<Finding> {
 fn remedy(case: &Case<'_>, path: &str) -> String {
     let folder =
         path.rsplit_once('/').map_or("/", |(folder, _)| if folder.is_empty() { "/" } else { folder });
-    match covering(case, path) {
+    match context::mount(case, path) {
         Some(mount) if mount.read_only => format!(
             "the volume mount {} ({}) is readOnly: set {}.volumeMounts[].readOnly to false, or write elsewhere",
             words::one_line(&mount.path),
@@ -56,17 +55,4 @@ fn remedy(case: &Case<'_>, path: &str) -> String {
             case.field()
         ),
     }
-}
-
-/// The volume mount that the path lies on: the longest that is a folder above it.
-fn covering<'a>(case: &Case<'a>, path: &str) -> Option<&'a Mount> {
-    case.pod?
-        .container
-        .mounts
-        .iter()
-        .filter(|mount| {
-            let above = mount.path.trim_end_matches('/');
-            path.strip_prefix(above).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-        })
-        .max_by_key(|mount| mount.path.len())
 }

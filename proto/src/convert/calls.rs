@@ -40,7 +40,8 @@ both_ways!(Failure {
     holder_looked_for,
     groups,
     capabilities,
-    capability;
+    capability,
+    variables;
     file,
     mount,
     holder,

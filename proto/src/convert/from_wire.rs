@@ -100,6 +100,7 @@ fn process(process: &v1::Process) -> Process {
         exited_at,
         args_truncated,
         namespace_init,
+        environment_names,
     } = process;
     Process {
         pid: *pid,
@@ -113,6 +114,7 @@ fn process(process: &v1::Process) -> Process {
         started_at: time(started_at.as_ref()),
         exited_at: time(exited_at.as_ref()),
         namespace_init: *namespace_init,
+        environment_names: environment_names.clone(),
     }
 }
 

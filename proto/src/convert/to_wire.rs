@@ -119,6 +119,7 @@ fn process(process: &Process) -> v1::Process {
         started_at,
         exited_at,
         namespace_init,
+        environment_names,
     } = process;
     v1::Process {
         pid: *pid,
@@ -132,6 +133,7 @@ fn process(process: &Process) -> v1::Process {
         exited_at: timestamp(*exited_at),
         args_truncated: *args_truncated,
         namespace_init: *namespace_init,
+        environment_names: environment_names.clone(),
     }
 }
 
@@ -296,6 +298,12 @@ fn evidence_ref(reference: EvidenceRef) -> v1::EvidenceRef {
         EvidenceRef::Exec(index) => ("execs", index),
         EvidenceRef::Fault => ("fault", 0),
         EvidenceRef::Blocked => ("blocked", 0),
+        EvidenceRef::OpenedFile(index) => ("opened_files", index),
+        EvidenceRef::Listener(index) => ("listeners", index),
+        EvidenceRef::LogTail => ("log_tail", 0),
+        EvidenceRef::LogFile(index) => ("log_files", index),
+        EvidenceRef::ProbeEvent(index) => ("probe_events", index),
+        EvidenceRef::Change(index) => ("changed_since_last_good", index),
     };
     v1::EvidenceRef { field: field.to_owned(), index: u32::try_from(index).unwrap_or(u32::MAX) }
 }

@@ -1,0 +1,162 @@
+//! What the last lines of a log say, in the words that programs use for a wrong argument, setting or variable.
+//!
+//! A container writes its own log, so a line proves nothing by itself: it counts only beside an exit that nothing else explains.
+
+use crate::case::Case;
+use crate::verdict::EvidenceRef;
+use crate::words;
+
+/// Lines from the end in which the reason of an exit is looked for. A trace of an interpreter fits, and a usage text behind it.
+const LAST_LINES: usize = 64;
+/// Longest line that is searched, in bytes: a sentence for people is shorter.
+const LONGEST: usize = 4096;
+
+/// Words for something that was not accepted.
+const REFUSING: [&str; 24] = [
+    "unknown",
+    "unrecognized",
+    "unrecognised",
+    "invalid",
+    "illegal",
+    "bad ",
+    "unsupported",
+    "unexpected",
+    "not defined",
+    "not valid",
+    "is not a ",
+    "not allowed",
+    "not recognized",
+    "not understood",
+    "no such option",
+    "ambiguous",
+    "malformed",
+    "incorrect",
+    "out of range",
+    "must be",
+    "couldn't be parsed",
+    "cannot parse",
+    "can't parse",
+    "could not parse",
+];
+
+/// Words for something that was not given.
+const LACKING: [&str; 12] = [
+    "required",
+    "requires",
+    "missing",
+    "not set",
+    "must be set",
+    "not specified",
+    "not provided",
+    "unset",
+    "unbound",
+    "undefined",
+    "not defined",
+    "is empty",
+];
+
+/// Words for trouble of any kind.
+const FAILING: [&str; 13] = [
+    "error",
+    "fail",
+    "emerg",
+    "fatal",
+    "cannot",
+    "can't",
+    "could not",
+    "couldn't",
+    "unable",
+    "syntax",
+    "pars",
+    "exception",
+    "wrong",
+];
+
+/// One of a log's last lines.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Line<'a> {
+    pub(crate) text: &'a str,
+    pub(crate) evidence: EvidenceRef,
+}
+
+impl<'a> Line<'a> {
+    /// Without a program's name at its beginning.
+    pub(crate) fn without_speaker(&self, speaker: &str) -> Self {
+        let rest = self.text.strip_prefix(speaker).and_then(|rest| rest.strip_prefix(':'));
+        Self { text: rest.unwrap_or(self.text), ..*self }
+    }
+
+    /// Says that something was not accepted.
+    pub(crate) fn refuses(&self) -> bool {
+        self.has(&REFUSING)
+    }
+
+    /// Says that something was not given.
+    pub(crate) fn lacks(&self) -> bool {
+        self.has(&LACKING)
+    }
+
+    /// Tells of trouble.
+    pub(crate) fn complains(&self) -> bool {
+        self.refuses() || self.lacks() || self.has(&FAILING)
+    }
+
+    /// Is the beginning, or the end, of a text on how the program is to be called.
+    pub(crate) fn is_usage(&self) -> bool {
+        let lower = self.text.trim_start().to_ascii_lowercase();
+        lower.starts_with("usage") || lower.contains("--help") || lower.contains("-h' for more")
+    }
+
+    /// Names this: with nothing around it that would make it part of another word.
+    pub(crate) fn names(&self, word: &str) -> bool {
+        names(self.text, word)
+    }
+
+    /// For a sentence.
+    pub(crate) fn quoted(&self) -> String {
+        format!("\"{}\"", words::one_line(self.text.trim()))
+    }
+
+    fn has(&self, words: &[&str]) -> bool {
+        let lower = self.text.to_ascii_lowercase();
+        words.iter().any(|word| lower.contains(word))
+    }
+}
+
+/// The last lines of the log and of the log files that the container wrote, newest first, each log after the other.
+pub(crate) fn last_lines<'a>(case: &Case<'a>) -> impl Iterator<Item = Line<'a>> + use<'a> {
+    let tail = case.evidence.log_tail.iter().map(|tail| (tail, EvidenceRef::LogTail));
+    let files =
+        case.evidence.log_files.iter().enumerate().map(|(index, tail)| (tail, EvidenceRef::LogFile(index)));
+    tail.chain(files).flat_map(|(tail, evidence)| {
+        let fits = |text: &&'a String| text.len() <= LONGEST && !text.trim().is_empty();
+        let lines = tail.lines.iter().rev().filter(fits).take(LAST_LINES);
+        lines.map(move |text| Line { text, evidence })
+    })
+}
+
+/// True when the text holds the word with nothing around it that would make it part of another one.
+fn names(text: &str, word: &str) -> bool {
+    let part_of_a_word = |character: char| character.is_alphanumeric() || matches!(character, '_' | '-');
+    word.len() > 1
+        && text.match_indices(word).any(|(at, _)| {
+            let before = text.get(..at).and_then(|before| before.chars().next_back());
+            let after = text.get(at + word.len()..).and_then(|after| after.chars().next());
+            !before.is_some_and(part_of_a_word) && !after.is_some_and(part_of_a_word)
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whole_words_only() {
+        assert!(names("unknown option '--lisen'", "--lisen"));
+        assert!(!names("unknown option '--lisen-all'", "--lisen"));
+        assert!(names("flag provided but not defined: -lisen", "-lisen"));
+        assert!(names("KeyError: 'DB_HOST'", "DB_HOST"));
+        assert!(!names("MY_DB_HOST is not set", "DB_HOST"));
+        assert!(!names("anything", ""));
+    }
+}

@@ -1,0 +1,127 @@
+//! An argument is wrong or missing: the program looked at its command line, did not like it, and left.
+//!
+//! No system call fails for that. A log that names the very argument shows it; without one there is the command line as it was executed,
+//! an exit code that means "usage", and a life too short for anything else.
+
+mod candidates;
+
+use candidates::{Candidate, Named, candidates, unexpanded};
+
+use super::Finding;
+use crate::case::Case;
+use crate::log::{self, Line};
+use crate::startup::{self, Startup};
+use crate::verdict::{Cause, Confidence, EvidenceRef};
+use crate::words;
+
+/// Exit codes by which programs say that they were called wrongly: getopt's and argparse's 2, EX_USAGE, node's 9.
+const USAGE_CODES: [i32; 3] = [2, 64, 9];
+/// A command line is looked at within this (milliseconds), also by a program in a slow language on a busy node.
+const PARSED_MS: f64 = 2_000.0;
+/// What a program in machine code needs for that (milliseconds).
+const AT_ONCE_MS: f64 = 100.0;
+
+/// A log's last lines say so: they name the argument, or show how the program is to be called.
+pub(super) fn told(case: &Case<'_>) -> Option<Finding> {
+    let startup = startup::told(case)?;
+    let candidates = candidates(case);
+    let lines: Vec<Line<'_>> = log::last_lines(case).collect();
+    // Clearly named before named by a word, and the oldest such line: a usage text that follows may name all.
+    let named = lines.iter().flat_map(|line| {
+        candidates.iter().rev().filter_map(|candidate| Some((candidate.named_by(line)?, *line, candidate)))
+    });
+    if let Some((named, line, candidate)) = named.max_by_key(|(named, ..)| *named) {
+        let confidence = if named == Named::Clearly { Confidence::High } else { Confidence::Medium };
+        let argument = candidate.shown();
+        let what = format!("its log names the argument {argument}: {}", line.quoted());
+        return Some(finding(case, &startup, confidence, argument, "", &what, Some(line)));
+    }
+    if let Some((line, option)) = lines.iter().rev().find_map(|line| Some((*line, lacking_option(line)?))) {
+        let what = format!("its log says that {option} is missing: {}", line.quoted());
+        return Some(finding(case, &startup, Confidence::High, option, "", &what, Some(line)));
+    }
+    let usage = lines.iter().find(|line| line.is_usage())?;
+    let argument = match candidates.as_slice() {
+        [only] => only.shown(),
+        _ => command_line(case),
+    };
+    let what = format!("it printed how it is to be called: {}", usage.quoted());
+    Some(finding(case, &startup, Confidence::Medium, argument, "", &what, Some(*usage)))
+}
+
+/// Nothing failed and no log tells.
+pub(super) fn guessed(case: &Case<'_>) -> Option<Finding> {
+    let startup = startup::quiet(case)?;
+    if let Some(argument) = unexpanded(case) {
+        let what = format!(
+            "its argument {argument} holds a reference to a variable that the pod does not have, and no call failed that would explain the end"
+        );
+        return Some(finding(case, &startup, Confidence::Medium, argument, "", &what, None));
+    }
+    let read_nothing = startup::read_last(case).is_empty() && case.evidence.listeners.is_empty();
+    let says_usage = USAGE_CODES.contains(&startup.code) && startup.life_ms <= PARSED_MS;
+    let at_once = startup.life_ms > 0.0 && startup.life_ms <= AT_ONCE_MS;
+    let candidates = candidates(case);
+    let options: Vec<&Candidate> = candidates.iter().filter(|candidate| candidate.is_option()).collect();
+    if !read_nothing || options.is_empty() || !(says_usage || at_once) {
+        return None;
+    }
+    let (argument, confidence) = match (options.as_slice(), says_usage) {
+        ([only], true) => (only.shown(), Confidence::Medium),
+        ([only], false) => (only.shown(), Confidence::Low),
+        ([first, ..], _) => (first.shown(), Confidence::Low),
+        ([], _) => return None,
+    };
+    let meaning = if says_usage { ", which many programs use for a wrong command line," } else { "" };
+    let what = format!(
+        "it was given {argument}, had read no configuration, and no call failed that would explain the end"
+    );
+    Some(finding(case, &startup, confidence, argument, meaning, &what, None))
+}
+
+fn finding(
+    case: &Case<'_>,
+    startup: &Startup,
+    confidence: Confidence,
+    argument: String,
+    meaning: &str,
+    what: &str,
+    line: Option<Line<'_>>,
+) -> Finding {
+    let mut evidence: Vec<EvidenceRef> = line.map(|line| line.evidence).into_iter().collect();
+    evidence.push(EvidenceRef::Exit);
+    evidence.extend(case.evidence.execs.len().checked_sub(1).map(EvidenceRef::Exec));
+    Finding {
+        cause: Cause::InvalidArguments,
+        confidence,
+        summary: format!(
+            "{} ended itself with exit code {}{meaning}{}; {what}",
+            case.main_name(),
+            startup.code,
+            startup.after()
+        ),
+        remedy: format!("correct {argument} in {0}.args (or {0}.command)", case.field()),
+        object: argument,
+        evidence,
+    }
+}
+
+/// `--config` of "the following arguments are required: --config" and `required flag(s) "config" not set`.
+fn lacking_option(line: &Line<'_>) -> Option<String> {
+    let lower = line.text.to_ascii_lowercase();
+    let of_options =
+        ["option", "argument", "flag", "parameter", "switch"].iter().any(|word| lower.contains(word));
+    if !line.lacks() || !of_options {
+        return None;
+    }
+    let part_of_option = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    let mut words = line.text.split(|c: char| !part_of_option(c));
+    let option = words.find(|word| word.len() > 1 && word.starts_with('-') && !word.ends_with('-'))?;
+    Some(words::one_line(option))
+}
+
+/// The whole command line, as far as it fits a sentence.
+fn command_line(case: &Case<'_>) -> String {
+    let arguments = case.evidence.process.iter().flat_map(|process| &process.args);
+    words::one_line(&arguments.map(String::as_str).collect::<Vec<_>>().join(" "))
+}

@@ -1,0 +1,152 @@
+//! Which arguments may be the wrong one.
+
+use crate::case::Case;
+use crate::log::Line;
+use crate::{startup, words};
+
+/// Programs whose own options come before a script, whose options follow.
+const INTERPRETERS: [&str; 12] =
+    ["bash", "dash", "ash", "sh", "python", "perl", "ruby", "node", "php", "lua", "java", "deno"];
+/// Options after which the next argument is a program's text.
+const INLINE: [&str; 8] = ["-c", "-e", "-r", "--eval", "-p", "-E", "-lc", "-ec"];
+/// Stands where a secret stood.
+const REDACTED: &str = "<redacted>";
+/// Arguments that are looked at; more than this fits no command line that a person wrote.
+const MOST: usize = 64;
+
+/// An argument that the program may not have liked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Candidate {
+    argument: String,
+    /// It names a file that the program read: what a log says of that is about the file.
+    is_file: bool,
+}
+
+/// How a line names an argument.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Named {
+    /// A word of the line is the same.
+    ByWord,
+    /// As an option, or in quotation marks.
+    Clearly,
+}
+
+impl Candidate {
+    /// For a sentence.
+    pub(super) fn shown(&self) -> String {
+        words::one_line(&self.argument)
+    }
+
+    /// True for `-x`, `--listen` and `--listen=:8080`.
+    pub(super) fn is_option(&self) -> bool {
+        self.argument.len() > 1 && self.argument.starts_with('-')
+    }
+
+    /// The line complains about this argument: by its name, by its letter, or by its value.
+    pub(super) fn named_by(&self, line: &Line<'_>) -> Option<Named> {
+        if !(line.refuses() || line.lacks()) {
+            return None;
+        }
+        // `main.py: error: …` begins with who speaks.
+        let speaker = words::base_name(&self.argument);
+        let line = &line.without_speaker(speaker);
+        let (name, value) = match self.argument.split_once('=') {
+            Some((name, value)) => (name, value),
+            None => (self.argument.as_str(), ""),
+        };
+        let option = match name.strip_prefix("--") {
+            // Go's flag package writes --listen as -listen.
+            Some(long) => line.names(name) || (long.len() > 1 && line.names(&format!("-{long}"))),
+            None if self.is_option() => {
+                line.names(name) || name.chars().nth(1).is_some_and(|letter| is_letter_named(line, letter))
+            }
+            None => false,
+        };
+        if option {
+            return Some(Named::Clearly);
+        }
+        let words = [self.argument.as_str(), value];
+        let is_word =
+            |word: &&str| word.len() > 1 && !self.is_file && !word.contains('/') && *word != REDACTED;
+        let quoted =
+            |word: &str| ["'", "\"", "`"].iter().any(|mark| line.text.contains(&format!("{mark}{word}")));
+        let named = words.into_iter().filter(is_word).filter(|word| line.names(word));
+        named.map(|word| if quoted(word) { Named::Clearly } else { Named::ByWord }).max()
+    }
+}
+
+/// `invalid option -- 'Z'`, as getopt writes it.
+fn is_letter_named(line: &Line<'_>, letter: char) -> bool {
+    [format!("-- '{letter}'"), format!("-- {letter}"), format!("'{letter}'"), format!("\"{letter}\"")]
+        .iter()
+        .any(|form| line.text.contains(form.as_str()))
+}
+
+/// The arguments after the program's name and its script, without what is a program's text itself. An interpreter's own options count
+/// when its script was given none.
+pub(super) fn candidates(case: &Case<'_>) -> Vec<Candidate> {
+    let Some(process) = &case.evidence.process else { return Vec::new() };
+    let mut arguments = process.args.iter().skip(1).take(MOST);
+    let program = process.args.first().map_or("", |program| words::base_name(program));
+    let mut before_script = is_interpreter(program) || is_interpreter(words::base_name(&process.exe));
+    let mut of_interpreter = Vec::new();
+    let mut found = Vec::new();
+    while let Some(argument) = arguments.next() {
+        if argument == "--" || argument == REDACTED || argument.is_empty() {
+            continue;
+        }
+        let candidate = Candidate { argument: argument.clone(), is_file: startup::is_read(case, argument) };
+        match argument.as_str() {
+            inline if before_script && INLINE.contains(&inline) => {
+                let text = arguments.next();
+                found.extend(text.into_iter().flat_map(|text| of_child(case, text)));
+                before_script = false;
+            }
+            "-m" | "-jar" if before_script => {
+                arguments.next();
+                before_script = false;
+            }
+            option if before_script && option.starts_with('-') => of_interpreter.push(candidate),
+            _ if before_script => before_script = false,
+            _ => found.push(candidate),
+        }
+    }
+    if found.is_empty() { of_interpreter } else { found }
+}
+
+/// The arguments that a shell's script gives to the child whose end was passed on.
+fn of_child(case: &Case<'_>, script: &str) -> Vec<Candidate> {
+    let Some((_, child)) = case.passed_on() else { return Vec::new() };
+    let mut words = script.split_whitespace().map(|word| word.trim_matches(['\'', '"']));
+    if words.by_ref().all(|word| words::base_name(word) != child.comm) {
+        return Vec::new();
+    }
+    let ends = |word: &&str| !word.starts_with([';', '|', '&', '<', '>']) && !word.starts_with("2>");
+    words
+        .take_while(ends)
+        .take(MOST)
+        .map(|word| word.trim_end_matches(';'))
+        .map(|word| Candidate { argument: word.to_owned(), is_file: startup::is_read(case, word) })
+        .collect()
+}
+
+/// `python3.11`, `node22`: the name with a version behind it.
+fn is_interpreter(program: &str) -> bool {
+    INTERPRETERS.contains(&program.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.'))
+}
+
+/// An argument with a `$(NAME)` that Kubernetes left as it was, because the pod has no variable of that name.
+pub(super) fn unexpanded(case: &Case<'_>) -> Option<String> {
+    let candidates = candidates(case);
+    let argument = candidates.iter().find(|candidate| {
+        candidate.argument.split("$(").skip(1).any(|rest| {
+            let name = rest.split(')').next().unwrap_or_default();
+            rest.contains(')')
+                && !name.is_empty()
+                && !name.starts_with(|c: char| c.is_ascii_digit())
+                && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+                && name.bytes().any(|b| b.is_ascii_uppercase())
+        })
+    })?;
+    Some(argument.shown())
+}

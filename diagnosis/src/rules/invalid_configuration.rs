@@ -1,0 +1,97 @@
+//! What stands in a configuration file is wrong: the program read it, did not like it, and left.
+//!
+//! The kernel sees that the file was read and that nothing failed, and no more: only a log that names the file shows that it was the reason.
+
+use super::Finding;
+use crate::case::Case;
+use crate::evidence::OpenedFile;
+use crate::log::{self, Line};
+use crate::startup::{self, Startup};
+use crate::verdict::{Cause, Confidence, EvidenceRef};
+use crate::{context, words};
+
+/// A parser that does not like a file leaves within this (milliseconds), also in a slow language on a busy node.
+const AT_ONCE_MS: f64 = 300.0;
+/// Lines around one that names the file in which the trouble itself may stand.
+const AROUND: usize = 3;
+
+/// A log's last lines name the file that was read, and complain.
+pub(super) fn told(case: &Case<'_>) -> Option<Finding> {
+    let startup = startup::told(case)?;
+    let files = startup::read_last(case);
+    let lines: Vec<Line<'_>> = log::last_lines(case).collect();
+    let (index, file, line) = files.iter().find_map(|(index, file)| {
+        let at = lines.iter().position(|line| names_file(line, &file.path))?;
+        let around = lines.get(at.saturating_sub(AROUND)..(at + AROUND + 1).min(lines.len()))?;
+        // The line that names it, else the nearest one that says what is wrong.
+        let line = lines.get(at).filter(|line| line.complains() || has_a_line_number(line, &file.path));
+        let line = line.or_else(|| around.iter().find(|line| line.complains()))?;
+        Some((*index, *file, *line))
+    })?;
+    let mut finding = finding(case, &startup, index, file, Confidence::High);
+    finding.summary.push_str(&format!("; its log says {}", line.quoted()));
+    finding.evidence.insert(1, line.evidence);
+    Some(finding)
+}
+
+/// Nothing failed and no log tells: the file that was read last, right before the end.
+pub(super) fn guessed(case: &Case<'_>) -> Option<Finding> {
+    let startup = startup::quiet(case)?;
+    let files = startup::read_last(case);
+    let (index, file) = *files.first()?;
+    let at_once = file.before_death_ms <= AT_ONCE_MS;
+    let alone = files.len() == 1;
+    let pointed_at = startup::in_arguments(case, &file.path) || context::mount(case, &file.path).is_some();
+    let confidence = if at_once && (alone || pointed_at) { Confidence::Medium } else { Confidence::Low };
+    let mut finding = finding(case, &startup, index, file, confidence);
+    finding.summary.push_str("; no call failed that would explain it");
+    if let [_, (_, other), ..] = files.as_slice() {
+        finding.summary.push_str(&format!("; before that file it had read {}", words::one_line(&other.path)));
+    }
+    Some(finding)
+}
+
+fn finding(
+    case: &Case<'_>,
+    startup: &Startup,
+    index: usize,
+    file: &OpenedFile,
+    confidence: Confidence,
+) -> Finding {
+    let path = words::one_line(&file.path);
+    let volume = context::volume(case, &file.path);
+    let from = volume.as_ref().map_or_else(String::new, |volume| format!(" ({volume})"));
+    Finding {
+        cause: Cause::InvalidConfiguration,
+        confidence,
+        summary: format!(
+            "{} read {path}{from} and ended itself with exit code {} {} later",
+            case.main_name(),
+            startup.code,
+            words::span(file.before_death_ms)
+        ),
+        remedy: match volume {
+            Some(volume) => {
+                format!("correct {path} in {volume}; compare it with the version that last ran well")
+            }
+            None => format!("correct {path}; compare it with the version that last ran well"),
+        },
+        object: path,
+        evidence: vec![EvidenceRef::OpenedFile(index), EvidenceRef::Exit],
+    }
+}
+
+/// The path, or its last part where that is long enough to mean this file.
+fn names_file(line: &Line<'_>, path: &str) -> bool {
+    let name = words::base_name(path);
+    line.names(path) || (name.len() >= 5 && name.contains('.') && line.names(name))
+}
+
+/// `app.conf:3`, as parsers point at what they did not like.
+fn has_a_line_number(line: &Line<'_>, path: &str) -> bool {
+    let name = words::base_name(path);
+    line.text.split(name).skip(1).any(|after| {
+        let after = after.trim_start_matches(['"', '\'', ')', ' ', ',']);
+        after.strip_prefix([':', '(']).is_some_and(|number| number.starts_with(|c: char| c.is_ascii_digit()))
+    })
+}

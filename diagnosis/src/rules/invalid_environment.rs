@@ -1,0 +1,138 @@
+//! An environment variable is wrong or missing.
+//!
+//! Programs read their variables without a system call. What shows is what they did with a value: a name that does not exist, a file that
+//! is not there; and, for one that is missing, the program's own words.
+
+use super::{Finding, before_the_end, call_and_exit};
+use crate::calls::Call;
+use crate::case::Case;
+use crate::evidence::DnsOutcome;
+use crate::log::{self, Line};
+use crate::verdict::{Cause, Confidence, EvidenceRef};
+use crate::{context, errno, noise, startup, words};
+
+/// Shortest name that is taken for a variable's.
+const SHORTEST: usize = 3;
+
+/// What failed is what a variable says, and the value itself is at fault: a name that does not exist, a path where nothing is, an address
+/// that this machine does not have. Whether a server that refused is down or the variable names the wrong one cannot be told.
+pub(super) fn call(case: &Case<'_>, call: &Call<'_>) -> Option<Finding> {
+    let failure = call.failure;
+    let why = match (&failure.dns, failure.errno) {
+        (Some(query), _) if query.outcome == DnsOutcome::NxDomain => {
+            format!("a name that does not exist: {} answered NXDOMAIN", words::one_line(&failure.address))
+        }
+        (None, errno::ENOENT | errno::ENOTDIR) if !noise::executes(&failure.syscall) => {
+            format!("a path where nothing is: {}", words::failed(failure))
+        }
+        _ => return None,
+    };
+    let variable = context::variable(case, failure)?;
+    let thing = words::one_line(if failure.dns.is_some() { &failure.name } else { &failure.path });
+    Some(Finding {
+        cause: Cause::InvalidEnvironment,
+        // The value may be right, and what it names not there yet.
+        confidence: call.confidence().min(Confidence::Medium),
+        summary: format!(
+            "the variable {} names {thing}, {why} {}",
+            variable.name,
+            before_the_end(case, call)
+        ),
+        remedy: format!("correct the variable {}, or provide {thing}", variable.shown),
+        object: variable.name,
+        evidence: call_and_exit(case, call),
+    })
+}
+
+/// The log's last lines name a variable, and say that it is missing or wrong.
+pub(super) fn told(case: &Case<'_>) -> Option<Finding> {
+    let startup = startup::told(case)?;
+    let (line, name, complaint) = log::last_lines(case)
+        .find_map(|line| named_in(case, &line).map(|(name, what)| (line, name, what)))?;
+    let known = &case.evidence.process.as_ref()?.environment_names;
+    let set = known.iter().any(|known| known == name);
+    // Where the variables are known, they must agree with what the line says.
+    let confidence = match (complaint, known.is_empty()) {
+        (_, true) => Confidence::Medium,
+        (Complaint::Missing, false) if set => Confidence::Medium,
+        (Complaint::Missing, false) => Confidence::High,
+        (Complaint::Wrong, false) if set => Confidence::High,
+        (Complaint::Wrong, false) => return None,
+    };
+    let variable = context::described(case, name);
+    let what = match complaint {
+        Complaint::Missing if !known.is_empty() && !set => "which was not set",
+        Complaint::Missing => "which it lacks",
+        Complaint::Wrong => "whose value it does not accept",
+    };
+    Some(Finding {
+        cause: Cause::InvalidEnvironment,
+        confidence,
+        summary: format!(
+            "{} ended itself with exit code {}{}; its log names the variable {}, {what}: {}",
+            case.main_name(),
+            startup.code,
+            startup.after(),
+            variable.name,
+            line.quoted()
+        ),
+        remedy: match complaint {
+            Complaint::Missing => format!(
+                "set {} in {}.env, or see that the ConfigMap or Secret in envFrom has that key",
+                variable.name,
+                case.field()
+            ),
+            Complaint::Wrong => format!("correct the variable {}", variable.shown),
+        },
+        object: variable.name,
+        evidence: vec![line.evidence, EvidenceRef::Exit],
+    })
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Complaint {
+    Missing,
+    Wrong,
+}
+
+/// The variable that a line complains about.
+fn named_in<'a>(case: &Case<'_>, line: &Line<'a>) -> Option<(&'a str, Complaint)> {
+    let lower = line.text.to_ascii_lowercase();
+    let of_variables =
+        lower.contains("environment") || lower.contains("env var") || lower.contains("variable");
+    // `sh: 1: DB_HOST: parameter not set`, `KeyError: 'DB_HOST'`
+    let by_form = lower.contains("parameter not set")
+        || lower.contains("parameter null or not set")
+        || lower.contains("keyerror:");
+    let complaint = if line.lacks() || by_form {
+        Complaint::Missing
+    } else if line.refuses() {
+        Complaint::Wrong
+    } else {
+        return None;
+    };
+    let in_spec = |name: &str| {
+        case.pod.is_some_and(|pod| pod.container.variables.iter().any(|variable| variable.name == name))
+    };
+    let is_set = |name: &str| {
+        case.evidence.process.iter().any(|process| process.environment_names.iter().any(|set| set == name))
+    };
+    let words = line.text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    let by_words = |name: &str| complaint == Complaint::Missing && name.contains('_');
+    let name = words
+        .filter(|word| is_name(word))
+        .find(|name| of_variables || by_form || is_set(name) || in_spec(name) || by_words(name))?;
+    Some((name, complaint))
+}
+
+/// `DB_HOST`: capitals, digits and underscores; no name of an error or a signal.
+fn is_name(word: &str) -> bool {
+    let capitals = word.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_');
+    let taken = errno::is_name(word) || word.starts_with("SIG") || word.starts_with("ERR_");
+    let levels = ["ERROR", "FATAL", "WARN", "WARNING", "INFO", "DEBUG", "CRITICAL", "PANIC", "NOTICE", "LOG"];
+    word.len() >= SHORTEST
+        && capitals
+        && word.starts_with(|c: char| c.is_ascii_uppercase())
+        && !taken
+        && !levels.contains(&word)
+}

@@ -1,0 +1,79 @@
+//! Ends that nothing in the kernel explains: the program did not like what it was started with, and left.
+
+use crate::calls::Call;
+use crate::case::Case;
+use crate::evidence::OpenedFile;
+use crate::words;
+
+/// A run shorter than this (milliseconds) ended while starting.
+const START_UP_MS: f64 = 10_000.0;
+/// From the reading of a file to an end that comes of what stands in it (milliseconds).
+const READ_TO_END_MS: f64 = 1_000.0;
+
+/// A program that ended itself with a code other than 0 while it started.
+pub(crate) struct Startup {
+    pub(crate) code: i32,
+    /// How long it ran, in milliseconds; 0 when that is not known.
+    pub(crate) life_ms: f64,
+}
+
+impl Startup {
+    /// ` after 12 ms`, where that is known.
+    pub(crate) fn after(&self) -> String {
+        if self.life_ms > 0.0 { format!(" after {}", words::span(self.life_ms)) } else { String::new() }
+    }
+}
+
+/// `Some` when it ended itself while it started, and no failed call stands that would explain it.
+pub(crate) fn quiet(case: &Case<'_>) -> Option<Startup> {
+    let in_doubt = case.incomplete().is_some() || case.calls.iter().any(Call::leaves_doubt);
+    ended(case).filter(|_| !in_doubt)
+}
+
+/// As [`quiet`], where a log tells the reason: a missing file that nothing names does not speak against that.
+pub(crate) fn told(case: &Case<'_>) -> Option<Startup> {
+    ended(case).filter(|_| !case.calls.iter().any(|call| call.may_decide() && call.outweighs_words()))
+}
+
+fn ended(case: &Case<'_>) -> Option<Startup> {
+    let code = case.exit_code().filter(|code| *code != 0)?;
+    case.evidence.process.as_ref()?;
+    let life_ms = case.life_ms().unwrap_or_default();
+    (life_ms < START_UP_MS).then_some(Startup { code, life_ms })
+}
+
+/// The configuration that the program read shortly before its end, last first, each file once. One that it listened after was good
+/// enough to work with.
+pub(crate) fn read_last<'a>(case: &Case<'a>) -> Vec<(usize, &'a OpenedFile)> {
+    let listened_ms =
+        case.evidence.listeners.iter().map(|listener| listener.before_death_ms).fold(f64::INFINITY, f64::min);
+    let mut files: Vec<(usize, &OpenedFile)> = Vec::new();
+    for (index, file) in case.evidence.opened_files.iter().enumerate().rev() {
+        let near = file.before_death_ms <= READ_TO_END_MS && file.before_death_ms <= listened_ms;
+        let is_script = case.evidence.execs.iter().any(|exec| exec.path == file.path);
+        if !file.written && near && !is_script && files.iter().all(|(_, other)| other.path != file.path) {
+            files.push((index, file));
+        }
+    }
+    files
+}
+
+/// True when an argument, or what stands behind its `=`, names a file that the program read.
+pub(crate) fn is_read(case: &Case<'_>, argument: &str) -> bool {
+    let value = argument.split_once('=').map_or(argument, |(_, value)| value).trim_start_matches("./");
+    let is =
+        |path: &str| path == value || path.strip_suffix(value).is_some_and(|folder| folder.ends_with('/'));
+    !value.is_empty() && case.evidence.opened_files.iter().any(|file| is(&file.path))
+}
+
+/// True when an argument is this file, or ends with it (`--config=/etc/app.conf`).
+pub(crate) fn in_arguments(case: &Case<'_>, path: &str) -> bool {
+    let arguments = case.evidence.process.iter().flat_map(|process| process.args.iter().skip(1));
+    arguments.flat_map(|argument| argument.split(['=', ',', ':'])).any(|word| {
+        let word = word.trim_start_matches("./");
+        word == path
+            || (!word.is_empty()
+                && !word.starts_with('/')
+                && path.strip_suffix(word).is_some_and(|folder| folder.ends_with('/')))
+    })
+}

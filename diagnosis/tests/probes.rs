@@ -1,0 +1,134 @@
+//! A container that was stopped: by a probe, or by something that looks like one.
+
+mod support;
+
+use lastwords_diagnosis::evidence::*;
+use lastwords_diagnosis::pod::{ContainerContext, Probe, ProbeEvent};
+use lastwords_diagnosis::{EvidenceRef, PodContext, diagnose, signals};
+use support::*;
+
+const KILLING: &str = "Container app failed liveness probe, will be restarted";
+const REFUSED: &str = "Liveness probe failed: Get \"http://10.244.0.74:8081/healthz\": dial tcp 10.244.0.74:8081: connect: connection refused";
+
+/// Stopped by the runtime: told to, and killed ten seconds later, or gone by itself.
+fn stopped(killed: bool) -> Evidence {
+    let runtime = || by(SenderKind::Runtime, "containerd-shim", 4);
+    let mut evidence = if killed {
+        signalled(&["app"], 40_000, signals::SIGKILL, runtime())
+    } else {
+        exited(&["app"], 40_000, 0)
+    };
+    evidence.signals.insert(0, sent(signals::SIGTERM, 0, runtime(), 10_000.0));
+    evidence.listeners = vec![Listener {
+        address: "0.0.0.0:8080/tcp".into(),
+        before_death_ms: 39_500.0,
+        ..Listener::default()
+    }];
+    evidence
+}
+
+fn pod(events: &[(&str, &str, u32)]) -> PodContext {
+    let event = |(reason, message, count): &(&str, &str, u32)| ProbeEvent {
+        reason: (*reason).to_owned(),
+        message: (*message).to_owned(),
+        count: *count,
+    };
+    let probe = Probe {
+        kind: "liveness".into(),
+        action: "http-get :8081/healthz".into(),
+        port: 8081,
+        period_seconds: 10,
+        timeout_seconds: 1,
+        failure_threshold: 3,
+        field_path: "spec.containers[0].livenessProbe".into(),
+        ..Probe::default()
+    };
+    PodContext {
+        probe_events: events.iter().map(event).collect(),
+        container: ContainerContext {
+            name: "app".into(),
+            field_path: "spec.containers[0]".into(),
+            probes: vec![probe],
+            ..ContainerContext::default()
+        },
+        ..PodContext::default()
+    }
+}
+
+#[test]
+fn a_probe_that_asks_another_port() {
+    let pod = pod(&[("Unhealthy", REFUSED, 3), ("Killing", KILLING, 1)]);
+    let diagnosis = diagnose(&stopped(true), Some(&pod));
+    assert_eq!(short(&diagnosis), "PROBE_FAILED HIGH liveness http-get :8081/healthz");
+    assert_eq!(
+        diagnosis.summary,
+        "the kubelet had app stopped because its liveness probe http-get :8081/healthz failed 3 times (Get \"http://10.244.0.74:8081/healthz\": dial tcp 10.244.0.74:8081: connect: connection refused); nothing listened on port 8081; it listened on 8080; it ended with SIGKILL"
+    );
+    assert_eq!(
+        diagnosis.remedy,
+        "set the port of spec.containers[0].livenessProbe to 8080, or let the program listen on 8081"
+    );
+    assert_eq!(
+        diagnosis.evidence,
+        [EvidenceRef::ProbeEvent(1), EvidenceRef::Signal(0), EvidenceRef::Exit, EvidenceRef::ProbeEvent(0)]
+    );
+    let diagnosis = diagnose(&stopped(false), Some(&pod));
+    assert!(diagnosis.summary.ends_with("it ended with exit code 0"), "{}", diagnosis.summary);
+    assert_eq!(
+        short(&diagnosis),
+        "PROBE_FAILED HIGH liveness http-get :8081/healthz",
+        "a clean end hides it"
+    );
+}
+
+#[test]
+fn a_program_that_answers_too_slowly() {
+    let message = "Liveness probe failed: Get \"http://10.0.0.1:8081/healthz\": context deadline exceeded";
+    let mut evidence = stopped(true);
+    evidence.listeners[0].address = "[::]:8081/tcp".into();
+    let diagnosis = diagnose(&evidence, Some(&pod(&[("Unhealthy", message, 3), ("Killing", KILLING, 1)])));
+    assert!(
+        diagnosis
+            .summary
+            .contains("context deadline exceeded); it listened on port 8081 from 500 ms after its start"),
+        "{}",
+        diagnosis.summary
+    );
+    assert!(diagnosis.remedy.contains("timeoutSeconds"), "{}", diagnosis.remedy);
+    evidence.listeners[0].address = "127.0.0.1:8081/tcp".into();
+    let diagnosis = diagnose(&evidence, Some(&pod(&[("Killing", KILLING, 1)])));
+    assert!(
+        diagnosis.summary.contains("it listened on 127.0.0.1:8081 only, where the kubelet cannot reach it"),
+        "{}",
+        diagnosis.summary
+    );
+}
+
+#[test]
+fn what_is_no_probe() {
+    let drained = diagnose(&stopped(true), Some(&pod(&[])));
+    assert_eq!(short(&drained), "KILLED HIGH SIGKILL from containerd-shim (pid 4)");
+    assert_eq!(short(&diagnose(&stopped(true), None)), "KILLED HIGH SIGKILL from containerd-shim (pid 4)");
+    let readiness = pod(&[("Unhealthy", "Readiness probe failed: x", 9)]);
+    assert_eq!(short(&diagnose(&stopped(false), Some(&readiness))), "COMPLETED HIGH exit code 0");
+    let once = pod(&[("Unhealthy", REFUSED, 1)]);
+    assert_eq!(short(&diagnose(&stopped(false), Some(&once))), "COMPLETED HIGH exit code 0");
+    // Its own fault while the probe failed too.
+    let crashed = signalled(&["app"], 40_000, signals::SIGSEGV, by(SenderKind::Kernel, "", 0));
+    let both = pod(&[("Unhealthy", REFUSED, 9), ("Killing", KILLING, 1)]);
+    assert!(short(&diagnose(&crashed, Some(&both))).starts_with("PROGRAM_ERROR"));
+    // It left by itself before anybody told it to.
+    let left = exited(&["app"], 40_000, 1);
+    assert!(short(&diagnose(&left, Some(&both))).starts_with("PROGRAM_ERROR"));
+}
+
+#[test]
+fn an_event_that_the_kubelet_swallowed() {
+    let often = pod(&[("Unhealthy", REFUSED, 4)]);
+    assert_eq!(
+        short(&diagnose(&stopped(true), Some(&often))),
+        "PROBE_FAILED MEDIUM liveness http-get :8081/healthz"
+    );
+    let deleted = PodContext { deleted: true, ..often };
+    assert!(short(&diagnose(&stopped(true), Some(&deleted))).starts_with("KILLED"));
+}
