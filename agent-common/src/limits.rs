@@ -9,6 +9,11 @@ pub const RECORDERS: u32 = 512;
 /// group's failures are not recorded and [`crate::record::Counter::GroupsExhausted`] counts it.
 pub const GROUPS: u32 = 4096;
 
+/// Places in which groups are counted by their number modulo this: most groups of the node that belong to no container are then told by one
+/// of these being 0, without a look-up. Numbers are given one after the other, so that few groups share a place; those that do cost the
+/// look-up. A power of two; 128 KiB.
+pub const GROUP_PLACES: u32 = 16384;
+
 /// Bytes of the ring buffer for life-cycle records. 500 containers that start and die at once send about 4 records of at most
 /// 1.7 KiB each; the reader drains it within milliseconds. Full: the record is dropped and
 /// [`crate::record::Counter::RingFull`] counts it.

@@ -31,11 +31,11 @@ pub mod object {
 /// The bit of the processor's mode in `pt_regs` that tells programs of 32 and of 64 bits apart, on each architecture with its own sense.
 pub const MODE_BIT: u32 = 0x10;
 
-/// What a system call is to DNS: how it carries a message.
-pub mod dns_call {
-    /// It carries none.
+/// What the success of a system call may have to say, where all calls are seen.
+pub mod success {
+    /// Nothing.
     pub const NONE: u8 = 0;
-    /// A buffer in argument 1, an address in argument 4 with its length in argument 5.
+    /// A message to or from a name server, in one of these ways. A buffer in argument 1, an address in argument 4 with its length in argument 5.
     pub const SENDTO: u8 = 1;
     /// A buffer in argument 1.
     pub const BUFFER: u8 = 2;
@@ -45,6 +45,16 @@ pub mod dns_call {
     pub const MESSAGE: u8 = 4;
     /// An array of `struct mmsghdr` in argument 1; the result is how many of them were sent.
     pub const SENDMMSG: u8 = 5;
+    /// A file was opened.
+    pub const OPEN: u8 = 6;
+    /// From here on: what is looked at even when no container talks to a name server and none is young.
+    pub const ALWAYS: u8 = 7;
+    /// A socket was connected.
+    pub const CONNECT: u8 = 7;
+    /// A socket was bound.
+    pub const BIND: u8 = 8;
+    /// An option of a socket was asked for, which may be its error.
+    pub const OPTION: u8 = 9;
 }
 
 /// Which slots of the recorder a failure goes to.

@@ -1,11 +1,15 @@
 //! Which container a task belongs to.
 
 use aya_ebpf::helpers::generated::bpf_get_current_cgroup_id;
-use lastwords_agent_common::record::{Group, NO_RECORDER, Recorder};
+use lastwords_agent_common::{
+    limits::GROUP_PLACES as PLACES,
+    record::{Group, NO_RECORDER, Recorder},
+};
 
 use crate::{
     kernel::{Address, cgroup_node, offset, read},
-    maps::{GROUPS, RECORDERS},
+    maps::{GROUP_PLACES, GROUPS, RECORDERS},
+    recorder::add,
 };
 
 /// A container that is being watched: an element of the map `GROUPS`, its own and not a nested one's.
@@ -29,6 +33,10 @@ impl Container {
     /// The container of a group, or the one that the group lies in.
     #[inline(always)]
     pub fn of_group(id: u64) -> Option<Self> {
+        // SAFETY: a pointer into the map.
+        if unsafe { *place_of(id)? } == 0 {
+            return None;
+        }
         let group = GROUPS.get_ptr_mut(&id)?;
         // SAFETY: a pointer into the map, which the verifier has seen checked for null.
         let owner = unsafe { (*group).container };
@@ -90,3 +98,38 @@ impl Container {
         RECORDERS.get_ptr_mut(slot)
     }
 }
+
+/// Remembers a group; gives whether there was room.
+#[inline(always)]
+pub fn remember_group(id: u64, group: &Group) -> bool {
+    let is_known = GROUPS.insert(&id, group, 0).is_ok();
+    if is_known {
+        count_at(id, 1);
+    }
+    is_known
+}
+
+/// Forgets a group, whichever side remembered it.
+#[inline(always)]
+pub fn forget_group(id: u64) {
+    // Only one of two who remove it gets no error.
+    if GROUPS.remove(&id).is_ok() {
+        count_at(id, u64::MAX);
+    }
+}
+
+#[inline(always)]
+fn count_at(id: u64, amount: u64) {
+    if let Some(place) = place_of(id) {
+        // SAFETY: an element of the map; it wraps around to one less.
+        unsafe { add(place, amount) };
+    }
+}
+
+/// Where it is counted how many groups of such a number are known.
+#[inline(always)]
+fn place_of(id: u64) -> Option<*mut u64> {
+    GROUP_PLACES.get_ptr_mut(id as u32 & (PLACES - 1))
+}
+
+const _: () = assert!(PLACES.is_power_of_two());

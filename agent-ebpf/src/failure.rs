@@ -11,7 +11,7 @@ use crate::{
     container::Container,
     emit::emit_for,
     kernel::{
-        Address, call_number, current_task, is_compat, now, offset, read_comm, read_user_bytes,
+        Address, call_number, copy, current_task, is_compat, now, offset, read_comm, read_user_bytes,
         read_user_string, register,
     },
     maps::{SYSCALLS, count},
@@ -24,8 +24,6 @@ use crate::{
 const EPERM: u32 = 1;
 const EACCES: u32 = 13;
 const EROFS: u32 = 30;
-/// What some seccomp profiles answer with.
-const ENOSYS: u32 = 38;
 /// connect(2) without waiting; listed for nothing else.
 const EINPROGRESS: u32 = 115;
 /// Relative to the working directory (include/uapi/linux/fcntl.h).
@@ -35,8 +33,12 @@ const AT_FDCWD: i32 = -100;
 /// filter before it.
 #[inline(always)]
 pub fn on_failure<const TYPED: bool, const IN_FUNCTION: bool>(registers: Address, errno: u32) {
+    // First of all, for the many that are in none.
+    let Some(container) = Container::of_current() else {
+        return;
+    };
     if is_compat::<TYPED>(registers) {
-        compat_call_failed();
+        compat_call_failed(container);
         return;
     }
     let number = call_number::<TYPED>(registers);
@@ -46,14 +48,13 @@ pub fn on_failure<const TYPED: bool, const IN_FUNCTION: bool>(registers: Address
     if !is_listed(rule, errno) {
         return;
     }
-    let Some(container) = Container::of_current() else {
-        return;
-    };
     if errno == EINPROGRESS {
         let of = |place| register::<TYPED>(registers, place);
         let tgid = (helpers::bpf_get_current_pid_tgid() >> 32) as u32;
         socket::remember(tgid, of(&offset::REGS_0), of(&offset::REGS_1), of(&offset::REGS_2));
-        dns::connected(of(&offset::REGS_0), of(&offset::REGS_1), of(&offset::REGS_2));
+        if !IN_FUNCTION {
+            dns::connected(of(&offset::REGS_0), of(&offset::REGS_1), of(&offset::REGS_2));
+        }
         return;
     }
     let Some(recorder) = container.recorder() else {
@@ -70,8 +71,8 @@ pub fn on_failure<const TYPED: bool, const IN_FUNCTION: bool>(registers: Address
 
 /// What a 32-bit program's failed call was is not looked up, only that there was one.
 #[inline(always)]
-fn compat_call_failed() {
-    if let Some(recorder) = Container::of_current().and_then(Container::recorder) {
+fn compat_call_failed(container: Container) {
+    if let Some(recorder) = container.recorder() {
         // SAFETY: a field of the container's recorder.
         unsafe { add(&raw mut (*recorder).compat_calls_failed, 1) };
     }
@@ -104,7 +105,7 @@ fn record<const TYPED: bool>(
     filter: u32,
 ) {
     let telling = is_telling(rule, errno);
-    let is_permission = matches!(errno, EPERM | EACCES | ENOSYS);
+    let is_permission = matches!(errno, EPERM | EACCES);
     // Decided before the ways part below, or the verifier would follow both from each of their ends.
     let is_told = core::hint::black_box(rule.told != 0 || telling && (is_permission || errno == EROFS));
     let Some((slot, index)) = failure_slot(recorder, if telling { class::TELLING } else { rule.class })
@@ -228,9 +229,9 @@ fn tell(container: Container, recorder: *mut Recorder, slot: *mut FailureEntry, 
             (*record).padding = 0;
             if let Some(place) = place_of(recorder, index) {
                 (*record).has_place = (*slot).has_place;
-                (*record).place = *place;
+                copy(&raw mut (*record).place, place);
             }
-            (*record).path = (*slot).data;
+            copy(&raw mut (*record).path, &raw const (*slot).data);
         });
     }
 }

@@ -59,15 +59,9 @@ pub mod offset {
     /// System call number of connect.
     #[unsafe(no_mangle)]
     pub static CONNECT_NUMBER: Global<u32> = Global::new(UNSET);
-    /// System call number of getsockopt.
-    #[unsafe(no_mangle)]
-    pub static GETSOCKOPT_NUMBER: Global<u32> = Global::new(UNSET);
     /// The open flag for a directory, O_DIRECTORY.
     #[unsafe(no_mangle)]
     pub static OPEN_DIRECTORY: Global<u32> = Global::new(UNSET);
-    /// System call number of bind.
-    #[unsafe(no_mangle)]
-    pub static BIND_NUMBER: Global<u32> = Global::new(UNSET);
     /// Where `pt_regs` holds the system call's number at its exit (`orig_ax` on x86-64).
     #[unsafe(no_mangle)]
     pub static REGS_CALL: Global<u32> = Global::new(UNSET);
@@ -174,6 +168,17 @@ pub fn read_at<T: Copy>(address: Address) -> T {
     }
 }
 
+/// Copies from one map's or record's memory to another's with one call of a helper: a long copy in the program takes some instructions for
+/// each byte, or more registers than there are.
+///
+/// # Safety
+/// `destination` must have room for a `T`.
+#[inline(always)]
+pub unsafe fn copy<T>(destination: *mut T, source: *const T) {
+    // SAFETY: by the caller; the helper checks the source.
+    unsafe { bpf_probe_read_kernel(destination.cast(), size_of::<T>() as u32, source.cast()) };
+}
+
 /// The pointer at `base + offset`, null when it cannot be read.
 #[inline(always)]
 pub fn follow(base: Address, offset: &Global<u32>) -> Address {
@@ -269,15 +274,23 @@ pub fn executes_compat(task: Address) -> bool {
         && read::<u32>(task, &offset::COMPAT_FLAGS) & offset::COMPAT_BIT.load() != 0
 }
 
+/// The `struct fdtable *` of a task's open files.
+#[inline(always)]
+pub fn file_table(task: Address) -> Address {
+    follow(follow(task, &offset::TASK_FILES), &offset::FILES_TABLE)
+}
+
+/// The `struct file *` at a descriptor's place of a table, which has to be that large; null when there is none.
+#[inline(always)]
+pub fn file_of(table: Address, descriptor: u32) -> Address {
+    let files = follow(table, &offset::TABLE_FILES);
+    read_at::<u64>(files.wrapping_add(descriptor as usize * size_of::<u64>())) as Address
+}
+
 /// The `struct file *` that `task` has open as `descriptor`; null when it has none.
 #[inline(always)]
 pub fn open_file(task: Address, descriptor: u32) -> Address {
-    let table = follow(follow(task, &offset::TASK_FILES), &offset::FILES_TABLE);
-    let place = follow(table, &offset::TABLE_FILES).wrapping_add(descriptor as usize * size_of::<u64>());
-    let mut file = 0u64;
-    // SAFETY: as in `read`.
-    unsafe { bpf_probe_read_kernel((&raw mut file).cast(), size_of::<u64>() as u32, place.cast()) };
-    file as Address
+    file_of(file_table(task), descriptor)
 }
 
 /// The current task.

@@ -10,8 +10,11 @@
 #![no_main]
 // The BPF target declares no atomic types, though LLVM has the instruction.
 #![feature(core_intrinsics)]
+// To keep two jumps apart, see probe/syscall.rs.
+#![feature(asm_experimental_arch)]
 #![expect(internal_features, reason = "the only way to an atomic add on this target")]
 
+mod attention;
 mod container;
 mod dns;
 mod emit;

@@ -3,14 +3,16 @@
 use core::intrinsics::{AtomicOrdering, atomic_xadd};
 
 use aya_ebpf::{
+    bindings::BPF_F_MMAPABLE,
     macros::map,
     maps::{Array, HashMap, LruHashMap, PerCpuArray, ProgramArray, Queue, RingBuf},
 };
 use lastwords_agent_common::{
     limits::{
         ADDRESS_BYTES, CLOSED_LISTENERS as CLOSED_LISTENER_COUNT, CONNECTIONS as CONNECTION_COUNT,
-        DNS_SOCKETS as DNS_SOCKET_COUNT, FAULT_PLACES, GROUPS as GROUP_COUNT, LISTENERS as LISTENER_COUNT,
-        PATH_BYTES, RECORDERS as RECORDER_COUNT, RING_BYTES, SYSCALLS as SYSCALL_COUNT,
+        DNS_SOCKETS as DNS_SOCKET_COUNT, FAULT_PLACES, GROUP_PLACES as GROUP_PLACE_COUNT,
+        GROUPS as GROUP_COUNT, LISTENERS as LISTENER_COUNT, PATH_BYTES, RECORDERS as RECORDER_COUNT,
+        RING_BYTES, SYSCALLS as SYSCALL_COUNT,
     },
     record::{COUNTERS as COUNTER_COUNT, Comm, Counter, FaultEntry, Group, Listener, Recorder},
     rules::SyscallRule,
@@ -21,6 +23,10 @@ use crate::dns::SCRATCH_MESSAGE;
 /// cgroup v2 id → container, for every group in or below a container.
 #[map]
 pub static GROUPS: HashMap<u64, Group> = HashMap::with_max_entries(GROUP_COUNT, 0);
+
+/// How many groups of [`GROUPS`] have the place of their number modulo the places. The agent counts in it too, through shared memory.
+#[map]
+pub static GROUP_PLACES: Array<u64> = Array::with_max_entries(GROUP_PLACE_COUNT, BPF_F_MMAPABLE);
 
 /// The flight recorders, by slot.
 #[map]

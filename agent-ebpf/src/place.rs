@@ -45,7 +45,13 @@ impl Place {
     #[inline(always)]
     pub fn choose(first: bool, one: Self, other: Self) -> Self {
         let all = core::hint::black_box(u64::from(first)).wrapping_neg();
-        let choose = |one: Address, other: Address| (one as u64 & all | other as u64 & !all) as Address;
+        Self::select(all, one, other)
+    }
+
+    /// The first where `mask` is all ones, the other where it is 0.
+    #[inline(always)]
+    fn select(mask: u64, one: Self, other: Self) -> Self {
+        let choose = |one: Address, other: Address| (one as u64 & mask | other as u64 & !mask) as Address;
         Self { mount: choose(one.mount, other.mount), dentry: choose(one.dentry, other.dentry) }
     }
 
@@ -98,8 +104,7 @@ impl Place {
         let parent = follow(mount, &offset::MOUNT_PARENT).wrapping_add(offset::MOUNT_MNT.load() as usize);
         let mountpoint = follow(mount, &offset::MOUNT_MOUNTPOINT);
         let stays = all_ones_if_different(self.dentry, follow(self.mount, &offset::VFSMOUNT_ROOT));
-        let choose = |here: Address, there: Address| (here as u64 & stays | there as u64 & !stays) as Address;
-        Self { mount: choose(self.mount, parent), dentry: choose(self.dentry, mountpoint) }
+        Self::select(stays, self, Self { mount: parent, dentry: mountpoint })
     }
 }
 

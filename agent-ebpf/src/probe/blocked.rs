@@ -14,7 +14,10 @@ use lastwords_agent_common::record::{BlockedEntry, Recorder, descriptor};
 use crate::{
     container::Container,
     hook,
-    kernel::{Address, argument, current_task, follow, follow_user, is_compat, now, offset, read, read_comm},
+    kernel::{
+        Address, argument, current_task, file_of, file_table, follow, follow_user, is_compat, now, offset,
+        read, read_comm,
+    },
     maps::{REGISTERS, SYSCALLS},
     probe::{
         lock,
@@ -154,13 +157,12 @@ unsafe fn write(entry: *mut BlockedEntry, task: Address, registers: Address, num
 /// As [`write`].
 #[inline(always)]
 unsafe fn write_file(entry: *mut BlockedEntry, task: Address, descriptor: u64) {
-    let table = follow(follow(task, &offset::TASK_FILES), &offset::FILES_TABLE);
+    let table = file_table(task);
     let size: u32 = read(table, &offset::TABLE_SIZE);
     if descriptor >= u64::from(size) {
         return;
     }
-    let files = follow(table, &offset::TABLE_FILES);
-    let file = crate::kernel::read_at::<u64>(files.wrapping_add(descriptor as usize * 8)) as Address;
+    let file = file_of(table, descriptor as u32);
     let mode: u16 = read(follow(file, &offset::FILE_INODE), &offset::INODE_MODE);
     // SAFETY: by the caller.
     unsafe {

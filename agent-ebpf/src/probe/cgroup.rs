@@ -11,6 +11,7 @@ use lastwords_agent_common::{
 };
 
 use crate::{
+    container::{forget_group, remember_group},
     emit::emit,
     hook,
     kernel::{Address, follow, offset, pointer, read, read_string},
@@ -55,8 +56,7 @@ hook!("cgroup_rmdir", cgroup_rmdir, cgroup_rmdir_raw, |arguments| {
         return;
     };
     let (container, recorder) = (group.container, group.recorder);
-    // A missing element is what is wanted.
-    let _ = GROUPS.remove(&id);
+    forget_group(id);
     if container == id {
         emit::<CgroupGone>(kind::CGROUP_GONE, id, recorder, |_| ());
     }
@@ -69,7 +69,7 @@ fn is_version_2(cgroup: Address) -> bool {
 
 #[inline(always)]
 fn remember(id: u64, group: Group) {
-    if GROUPS.insert(&id, &group, 0).is_err() {
+    if !remember_group(id, &group) {
         count(Counter::GroupsExhausted);
     }
 }

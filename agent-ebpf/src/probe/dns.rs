@@ -3,18 +3,16 @@
 //! Two ways, of which one is in use. Where functions take programs: `skb_consume_udp`, `ip_send_skb` and `ip6_send_skb`, which have the
 //! whole packet in the context of the process, and cost other protocols and files nothing; UDP alone. Elsewhere `sys_exit`, which is
 //! attached anyway: it sees TCP too, and every other call with it. That must cost a call that has nothing to do with DNS nothing to speak
-//! of, so it is asked in this order: has any container talked to a name server within the last minute ([`is_busy`], three instructions);
-//! can this call carry a message (a table by number); has this process talked to one (a table by its number); is this its socket.
-//! Sockets are learned from connect(2) to port 53, and from sendto(2) with such an address by a process that has bound a socket to no
-//! port within the last minute, as musl's resolver does.
+//! of, so it is asked in this order: has any container talked to a name server within the last minute (`attention.rs`, one load); can
+//! this call carry a message (a table by number); may this be a socket that has (a table by process and descriptor); is it one.
+//! Sockets are learned from connect(2) to port 53, and from sendto(2) with such an address through a UDP socket that was bound to no
+//! address and no port within the last minute, as musl's resolver does.
 
 use aya_ebpf::helpers;
-use lastwords_agent_common::{
-    limits::{ADDRESS_BYTES, SYSCALLS},
-    rules::dns_call as call,
-};
+use lastwords_agent_common::{limits::ADDRESS_BYTES, rules::success as call};
 
 use crate::{
+    attention,
     container::Container,
     dns::{self, SCRATCH_MASK, SCRATCH_MESSAGE},
     kernel::{follow_user_pointer, now, offset, read, read_user_bytes},
@@ -31,41 +29,19 @@ const UDP: u32 = 17;
 /// How long a process may wait for an answer or keep its socket, in nanoseconds. A name server that does not answer is given up after
 /// some ten seconds.
 const MINUTE: u64 = 60_000_000_000;
-/// Processes that can be told apart at a time; two that share a place only cost a look-up.
-const PLACES: usize = 4096;
-/// Calls of other processes between two looks at the clock, less one.
+/// Sockets that can be told apart at a time; two that share a place only cost a look-up.
+const PLACES: u64 = 4096;
+/// Calls on other descriptors between two looks at the clock, less one.
 const PATIENCE: u32 = 63;
 
-/// See [`call`], by system call number; the agent fills it for its architecture.
-#[unsafe(no_mangle)]
-static DNS_CALLS: [u8; SYSCALLS as usize] = [0; SYSCALLS as usize];
-/// 1 while a container may wait for an answer.
-static mut BUSY: u32 = 0;
-/// Until when, at least.
+/// Until when a container may wait for an answer, at least.
 static mut UNTIL: u64 = 0;
-/// Changes each time that [`BUSY`] ends, which so takes every process out of [`PROCESSES`]; never 0.
+/// Changes each time that nobody waits any more, which so takes every socket out of [`SOCKETS`]; never 0.
 static mut GENERATION: u8 = 1;
-/// By process number modulo [`PLACES`]: the generation in which it was last seen to talk to a name server.
-static mut PROCESSES: [u8; PLACES] = [0; PLACES];
-/// Counts calls of other processes while [`BUSY`].
+/// By [`place`]: the generation in which a socket there was last seen to have to do with a name server.
+static mut SOCKETS: [u8; PLACES as usize] = [0; PLACES as usize];
+/// Counts calls on other descriptors while somebody waits.
 static mut OTHERS: u32 = 0;
-
-/// Whether a call that returned more than 0 has to be looked at any further.
-#[inline(always)]
-pub fn is_busy() -> bool {
-    // SAFETY: a word; what another processor writes at the same moment is as good.
-    unsafe { (&raw const BUSY).read_volatile() != 0 }
-}
-
-/// What the call of this number is to DNS.
-#[inline(always)]
-pub fn kind(number: u32) -> u8 {
-    if number >= SYSCALLS {
-        return call::NONE;
-    }
-    // SAFETY: inside the table, which the agent filled before the program was loaded: hence no ordinary read.
-    unsafe { (&raw const DNS_CALLS).cast::<u8>().add(number as usize).read_volatile() }
-}
 
 /// connect(2) succeeded, or is under way.
 #[inline(always)]
@@ -75,48 +51,63 @@ pub fn connected(descriptor: u64, address: u64, length: u64) {
         return;
     }
     let protocol = u32::from(read::<u16>(socket_of(descriptor), &offset::SOCK_PROTOCOL));
-    let tgid = begin();
+    let key = key(tgid(), descriptor);
+    begin(key);
     // Full: the one that was not used for longest is forgotten.
-    let _ = DNS_SOCKETS.insert(&key(tgid, descriptor), &NameServer { address: server, protocol }, 0);
+    let _ = DNS_SOCKETS.insert(&key, &NameServer { address: server, protocol }, 0);
 }
 
-/// bind(2) succeeded: to no port, as before an unconnected socket is used to ask?
+/// bind(2) succeeded: to nothing in particular, as before an unconnected socket is used to ask?
 #[inline(always)]
-pub fn bound(address: u64, length: u64) {
+pub fn bound(descriptor: u64, address: u64, length: u64) {
     let (family, port, _) = address_of(address, length);
     if matches!(family, AF_INET | AF_INET6) && port == 0 && Container::of_current().is_some() {
-        begin();
+        let socket = socket_of(descriptor);
+        let protocol: u16 = read(socket, &offset::SOCK_PROTOCOL);
+        // Its first four bytes, of an IPv6 address: the loopback one is as good as none.
+        let own: u32 = match family {
+            AF_INET => read(socket, &offset::SOCK_BOUND_4),
+            _ => read(socket, &offset::SOCK_BOUND_6),
+        };
+        if u32::from(protocol) == UDP && own == 0 {
+            begin(key(tgid(), descriptor));
+        }
     }
 }
 
-/// From now on calls of this process are looked at.
+/// From now on calls on this socket are looked at.
 #[inline(always)]
-fn begin() -> u32 {
-    let tgid = tgid();
-    // SAFETY: whole words and bytes, any of whose values is right; the mask keeps the place inside.
+fn begin(key: u64) {
+    // SAFETY: whole words and bytes, any of whose values is right.
     unsafe {
         (&raw mut UNTIL).write_volatile(now() + MINUTE);
-        let place = (&raw mut PROCESSES).cast::<u8>().add(tgid as usize & (PLACES - 1));
-        place.write_volatile((&raw const GENERATION).read_volatile());
-        (&raw mut BUSY).write_volatile(1);
+        place(key).write_volatile((&raw const GENERATION).read_volatile());
     }
-    tgid
+    attention::set_any_asking(true);
 }
 
-/// Whether the current process talked to a name server not long ago. Now and then sees whether anybody did.
+/// The place of a socket.
 #[inline(always)]
-pub fn is_asking() -> bool {
+fn place(key: u64) -> *mut u8 {
+    // Neighbours in number and descriptor lie apart.
+    let index = (key >> 32).wrapping_mul(61).wrapping_add(key) & (PLACES - 1);
+    // SAFETY: the mask keeps it inside.
+    unsafe { (&raw mut SOCKETS).cast::<u8>().add(index as usize) }
+}
+
+/// Whether this may be a socket that had to do with a name server not long ago. Now and then sees whether any had.
+#[inline(always)]
+pub fn is_asking(descriptor: u64) -> bool {
     // SAFETY: as in `begin`.
     unsafe {
         let generation = (&raw const GENERATION).read_volatile();
-        let place = (&raw const PROCESSES).cast::<u8>().add(tgid() as usize & (PLACES - 1));
-        if place.read_volatile() == generation {
+        if place(key(tgid(), descriptor)).read_volatile() == generation {
             return true;
         }
         let others = (&raw const OTHERS).read_volatile().wrapping_add(1);
         (&raw mut OTHERS).write_volatile(others);
         if others & PATIENCE == 0 && now() > (&raw const UNTIL).read_volatile() {
-            (&raw mut BUSY).write_volatile(0);
+            attention::set_any_asking(false);
             (&raw mut GENERATION).write_volatile(generation.wrapping_add(1) | 1);
         }
     }
@@ -143,7 +134,7 @@ pub fn carried(kind: u8, number: u32, result: u64, arguments: [u64; 4]) {
     let Some(container) = Container::of_current() else {
         return;
     };
-    begin();
+    begin(key);
     let Some(scratch) = dns::scratch() else { return };
     // The second of two messages, which is looked at in the second round.
     let second = u64::from(kind == call::SENDMMSG && result > 1);

@@ -2,7 +2,7 @@
 //!
 //! Why: a program that dies of what its configuration says fails at no call; the file it read last is what there is to say. Only
 //! names are kept, and only of files that look like configuration (opened for reading) or like logs (opened for writing).
-//! Cost: while no container is young, two loads and one comparison at a call that succeeds ([`is_any_young`]). While one is, a look-up of
+//! Cost: while no container is young, one load and one comparison at a call that succeeds (`attention.rs`). While one is, a look-up of
 //! the caller's group at each open of the node, and in that container the reading of the path, some 400 instructions.
 
 use aya_ebpf::helpers;
@@ -14,22 +14,20 @@ use lastwords_agent_common::{
 };
 
 use crate::{
+    attention,
     container::Container,
     kernel::{
         Address, call_number, current_task, follow_user, is_compat, now, offset, read_comm, read_user_string,
         register,
     },
     maps::{OPENING, Opening, PATH_MARGIN, SYSCALLS},
-    recorder::{mark, opened_slot},
+    recorder::{add, mark, opened_slot},
 };
 
 /// When a container last executed its first program; written by exec alone.
-#[unsafe(no_mangle)]
 static mut LAST_START: u64 = 0;
-/// The value of [`LAST_START`] that was found to be too long ago; written here alone. A start that comes in between makes the two
-/// differ, so none is lost, and one comparison says that no container is young.
-#[unsafe(no_mangle)]
-static mut LAST_START_OVER: u64 = 0;
+/// How often no container was young any more.
+static mut TIMES_OVER: u64 = 0;
 
 // include/uapi/asm-generic/fcntl.h; the same on x86-64 and arm64. (O_DIRECTORY is not.)
 const O_WRONLY: u32 = 0o1;
@@ -40,22 +38,16 @@ const O_TRUNC: u32 = 0o1000;
 const O_APPEND: u32 = 0o2000;
 const O_PATH: u32 = 0o1000_0000;
 
-/// Whether some container of the node may be in its start-up.
-#[inline(always)]
-pub fn is_any_young() -> bool {
-    // SAFETY: aligned words of the program's own data; each has one writer at a time, or writers of nearly the same time.
-    unsafe { (&raw const LAST_START).read_volatile() != (&raw const LAST_START_OVER).read_volatile() }
-}
-
 /// The container executes its first program.
 #[inline(always)]
 pub fn began(recorder: *mut Recorder) {
     let time = now();
-    // SAFETY: as in `is_any_young`, and a field of the container's recorder.
+    // SAFETY: an aligned word of the program's own data with writers of nearly the same time, and a field of the container's recorder.
     unsafe {
         (*recorder).started = time;
         (&raw mut LAST_START).write_volatile(time);
     }
+    attention::set_any_young(true);
 }
 
 /// A call has succeeded while some container was young.
@@ -69,14 +61,12 @@ pub fn succeeded<const TYPED: bool>(registers: Address) {
         return;
     }
     let time = now();
-    // SAFETY: as in `is_any_young`.
-    unsafe {
-        let last = (&raw const LAST_START).read_volatile();
-        // Another processor may have started one since `time` was taken, or its clock may be a little ahead: no negative age.
-        if time.saturating_sub(last) > START_UP {
-            (&raw mut LAST_START_OVER).write_volatile(last);
-            return;
-        }
+    // SAFETY: as in `began`.
+    let last = unsafe { (&raw const LAST_START).read_volatile() };
+    // Another processor may have started one since `time` was taken, or its clock may be a little ahead: no negative age.
+    if time.saturating_sub(last) > START_UP {
+        is_over(last);
+        return;
     }
     let Some(recorder) = Container::of_current().and_then(Container::recorder) else {
         return;
@@ -88,6 +78,19 @@ pub fn succeeded<const TYPED: bool>(registers: Address) {
     }
     if let Some(arguments) = Arguments::of::<TYPED>(rule, registers) {
         opened(recorder, time, &arguments);
+    }
+}
+
+/// No container is young, the last start was at `last`; unless one starts at this moment.
+#[inline(always)]
+fn is_over(last: u64) {
+    attention::set_any_young(false);
+    // SAFETY: as in `began`. An atomic addition, so that the flag is seen before the word is read again.
+    unsafe {
+        add(&raw mut TIMES_OVER, 1);
+        if (&raw const LAST_START).read_volatile() != last {
+            attention::set_any_young(true);
+        }
     }
 }
 

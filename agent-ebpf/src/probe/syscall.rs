@@ -3,7 +3,8 @@
 //! Two ways in. Where the kernel takes programs at the end of its functions (fexit), one is attached to each call's own function
 //! (`__x64_sys_openat`): nothing else on the node pays, a call that succeeds pays the trampoline and one comparison, and the rest is a
 //! program of its own that only a failure jumps to, so that a hundred copies of the first part cost little to verify. Elsewhere one
-//! program at `raw_syscalls:sys_exit` sees every call of the node end (about 134 instructions) and picks the failures.
+//! program at `raw_syscalls:sys_exit` sees every call of the node end (about 134 instructions) and picks the failures. What it does with
+//! those it picks stands in functions of their own: the ones that it does not pick must not pay for their registers and stack.
 //! The registers still hold the call's arguments when it ends, so nothing is kept at its start.
 //! A seccomp filter's refusal never reaches the call's function: only `sys_exit` sees it there (`seccomp.rs` sees it elsewhere).
 
@@ -14,12 +15,17 @@ use aya_ebpf::{
 };
 
 use crate::{
+    attention,
     failure::on_failure,
     kernel::{Address, argument, call_number, is_compat, offset, register},
     maps::{CONTINUED, CONTINUED_CONDITIONAL},
     probe::{dns, socket, startup},
 };
-use lastwords_agent_common::rules::dns_call;
+use lastwords_agent_common::{limits::SYSCALLS, rules::success};
+
+/// See [`success`], by system call number; the agent fills it for its architecture.
+#[unsafe(no_mangle)]
+static SUCCESSES: [u8; SYSCALLS as usize] = [0; SYSCALLS as usize];
 
 const ECONNREFUSED: i64 = 111;
 /// Highest error number that a call returns.
@@ -57,44 +63,60 @@ pub fn sys_exit_raw(context: RawTracePointContext) -> u32 {
 #[inline(always)]
 fn on_exit<const TYPED: bool>(arguments: *const u64) {
     let result = result(arguments);
-    let registers = registers(arguments);
-    if result >= 0 && startup::is_any_young() {
-        startup::succeeded::<TYPED>(registers);
-    }
-    if result > 0 {
-        if dns::is_busy() {
-            carried::<TYPED>(registers, result as u64);
+    if result < 0 {
+        if is_failure(result) {
+            failed::<TYPED>(registers(arguments), result);
         }
         return;
     }
-    if result == 0 {
-        let number = call_number::<TYPED>(registers);
-        if number == offset::GETSOCKOPT_NUMBER.load() {
-            asked::<TYPED>(registers);
-        } else if number == offset::CONNECT_NUMBER.load() {
-            let of = |place| register::<TYPED>(registers, place);
-            dns::connected(of(&offset::REGS_0), of(&offset::REGS_1), of(&offset::REGS_2));
-        } else if number == offset::BIND_NUMBER.load() {
-            let of = |place| register::<TYPED>(registers, place);
-            dns::bound(of(&offset::REGS_1), of(&offset::REGS_2));
-        }
-    } else if is_failure(result) {
-        if result == -ECONNREFUSED && dns::is_busy() {
-            dns::refused(register::<TYPED>(registers, &offset::REGS_0), ECONNREFUSED as u32);
-        }
-        on_failure::<TYPED, false>(registers, -result as u32);
+    let attention = attention::is_any();
+    // Of what is always looked at nothing gives more than 0.
+    if result > 0 && !attention {
+        return;
+    }
+    let registers = registers(arguments);
+    let number = call_number::<TYPED>(registers);
+    if number >= SYSCALLS {
+        return;
+    }
+    // SAFETY: inside the table, which the agent filled before the program was loaded: hence no ordinary read.
+    let kind = unsafe { (&raw const SUCCESSES).cast::<u8>().add(number as usize).read_volatile() };
+    if kind >= if attention { success::NONE + 1 } else { success::ALWAYS } {
+        succeeded::<TYPED>(registers, result as u64, kind, number);
     }
 }
 
-/// Out of line of the calls that have nothing to do with DNS; see `dns.rs`.
-#[inline(always)]
-fn carried<const TYPED: bool>(registers: Address, result: u64) {
-    let number = call_number::<TYPED>(registers);
-    let kind = dns::kind(number);
-    if kind != dns_call::NONE && dns::is_asking() && !is_compat::<TYPED>(registers) {
-        let of = |place| register::<TYPED>(registers, place);
-        let arguments = [of(&offset::REGS_0), of(&offset::REGS_1), of(&offset::REGS_4), of(&offset::REGS_5)];
-        dns::carried(kind, number, result, arguments);
+#[inline(never)]
+fn failed<const TYPED: bool>(registers: Address, result: i64) {
+    if result == -ECONNREFUSED && attention::is_any_asking() {
+        dns::refused(register::<TYPED>(registers, &offset::REGS_0), ECONNREFUSED as u32);
+    }
+    on_failure::<TYPED, false>(registers, -result as u32);
+}
+
+#[inline(never)]
+fn succeeded<const TYPED: bool>(registers: Address, result: u64, kind: u8, number: u32) {
+    let of = |place| register::<TYPED>(registers, place);
+    match kind {
+        success::OPEN => {
+            if attention::is_any_young() {
+                startup::succeeded::<TYPED>(registers);
+            }
+        }
+        success::CONNECT => dns::connected(of(&offset::REGS_0), of(&offset::REGS_1), of(&offset::REGS_2)),
+        success::BIND => dns::bound(of(&offset::REGS_0), of(&offset::REGS_1), of(&offset::REGS_2)),
+        success::OPTION => asked::<TYPED>(registers),
+        _ => {
+            let descriptor = of(&offset::REGS_0);
+            if result > 0
+                && attention::is_any_asking()
+                && dns::is_asking(descriptor)
+                && !is_compat::<TYPED>(registers)
+            {
+                let arguments = [descriptor, of(&offset::REGS_1), of(&offset::REGS_4), of(&offset::REGS_5)];
+                dns::carried(kind, number, result, arguments);
+            }
+        }
     }
 }
 
@@ -135,7 +157,10 @@ macro_rules! opening {
             if is_failure(result) {
                 // SAFETY: nothing is held here that would have to be given back.
                 unsafe { $continued.tail_call(&context, FAILED) };
-            } else if startup::is_any_young() {
+                // Or LLVM makes one jump of the two, to a place that is not a constant any more: that takes twice as many instructions.
+                // SAFETY: no instruction.
+                unsafe { core::arch::asm!("", options(nomem, nostack, preserves_flags)) };
+            } else if attention::is_any_young() {
                 // SAFETY: as above.
                 unsafe { $continued.tail_call(&context, OPENED) };
             }

@@ -101,12 +101,10 @@ fn attach(
 }
 
 fn attach_by(ebpf: &mut Ebpf, btf: &Btf, way: &Way, links: &mut Links) -> Result<Attached, String> {
-    if let At::SystemCalls = way.at {
+    let Some(name) = way.program else {
         return system_calls::attach(ebpf, btf, links);
-    }
-    let program = ebpf
-        .program_mut(way.program)
-        .ok_or_else(|| format!("the eBPF object has no program {}", way.program))?;
+    };
+    let program = ebpf.program_mut(name).ok_or_else(|| format!("the eBPF object has no program {name}"))?;
     // A program that loaded and would not attach must not stay in the kernel.
     let attached = match (&mut *program, &way.at) {
         (Program::BtfTracePoint(program), At::Tracepoint(event) | At::TaskTracepoint(event)) => program

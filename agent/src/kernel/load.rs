@@ -10,6 +10,7 @@ use aya::{
 use super::{
     attach::{Forms, Links, attach_all},
     btf::{BtfError, KernelTypes, VMLINUX},
+    group_places::GroupPlaces,
     maps::{CounterMap, FaultMap, GroupMap, ListenerMap, RecorderMap},
     plain::PlainRule,
     registers, syscalls,
@@ -96,8 +97,8 @@ impl Kernel {
         for (name, value) in globals.iter().chain(&numbers) {
             loader.override_global(name, value, true);
         }
-        let (name, dns_calls) = syscalls::dns_calls();
-        loader.override_global(name, dns_calls.as_slice(), true);
+        let (name, successes) = syscalls::successes();
+        loader.override_global(name, successes.as_slice(), true);
         let mut ebpf = loader.load(OBJECT).map_err(|error| refused(&error))?;
         // Its descriptor has to stay open until the programs that use it are loaded.
         let rules = fill_rules(&mut ebpf)?;
@@ -108,8 +109,10 @@ impl Kernel {
         .map_err(|error| refused(&error))?;
         let faults =
             FaultMap::new(Array::try_from(take(&mut ebpf, "FAULTS")?).map_err(|error| refused(&error))?);
-        let groups =
-            GroupMap::new(HashMap::try_from(take(&mut ebpf, "GROUPS")?).map_err(|error| refused(&error))?);
+        let groups = GroupMap::new(
+            HashMap::try_from(take(&mut ebpf, "GROUPS")?).map_err(|error| refused(&error))?,
+            GroupPlaces::new(take(&mut ebpf, "GROUP_PLACES")?).map_err(|error| refused(&error))?,
+        );
         let listeners = ListenerMap::new(
             HashMap::try_from(take(&mut ebpf, "LISTENERS")?).map_err(|error| refused(&error))?,
             HashMap::try_from(take(&mut ebpf, "CLOSED_LISTENERS")?).map_err(|error| refused(&error))?,

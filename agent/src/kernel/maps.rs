@@ -6,6 +6,7 @@ use lastwords_agent_common::{
     record::{Counter, FaultEntry, Group, Listener, NO_RECORDER, Recorder},
 };
 
+use super::group_places::GroupPlaces;
 use super::plain::{PlainFault, PlainGroup, PlainListener, PlainRecorder, empty_recorder};
 
 /// The flight recorders and their free slots.
@@ -85,17 +86,20 @@ impl FaultMap {
 }
 
 /// Which control group belongs to which container.
-pub struct GroupMap(HashMap<MapData, u64, PlainGroup>);
+pub struct GroupMap {
+    groups: HashMap<MapData, u64, PlainGroup>,
+    places: GroupPlaces,
+}
 
 impl GroupMap {
-    pub(super) fn new(groups: HashMap<MapData, u64, PlainGroup>) -> Self {
-        Self(groups)
+    pub(super) fn new(groups: HashMap<MapData, u64, PlainGroup>, places: GroupPlaces) -> Self {
+        Self { groups, places }
     }
 
     /// Whether the group is known.
     #[must_use]
     pub fn contains(&self, cgroup_id: u64) -> bool {
-        self.0.get(&cgroup_id, 0).is_ok()
+        self.groups.get(&cgroup_id, 0).is_ok()
     }
 
     /// Remembers a group.
@@ -103,13 +107,17 @@ impl GroupMap {
     /// # Errors
     /// When the map is full.
     pub fn insert(&mut self, cgroup_id: u64, group: Group) -> Result<(), MapError> {
-        self.0.insert(cgroup_id, PlainGroup(group), 0)
+        self.groups.insert(cgroup_id, PlainGroup(group), 0)?;
+        self.places.count(cgroup_id);
+        Ok(())
     }
 
     /// Forgets a group.
     pub fn remove(&mut self, cgroup_id: u64) {
         // It may be gone already: the kernel side forgets a group when it is removed.
-        let _ = self.0.remove(&cgroup_id);
+        if self.groups.remove(&cgroup_id).is_ok() {
+            self.places.discount(cgroup_id);
+        }
     }
 }
 

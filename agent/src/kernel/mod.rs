@@ -3,6 +3,7 @@
 
 mod attach;
 pub mod btf;
+mod group_places;
 mod load;
 mod maps;
 mod plain;

@@ -20,8 +20,8 @@ pub(super) struct Probe {
 pub(super) struct Way {
     /// Its kind.
     pub(super) way_in: WayIn,
-    /// The program in the eBPF object.
-    pub(super) program: &'static str,
+    /// The program in the eBPF object; `None` for [`At::SystemCalls`], where each function has its own.
+    pub(super) program: Option<&'static str>,
     /// Where that is attached.
     pub(super) at: At,
 }
@@ -52,8 +52,8 @@ impl At {
 macro_rules! tracepoint {
     ($at:ident $event:literal) => {
         &[
-            Way { way_in: WayIn::TypedTracepoint, program: $event, at: At::$at($event) },
-            Way { way_in: WayIn::RawTracepoint, program: concat!($event, "_raw"), at: At::$at($event) },
+            Way { way_in: WayIn::TypedTracepoint, program: Some($event), at: At::$at($event) },
+            Way { way_in: WayIn::RawTracepoint, program: Some(concat!($event, "_raw")), at: At::$at($event) },
         ]
     };
 }
@@ -61,7 +61,7 @@ macro_rules! tracepoint {
 /// The one way to a function that is no system call.
 macro_rules! function {
     ($function:literal) => {
-        &[Way { way_in: WayIn::Function, program: $function, at: At::Function($function) }]
+        &[Way { way_in: WayIn::Function, program: Some($function), at: At::Function($function) }]
     };
 }
 
@@ -131,13 +131,17 @@ pub(super) const PROBES: &[Probe] = &[
         ways: &[
             Way {
                 way_in: WayIn::Function,
-                program: "security_capable",
+                program: Some("security_capable"),
                 at: At::Function("security_capable"),
             },
-            Way { way_in: WayIn::TypedTracepoint, program: "cap_capable", at: At::Tracepoint("cap_capable") },
+            Way {
+                way_in: WayIn::TypedTracepoint,
+                program: Some("cap_capable"),
+                at: At::Tracepoint("cap_capable"),
+            },
             Way {
                 way_in: WayIn::RawTracepoint,
-                program: "cap_capable_raw",
+                program: Some("cap_capable_raw"),
                 at: At::Tracepoint("cap_capable"),
             },
         ],
@@ -197,9 +201,13 @@ pub(super) const PROBES: &[Probe] = &[
         without: "failed file and socket calls are not known",
         required: false,
         ways: &[
-            Way { way_in: WayIn::Function, program: "system_call_failed", at: At::SystemCalls },
-            Way { way_in: WayIn::TypedTracepoint, program: "sys_exit", at: At::Tracepoint("sys_exit") },
-            Way { way_in: WayIn::RawTracepoint, program: "sys_exit_raw", at: At::Tracepoint("sys_exit") },
+            Way { way_in: WayIn::Function, program: None, at: At::SystemCalls },
+            Way { way_in: WayIn::TypedTracepoint, program: Some("sys_exit"), at: At::Tracepoint("sys_exit") },
+            Way {
+                way_in: WayIn::RawTracepoint,
+                program: Some("sys_exit_raw"),
+                at: At::Tracepoint("sys_exit"),
+            },
         ],
     },
 ];

@@ -5,7 +5,7 @@ mod groups;
 use lastwords_agent_common::{
     limits::SYSCALLS,
     offsets::ABSENT,
-    rules::{EADDRINUSE, MODE_BIT, SyscallRule, class, dns_call, object, opens},
+    rules::{EADDRINUSE, MODE_BIT, SyscallRule, class, object, opens, success},
 };
 use nix::libc;
 use syscalls::Sysno;
@@ -74,37 +74,42 @@ const CALL_INSTRUCTION: u32 = if cfg!(target_arch = "aarch64") { 0xd400_0001 } e
 
 /// What else the programs have to know of the architecture, by the names of their globals.
 #[must_use]
-pub fn numbers() -> [(&'static str, u32); 6] {
+pub fn numbers() -> [(&'static str, u32); 4] {
     let number = |call: Sysno| u32::try_from(call.id()).unwrap_or(u32::MAX);
     [
         ("CONNECT_NUMBER", number(Sysno::connect)),
-        ("GETSOCKOPT_NUMBER", number(Sysno::getsockopt)),
-        ("BIND_NUMBER", number(Sysno::bind)),
         ("COMPAT_MODE", COMPAT_MODE),
         ("OPEN_DIRECTORY", libc::O_DIRECTORY.cast_unsigned()),
         ("CALL_INSTRUCTION", CALL_INSTRUCTION),
     ]
 }
 
-/// What each call is to DNS, by number; the program's global has this name.
+/// What the success of each call may have to say, by number; the program's global has this name.
 #[must_use]
-pub fn dns_calls() -> (&'static str, [u8; SYSCALLS as usize]) {
-    let mut calls = [dns_call::NONE; SYSCALLS as usize];
+pub fn successes() -> (&'static str, [u8; SYSCALLS as usize]) {
+    let mut calls = [success::NONE; SYSCALLS as usize];
+    let opening = (0..SYSCALLS as usize).filter_map(Sysno::new).filter(|call| opens(*call) != opens::NOTHING);
     for (call, kind) in [
-        (Sysno::sendto, dns_call::SENDTO),
-        (Sysno::write, dns_call::BUFFER),
-        (Sysno::read, dns_call::BUFFER),
-        (Sysno::recvfrom, dns_call::BUFFER),
-        (Sysno::writev, dns_call::WRITEV),
-        (Sysno::sendmsg, dns_call::MESSAGE),
-        (Sysno::recvmsg, dns_call::MESSAGE),
-        (Sysno::sendmmsg, dns_call::SENDMMSG),
-    ] {
+        (Sysno::sendto, success::SENDTO),
+        (Sysno::write, success::BUFFER),
+        (Sysno::read, success::BUFFER),
+        (Sysno::recvfrom, success::BUFFER),
+        (Sysno::writev, success::WRITEV),
+        (Sysno::sendmsg, success::MESSAGE),
+        (Sysno::recvmsg, success::MESSAGE),
+        (Sysno::sendmmsg, success::SENDMMSG),
+        (Sysno::connect, success::CONNECT),
+        (Sysno::bind, success::BIND),
+        (Sysno::getsockopt, success::OPTION),
+    ]
+    .into_iter()
+    .chain(opening.map(|call| (call, success::OPEN)))
+    {
         if let Some(place) = calls.get_mut(call.id() as usize) {
             *place = kind;
         }
     }
-    ("DNS_CALLS", calls)
+    ("SUCCESSES", calls)
 }
 
 /// The kernel's name of a system call, `syscall_<number>` when it is newer than this agent.
