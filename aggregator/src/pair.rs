@@ -4,7 +4,7 @@
 
 use lastwords_diagnosis::PodContext;
 use lastwords_diagnosis::evidence::UnixNanos;
-use lastwords_diagnosis::pod::{ContainerState, Terminated};
+use lastwords_diagnosis::pod::{ContainerState, Neighbour, Terminated};
 use lastwords_proto::v1;
 
 use crate::backoff::{BackOff, History, Run};
@@ -13,6 +13,9 @@ use crate::time;
 
 /// The kubelet's clock has whole seconds and its events are written a little after what they tell of.
 const EVENT_SLACK_NANOS: i64 = 5_000_000_000;
+
+/// Other containers named in one diagnosis at most.
+const MAX_NEIGHBOURS: usize = 8;
 
 /// A crash with its pod.
 #[derive(Debug, Clone, PartialEq)]
@@ -62,6 +65,11 @@ pub fn pair(crash: &v1::Crash, before: Option<&v1::PodState>, pods: &Pods) -> Op
     let history = known.history(&container.context.name);
     let run = history.and_then(|history| history.run(&reported.id));
     let shown = shown(container, history, &reported.id);
+    // Of a run long gone it cannot be told which events were its own.
+    let events = match (run, shown) {
+        (None, Shown::Restarted) => Vec::new(),
+        _ => probe_events(known, container, run),
+    };
     let survived = crash.container_survived;
     let state = match (shown, before) {
         (Shown::Restarted, Some(before)) => v1::PodState {
@@ -69,6 +77,12 @@ pub fn pair(crash: &v1::Crash, before: Option<&v1::PodState>, pods: &Pods) -> Op
                 .and_then(|run| run.terminated.as_ref())
                 .map_or(before.terminated.clone(), in_words),
             pod_deleted: known.deleted_at.is_some(),
+            // The kubelet may have told of a probe only now; and what it told once is forgotten after an hour.
+            probe_events: if run.is_some() && !events.is_empty() {
+                events.iter().map(|event| event.in_words()).collect()
+            } else {
+                before.probe_events.clone()
+            },
             ..before.clone()
         },
         _ => state(known, container, run, shown, survived, pods),
@@ -77,7 +91,11 @@ pub fn pair(crash: &v1::Crash, before: Option<&v1::PodState>, pods: &Pods) -> Op
     let settled = shown == Shown::Restarted && (terminated.is_some() || survived);
     Some(Paired {
         container: named(reported, known, container, run),
-        context: context(known, container, terminated),
+        context: PodContext {
+            probe_events: events.into_iter().map(ProbeEvent::context).collect(),
+            neighbours: neighbours(crash, known, pods),
+            ..context(known, container, terminated)
+        },
         state,
         settled,
     })
@@ -169,7 +187,9 @@ fn context(known: &Known, container: &Container, terminated: Option<Terminated>)
         message: pod.message.clone(),
         restart_policy: pod.restart_policy.clone(),
         deleted: known.deleted_at.is_some(),
+        memory_limit: pod.memory_limit.clone(),
         container: of_container,
+        ..PodContext::default()
     }
 }
 
@@ -202,7 +222,7 @@ fn state(
         probe_events: if run.is_none() && shown == Shown::Restarted {
             Vec::new()
         } else {
-            probe_events(known, container, run)
+            probe_events(known, container, run).into_iter().map(ProbeEvent::in_words).collect()
         },
         owner: known.pod.owner.clone(),
         changed_since_last_good: Vec::new(),
@@ -262,8 +282,8 @@ fn in_words(terminated: &Terminated) -> String {
     }
 }
 
-/// The probe events that fall into a run (all of them while none has ended), one line each.
-fn probe_events(known: &Known, container: &Container, run: Option<&Run>) -> Vec<String> {
+/// The probe events that fall into a run (all of them while none has ended).
+fn probe_events<'a>(known: &'a Known, container: &Container, run: Option<&Run>) -> Vec<&'a ProbeEvent> {
     let begin =
         run.and_then(|run| run.started_at).map_or(i64::MIN, |time| time.0.saturating_sub(EVENT_SLACK_NANOS));
     let end =
@@ -275,11 +295,29 @@ fn probe_events(known: &Known, container: &Container, run: Option<&Run>) -> Vec<
         .iter()
         .filter(of_container)
         .filter(|event| event.last.0 >= begin && event.first.0 <= end)
-        .map(|event| match event.count {
-            0 | 1 => format!("{}: {}", event.reason, event.message),
-            count => format!("{}: {} ({count} times)", event.reason, event.message),
-        })
         .collect()
+}
+
+/// Those containers that the report says hold what this one wanted, as far as their pods are known.
+fn neighbours(crash: &v1::Crash, own: &Known, pods: &Pods) -> Vec<Neighbour> {
+    let failed = crash.failures.iter().filter_map(|failure| failure.holder.as_ref());
+    let blocked = crash.blocked.iter().filter_map(|blocked| blocked.holder.as_ref());
+    let mut found: Vec<Neighbour> = Vec::new();
+    for holder in failed.chain(blocked).filter(|holder| !holder.container_id.is_empty()) {
+        let id = &holder.container_id;
+        let Some(known) = pods.by_container(id) else { continue };
+        let Some(container) = known.container_by_id(id) else { continue };
+        if found.len() < MAX_NEIGHBOURS && found.iter().all(|other| other.container_id != *id) {
+            found.push(Neighbour {
+                container_id: id.clone(),
+                container: container.context.name.clone(),
+                pod: known.pod.name.clone(),
+                namespace: known.pod.namespace.clone(),
+                same_pod: known.pod.uid == own.pod.uid,
+            });
+        }
+    }
+    found
 }
 
 #[cfg(test)]

@@ -38,6 +38,8 @@ pub struct Pod {
     pub message: String,
     /// `Always`, `OnFailure` or `Never`.
     pub restart_policy: String,
+    /// `spec.resources.limits.memory`, which all its containers share.
+    pub memory_limit: String,
     /// Init containers, containers, ephemeral containers, each in the order of the spec.
     pub containers: Vec<Container>,
 }
@@ -86,6 +88,25 @@ pub struct ProbeEvent {
     pub first: UnixNanos,
     /// The last time.
     pub last: UnixNanos,
+}
+
+impl ProbeEvent {
+    /// One line.
+    pub fn in_words(&self) -> String {
+        match self.count {
+            0 | 1 => format!("{}: {}", self.reason, self.message),
+            count => format!("{}: {} ({count} times)", self.reason, self.message),
+        }
+    }
+
+    /// As a diagnosis wants it.
+    pub fn context(&self) -> lastwords_diagnosis::pod::ProbeEvent {
+        lastwords_diagnosis::pod::ProbeEvent {
+            reason: self.reason.clone(),
+            message: self.message.clone(),
+            count: self.count,
+        }
+    }
 }
 
 /// A pod and what was learned of it over time.

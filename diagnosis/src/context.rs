@@ -22,6 +22,11 @@ pub(crate) fn volume(case: &Case<'_>, path: &str) -> Option<String> {
     Some(format!("{}, mounted at {}", words::one_line(&source), words::one_line(&mount.path)))
 }
 
+/// ` (configmap app-settings, mounted at /etc/app)`, for a sentence, where the path lies on a volume of the pod.
+pub(crate) fn on_volume(case: &Case<'_>, path: &str) -> String {
+    volume(case, path).map_or_else(String::new, |volume| format!(" ({volume})"))
+}
+
 /// A variable that holds what failed.
 pub(crate) struct Variable {
     pub(crate) name: String,

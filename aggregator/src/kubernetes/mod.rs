@@ -1,8 +1,10 @@
 //! The Kubernetes API: pods and probe events, read only. The only place that knows `kube`.
 
 mod connect;
+mod container;
 mod events;
 mod pod;
+mod probe;
 mod volumes;
 mod watch;
 

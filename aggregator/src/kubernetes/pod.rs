@@ -1,16 +1,15 @@
 //! The part of a Pod that is read from the API, and its reduction to [`pods::Pod`]. Everything else is skipped while parsing,
 //! which keeps a page of 500 pods small.
 
-use std::collections::BTreeMap;
-
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::Resource;
 use lastwords_diagnosis::evidence::UnixNanos;
-use lastwords_diagnosis::pod::{ContainerContext, ContainerState, Mount, Terminated};
+use lastwords_diagnosis::pod::{ContainerState, Terminated};
 use serde::Deserialize;
 
-use super::volumes::{self, Volume};
+use super::container::{self, ContainerSpec, Resources, SecurityContext};
+use super::volumes::Volume;
 use crate::pods::{self, Kind};
 
 /// A static pod's mirror carries here the hash that its node knows it by.
@@ -30,46 +29,15 @@ pub struct KubernetesPod {
 
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-struct Spec {
+pub(super) struct Spec {
     node_name: String,
     restart_policy: String,
-    security_context: Option<SecurityContext>,
+    pub(super) security_context: Option<SecurityContext>,
+    pub(super) resources: Option<Resources>,
     init_containers: Option<Vec<ContainerSpec>>,
     containers: Option<Vec<ContainerSpec>>,
     ephemeral_containers: Option<Vec<ContainerSpec>>,
-    volumes: Option<Vec<Volume>>,
-}
-
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct SecurityContext {
-    run_as_user: Option<i64>,
-    read_only_root_filesystem: Option<bool>,
-}
-
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct ContainerSpec {
-    name: String,
-    image: String,
-    restart_policy: Option<String>,
-    resources: Option<Resources>,
-    security_context: Option<SecurityContext>,
-    volume_mounts: Option<Vec<VolumeMount>>,
-}
-
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default)]
-struct Resources {
-    limits: Option<BTreeMap<String, String>>,
-}
-
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct VolumeMount {
-    name: String,
-    mount_path: String,
-    read_only: Option<bool>,
+    pub(super) volumes: Option<Vec<Volume>>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -85,22 +53,22 @@ struct Status {
 
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-struct ContainerStatus {
+pub(super) struct ContainerStatus {
     name: String,
     #[serde(rename = "containerID")]
-    container_id: Option<String>,
-    restart_count: i32,
-    ready: bool,
-    state: Option<State>,
-    last_state: Option<State>,
+    pub(super) container_id: Option<String>,
+    pub(super) restart_count: i32,
+    pub(super) ready: bool,
+    pub(super) state: Option<State>,
+    pub(super) last_state: Option<State>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
-struct State {
+pub(super) struct State {
     waiting: Option<Waiting>,
     running: Option<Running>,
-    terminated: Option<TerminatedState>,
+    pub(super) terminated: Option<TerminatedState>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -118,7 +86,7 @@ struct Running {
 
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-struct TerminatedState {
+pub(super) struct TerminatedState {
     exit_code: i32,
     reason: Option<String>,
     message: Option<String>,
@@ -181,7 +149,7 @@ impl KubernetesPod {
         for (kind, list, specs, statuses) in lists {
             for (index, container) in specs.iter().flatten().enumerate() {
                 let status = statuses.iter().flatten().find(|status| status.name == container.name);
-                containers.push(reduce_container(
+                containers.push(container::reduce(
                     spec,
                     container,
                     status,
@@ -201,6 +169,7 @@ impl KubernetesPod {
             reason: status.reason.clone(),
             message: cut(status.message.clone()),
             restart_policy: spec.restart_policy.clone(),
+            memory_limit: spec.resources.as_ref().map(Resources::memory_limit).unwrap_or_default(),
             containers,
         }
     }
@@ -224,46 +193,7 @@ impl KubernetesPod {
     }
 }
 
-fn reduce_container(
-    pod: &Spec,
-    spec: &ContainerSpec,
-    status: Option<&ContainerStatus>,
-    kind: Kind,
-    field_path: String,
-) -> pods::Container {
-    let own = spec.security_context.as_ref();
-    let limits = spec.resources.as_ref().and_then(|resources| resources.limits.as_ref());
-    let volumes = pod.volumes.as_deref().unwrap_or_default();
-    let mounts = spec.volume_mounts.iter().flatten().map(|mount| Mount {
-        path: mount.mount_path.clone(),
-        volume: mount.name.clone(),
-        source: volumes::source(volumes, &mount.name),
-        read_only: mount.read_only.unwrap_or_default(),
-    });
-    let last_state = status.and_then(|status| status.last_state.as_ref());
-    pods::Container {
-        id: status.and_then(|status| status.container_id.as_deref()).map(without_scheme).unwrap_or_default(),
-        kind,
-        sidecar: spec.restart_policy.as_deref() == Some("Always"),
-        context: ContainerContext {
-            name: spec.name.clone(),
-            field_path,
-            image: spec.image.clone(),
-            memory_limit: limits.and_then(|limits| limits.get("memory")).cloned().unwrap_or_default(),
-            run_as_user: own
-                .and_then(|own| own.run_as_user)
-                .or_else(|| pod.security_context.as_ref().and_then(|pod| pod.run_as_user)),
-            read_only_root_filesystem: own.and_then(|own| own.read_only_root_filesystem).unwrap_or_default(),
-            mounts: mounts.collect(),
-            restart_count: status.map_or(0, |status| status.restart_count),
-            ready: status.is_some_and(|status| status.ready),
-            state: state(status.and_then(|status| status.state.as_ref())),
-            terminated: last_state.and_then(|state| state.terminated.as_ref()).map(terminated),
-        },
-    }
-}
-
-fn state(state: Option<&State>) -> ContainerState {
+pub(super) fn state(state: Option<&State>) -> ContainerState {
     match state {
         Some(State { waiting: Some(waiting), .. }) => ContainerState::Waiting {
             reason: waiting.reason.clone().unwrap_or_default(),
@@ -277,7 +207,7 @@ fn state(state: Option<&State>) -> ContainerState {
     }
 }
 
-fn terminated(ended: &TerminatedState) -> Terminated {
+pub(super) fn terminated(ended: &TerminatedState) -> Terminated {
     Terminated {
         reason: ended.reason.clone().unwrap_or_default(),
         message: cut(ended.message.clone().unwrap_or_default()),
@@ -289,7 +219,7 @@ fn terminated(ended: &TerminatedState) -> Terminated {
 }
 
 /// `containerd://3f…` without the runtime's name.
-fn without_scheme(id: &str) -> String {
+pub(super) fn without_scheme(id: &str) -> String {
     id.split_once("://").map_or(id, |(_, id)| id).to_owned()
 }
 

@@ -4,7 +4,7 @@ use super::{Finding, before_the_end, call_and_exit};
 use crate::calls::Call;
 use crate::case::Case;
 use crate::verdict::Cause;
-use crate::{errno, words};
+use crate::{context, errno, words};
 
 pub(super) fn call(case: &Case<'_>, call: &Call<'_>) -> Option<Finding> {
     let failure = call.failure;
@@ -23,9 +23,10 @@ pub(super) fn call(case: &Case<'_>, call: &Call<'_>) -> Option<Finding> {
         cause: Cause::DiskFull,
         confidence: call.confidence(),
         summary: format!(
-            "{} could not write {}{on}: {} {}",
+            "{} could not write {}{on}{}: {} {}",
             words::program(&failure.comm),
             if path.is_empty() { "a file".to_owned() } else { words::one_line(path) },
+            context::on_volume(case, path),
             words::failed(failure),
             before_the_end(case, call)
         ),

@@ -5,7 +5,7 @@ use crate::calls::Call;
 use crate::case::Case;
 use crate::evidence::Holder;
 use crate::verdict::{Cause, Confidence, EvidenceRef};
-use crate::{errno, noise, signals, words};
+use crate::{context, errno, noise, signals, words};
 
 /// A try to lock that failed, or a lock file that exists.
 pub(super) fn call(case: &Case<'_>, call: &Call<'_>) -> Option<Finding> {
@@ -15,17 +15,18 @@ pub(super) fn call(case: &Case<'_>, call: &Call<'_>) -> Option<Finding> {
         return None;
     }
     let object = object(&failure.path);
+    let on = context::on_volume(case, &failure.path);
     let who = words::program(&failure.comm);
     let what = if is_lock_file {
-        format!("{who} could not make its lock file {object}, which is there already")
+        format!("{who} could not make its lock file {object}{on}, which is there already")
     } else if failure.errno == errno::EINTR {
         format!(
-            "{who} waited for a lock on {object}{} until a signal ended the wait",
+            "{who} waited for a lock on {object}{on}{} until a signal ended the wait",
             words::held(failure.holder.as_ref(), failure.holder_looked_for, ",")
         )
     } else {
         format!(
-            "{who} could not lock {object}{}",
+            "{who} could not lock {object}{on}{}",
             words::held(failure.holder.as_ref(), failure.holder_looked_for, "")
         )
     };

@@ -4,7 +4,7 @@ use super::{Finding, before_the_end, call_and_exit};
 use crate::calls::{Call, Caller};
 use crate::case::Case;
 use crate::verdict::{Cause, Confidence, EvidenceRef};
-use crate::{errno, noise, words};
+use crate::{context, errno, noise, words};
 
 /// An interpreter prints its trace and leaves within this (milliseconds).
 const MODULE_MS: f64 = 1_000.0;
@@ -24,8 +24,9 @@ pub(super) fn call(case: &Case<'_>, call: &Call<'_>) -> Option<Finding> {
     }
     let path = words::one_line(&failure.path);
     let mut summary = format!(
-        "{} did not find {path}: {} {}",
+        "{} did not find {path}{}: {} {}",
         words::program(&failure.comm),
+        context::on_volume(case, &failure.path),
         words::failed(failure),
         before_the_end(case, call)
     );
@@ -40,13 +41,34 @@ pub(super) fn call(case: &Case<'_>, call: &Call<'_>) -> Option<Finding> {
         cause: Cause::FileNotFound,
         confidence: call.confidence(),
         summary,
-        remedy: format!(
-            "put the file into the image, or mount what holds it at that path ({0}.volumeMounts, its subPath, and a ConfigMap or Secret that is optional or lacks the key); or correct the path in {0}.args or {0}.env",
-            case.field()
-        ),
+        remedy: remedy(case, &failure.path),
         object: path,
         evidence: call_and_exit(case, call),
     })
+}
+
+fn remedy(case: &Case<'_>, path: &str) -> String {
+    let field = case.field();
+    let Some(mount) = context::mount(case, path) else {
+        return format!(
+            "put the file into the image, or mount what holds it at that path ({field}.volumeMounts, its subPath, and a ConfigMap or Secret that is optional or lacks the key); or correct the path in {field}.args or {field}.env"
+        );
+    };
+    let source = words::one_line(&mount.source);
+    let below =
+        path.strip_prefix(mount.path.trim_end_matches('/')).unwrap_or_default().trim_start_matches('/');
+    let key = words::one_line(below);
+    if mount.source.starts_with("configmap") || mount.source.starts_with("secret") {
+        return format!(
+            "add the key {key} to {source} (or to the items of the volume {}), which is mounted at {}; or correct the path in {field}.args or {field}.env",
+            words::one_line(&mount.volume),
+            words::one_line(&mount.path)
+        );
+    }
+    format!(
+        "put {key} onto {source}, which is mounted at {} and hides what the image has there; or correct the path in {field}.args or {field}.env",
+        words::one_line(&mount.path)
+    )
 }
 
 /// A language's runtime asked for a module under the endings that it knows (`x`, `x.js`, `x.json`) and found none: one that exists

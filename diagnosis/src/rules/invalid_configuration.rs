@@ -60,13 +60,13 @@ fn finding(
 ) -> Finding {
     let path = words::one_line(&file.path);
     let volume = context::volume(case, &file.path);
-    let from = volume.as_ref().map_or_else(String::new, |volume| format!(" ({volume})"));
     Finding {
         cause: Cause::InvalidConfiguration,
         confidence,
         summary: format!(
-            "{} read {path}{from} and ended itself with exit code {} {} later",
+            "{} read {path}{} and ended itself with exit code {} {} later",
             case.main_name(),
+            context::on_volume(case, &file.path),
             startup.code,
             words::span(file.before_death_ms)
         ),

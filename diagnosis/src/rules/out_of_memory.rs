@@ -109,6 +109,10 @@ fn finding(
             "the node itself ran out of memory: set {0}.resources.requests.memory (and limits) so that the scheduler leaves room, or give the node less to run",
             case.field()
         ),
+        OomScope::Pod if is_the_pods(case, oom) => {
+            "raise spec.resources.limits.memory, which all containers of the pod share, or make them use less"
+                .to_owned()
+        }
         OomScope::Pod => format!(
             "raise the memory limits of the pod's containers ({}.resources.limits.memory and its neighbours', or spec.resources.limits.memory) above {}, or make them use less",
             case.field(),
@@ -163,10 +167,16 @@ fn is_the_containers(case: &Case<'_>, oom: &OomKill) -> bool {
     case.pod.is_some_and(|pod| quantity::same_limit(&pod.container.memory_limit, oom.limit_bytes))
 }
 
+fn is_the_pods(case: &Case<'_>, oom: &OomKill) -> bool {
+    oom.scope == OomScope::Pod
+        && case.pod.is_some_and(|pod| quantity::same_limit(&pod.memory_limit, oom.limit_bytes))
+}
+
 /// The limit as the user wrote it, else exactly in binary units.
 fn limit(case: &Case<'_>, oom: &OomKill) -> String {
     match case.pod {
         Some(pod) if is_the_containers(case, oom) => words::one_line(&pod.container.memory_limit),
+        Some(pod) if is_the_pods(case, oom) => words::one_line(&pod.memory_limit),
         _ => quantity::binary_quantity(oom.limit_bytes),
     }
 }

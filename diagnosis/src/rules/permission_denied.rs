@@ -5,7 +5,7 @@ use crate::calls::Call;
 use crate::case::Case;
 use crate::evidence::{Failure, FileFacts};
 use crate::verdict::{Cause, Confidence};
-use crate::{errno, noise, words};
+use crate::{context, errno, noise, words};
 
 pub(super) fn call(case: &Case<'_>, call: &Call<'_>) -> Option<Finding> {
     let failure = call.failure;
@@ -44,7 +44,12 @@ pub(super) fn call(case: &Case<'_>, call: &Call<'_>) -> Option<Finding> {
 fn file(case: &Case<'_>, failure: &Failure) -> (String, String, String) {
     let path = words::one_line(&failure.path);
     let facts = failure.file.as_ref().map_or_else(String::new, |file| facts(failure, file));
-    let what = format!("may not {} {path}{facts}: {}", words::verb(&failure.syscall), words::failed(failure));
+    let what = format!(
+        "may not {} {path}{}{facts}: {}",
+        words::verb(&failure.syscall),
+        context::on_volume(case, &failure.path),
+        words::failed(failure)
+    );
     let field = case.field();
     let remedy = match (capability_for(&failure.syscall), failure.errno) {
         (Some(capability), errno::EPERM) => format!(

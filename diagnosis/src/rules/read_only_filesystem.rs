@@ -19,8 +19,9 @@ pub(super) fn call(case: &Case<'_>, call: &Call<'_>) -> Option<Finding> {
         cause: Cause::ReadOnlyFilesystem,
         confidence: call.confidence(),
         summary: format!(
-            "{} may not write {path}, which lies on a read-only file system{on}: {} {}",
+            "{} may not write {path}{}, which lies on a read-only file system{on}: {} {}",
             words::program(&failure.comm),
+            context::on_volume(case, &failure.path),
             words::failed(failure),
             before_the_end(case, call)
         ),

@@ -1,0 +1,185 @@
+//! One container of a pod's spec, and its reduction together with its status.
+
+use std::collections::BTreeMap;
+
+use lastwords_diagnosis::pod::{ContainerContext, Mount, Variable};
+use serde::Deserialize;
+
+use super::pod::{ContainerStatus, Spec, state, terminated, without_scheme};
+use super::probe::{Port, ProbeSpec, probes};
+use super::volumes;
+use crate::pods::{self, Kind};
+
+/// Variables of a container kept: more than a person writes.
+const MOST_VARIABLES: usize = 512;
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct ContainerSpec {
+    pub(super) name: String,
+    image: String,
+    restart_policy: Option<String>,
+    resources: Option<Resources>,
+    security_context: Option<SecurityContext>,
+    volume_mounts: Option<Vec<VolumeMount>>,
+    env: Option<Vec<EnvVar>>,
+    ports: Option<Vec<Port>>,
+    liveness_probe: Option<ProbeSpec>,
+    startup_probe: Option<ProbeSpec>,
+    readiness_probe: Option<ProbeSpec>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct SecurityContext {
+    pub(super) run_as_user: Option<i64>,
+    read_only_root_filesystem: Option<bool>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Resources {
+    limits: Option<BTreeMap<String, String>>,
+}
+
+impl Resources {
+    pub(super) fn memory_limit(&self) -> String {
+        self.limits.as_ref().and_then(|limits| limits.get("memory")).cloned().unwrap_or_default()
+    }
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct VolumeMount {
+    name: String,
+    mount_path: String,
+    read_only: Option<bool>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct EnvVar {
+    name: String,
+    value: Option<String>,
+    value_from: Option<ValueFrom>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct ValueFrom {
+    config_map_key_ref: Option<Key>,
+    secret_key_ref: Option<Key>,
+    field_ref: Option<Field>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+struct Key {
+    name: String,
+    key: String,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Field {
+    field_path: String,
+}
+
+/// Spec and status of one container, which stands in its pod at that path.
+pub(super) fn reduce(
+    pod: &Spec,
+    spec: &ContainerSpec,
+    status: Option<&ContainerStatus>,
+    kind: Kind,
+    field_path: String,
+) -> pods::Container {
+    let own = spec.security_context.as_ref();
+    let volumes = pod.volumes.as_deref().unwrap_or_default();
+    let mounts = spec.volume_mounts.iter().flatten().map(|mount| Mount {
+        path: mount.mount_path.clone(),
+        volume: mount.name.clone(),
+        source: volumes::source(volumes, &mount.name),
+        read_only: mount.read_only.unwrap_or_default(),
+    });
+    let last_state = status.and_then(|status| status.last_state.as_ref());
+    pods::Container {
+        id: status.and_then(|status| status.container_id.as_deref()).map(without_scheme).unwrap_or_default(),
+        kind,
+        sidecar: spec.restart_policy.as_deref() == Some("Always"),
+        context: ContainerContext {
+            name: spec.name.clone(),
+            image: spec.image.clone(),
+            memory_limit: spec.resources.as_ref().map(Resources::memory_limit).unwrap_or_default(),
+            run_as_user: own
+                .and_then(|own| own.run_as_user)
+                .or_else(|| pod.security_context.as_ref().and_then(|pod| pod.run_as_user)),
+            read_only_root_filesystem: own.and_then(|own| own.read_only_root_filesystem).unwrap_or_default(),
+            mounts: mounts.collect(),
+            variables: spec.variables(&field_path),
+            probes: probes(
+                [
+                    ("liveness", &spec.liveness_probe),
+                    ("startup", &spec.startup_probe),
+                    ("readiness", &spec.readiness_probe),
+                ],
+                spec.ports.as_deref().unwrap_or_default(),
+                &field_path,
+            ),
+            field_path,
+            restart_count: status.map_or(0, |status| status.restart_count),
+            ready: status.is_some_and(|status| status.ready),
+            state: state(status.and_then(|status| status.state.as_ref())),
+            terminated: last_state.and_then(|state| state.terminated.as_ref()).map(terminated),
+        },
+    }
+}
+
+impl ContainerSpec {
+    fn variables(&self, field_path: &str) -> Vec<Variable> {
+        let variables = self.env.iter().flatten().enumerate().take(MOST_VARIABLES);
+        variables
+            .map(|(index, variable)| Variable {
+                name: variable.name.clone(),
+                value: variable.value.clone().unwrap_or_default(),
+                source: variable.value_from.as_ref().map(ValueFrom::in_words).unwrap_or_default(),
+                field_path: format!("{field_path}.env[{index}]"),
+            })
+            .collect()
+    }
+}
+
+impl ValueFrom {
+    fn in_words(&self) -> String {
+        match self {
+            Self { config_map_key_ref: Some(key), .. } => format!("configmap {}, key {}", key.name, key.key),
+            Self { secret_key_ref: Some(key), .. } => format!("secret {}, key {}", key.name, key.key),
+            Self { field_ref: Some(field), .. } => format!("the pod's {}", field.field_path),
+            _ => "the container's resources".to_owned(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn container(json: serde_json::Value) -> ContainerContext {
+        let spec: ContainerSpec = serde_json::from_value(json).unwrap();
+        reduce(&Spec::default(), &spec, None, Kind::Regular, "spec.containers[0]".to_owned()).context
+    }
+
+    #[test]
+    fn variables_and_where_they_come_from() {
+        let context = container(serde_json::json!({"name": "app", "env": [
+            {"name": "DB_HOST", "value": "db"},
+            {"name": "DB_PASSWORD", "valueFrom": {"secretKeyRef": {"name": "db", "key": "password"}}},
+        ]}));
+        let shown: Vec<_> = context
+            .variables
+            .iter()
+            .map(|it| (it.name.as_str(), it.value.as_str(), it.source.as_str()))
+            .collect();
+        assert_eq!(shown, [("DB_HOST", "db", ""), ("DB_PASSWORD", "", "secret db, key password")]);
+        assert_eq!(context.variables[1].field_path, "spec.containers[0].env[1]");
+    }
+}
