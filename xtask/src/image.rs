@@ -7,6 +7,7 @@ mod archive;
 mod bill;
 mod layer;
 mod libraries;
+mod rights;
 mod trial;
 
 use std::fs;
@@ -41,9 +42,11 @@ struct Recipe {
     title: &'static str,
 }
 
+const AGENT: &str = "lastwords-agent";
+
 const RECIPES: &[Recipe] = &[
     Recipe {
-        program: "lastwords-agent",
+        program: AGENT,
         arguments: &["run"],
         // It loads eBPF programs and looks into other users' processes; which capabilities are left to it is the manifest's to say.
         user: "0:0",
@@ -145,11 +148,15 @@ fn try_out(made: &[Made]) -> Result<Outcome> {
         return Ok(Outcome { skipped, ..Outcome::default() });
     };
     let mut outcome = Outcome::default();
+    let mut count = |what: String, result: Result<()>| match result {
+        Ok(()) => outcome.passed += 1,
+        Err(error) => outcome.failures.push(format!("{what}: {error:#}")),
+    };
     for image in made {
-        match containerd.try_out(image) {
-            Ok(()) => outcome.passed += 1,
-            Err(error) => outcome.failures.push(format!("image {}: {error:#}", image.name)),
-        }
+        count(format!("image {}", image.name), containerd.try_out(image));
+    }
+    if let Some(agent) = made.iter().find(|image| image.program == AGENT) {
+        count("the agent with the DaemonSet's rights".to_owned(), containerd.try_rights(agent));
     }
     Ok(outcome)
 }

@@ -6,6 +6,7 @@ mod apt;
 mod architecture;
 mod bench;
 mod build;
+mod chart;
 mod corpus;
 mod cross;
 mod demo;
@@ -54,6 +55,8 @@ enum Verb {
     Bench(bench::Bench),
     /// Put the release programs into container images, target/image/*.tar.gz.
     Image(image::Images),
+    /// Lint and render the Helm chart, check the objects, and hold deploy/rendered against them.
+    Chart(chart::Chart),
     /// Boot Debian's kernels in QEMU (no KVM needed) and run a suite of deaths in each.
     Vm(vm::Vm),
 }
@@ -69,6 +72,7 @@ fn main() -> ExitCode {
         Verb::Corpus(corpus) => corpus.run(),
         Verb::Bench(bench) => bench.run(),
         Verb::Image(images) => images.run(),
+        Verb::Chart(chart) => chart.run(),
         Verb::Vm(vm) => vm.run(),
     };
     match outcome {

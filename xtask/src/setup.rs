@@ -10,7 +10,7 @@ use crate::apt;
 use crate::architecture::Architecture;
 use crate::ebpf::{self, Installed, Toolchain};
 use crate::unstable::{CONTAINERD, KUBECTL};
-use crate::{cross, kernels, process};
+use crate::{chart, cross, kernels, process};
 
 /// What compiles the programs: Debian's Rust with its eBPF target, the LLVM that bpf-linker is built against, and a C compiler
 /// for the crates that bring C along (SQLite, ring). g++ brings the C++ library that LLVM links.
@@ -28,8 +28,17 @@ const BUILD_PACKAGES: &[&str] = &[
 ];
 
 /// What the tests use: emulated machines, containers, and programs that die in them.
-const TEST_PACKAGES: &[&str] =
-    &["qemu-system-x86", "runc", "busybox-static", "xz-utils", "jq", "iproute2", "procps", "python3-minimal"];
+const TEST_PACKAGES: &[&str] = &[
+    "qemu-system-x86",
+    "runc",
+    "busybox-static",
+    "xz-utils",
+    "jq",
+    "iproute2",
+    "procps",
+    "python3-minimal",
+    "python3-venv",
+];
 
 /// What compiles and runs arm64 programs on x86-64.
 const ARM64_PACKAGES: &[&str] = &["gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross", "qemu-system-arm"];
@@ -153,6 +162,7 @@ fn this_machine(build: bool, test: bool) -> Result<()> {
                 step_if_possible(tool.package, || tool.install());
             }
         }
+        step_if_possible("Helm's library and Kubernetes' schemas", chart::install);
         everyday_kernels(Architecture::X86);
     }
     Ok(())

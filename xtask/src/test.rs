@@ -18,7 +18,7 @@ pub(crate) use self::outcome::Outcome;
 use crate::build::Build;
 use crate::fuzz::Fuzz;
 use crate::setup::Setup;
-use crate::{bench, image, process, table, tidy, vm, workspace};
+use crate::{bench, chart, image, process, table, tidy, vm, workspace};
 
 /// The package whose tests need root, real eBPF and the release programs.
 const LIVE_PACKAGE: &str = "lastwords-tests";
@@ -64,6 +64,7 @@ impl Test {
             run.step("format", format);
             run.step("clippy", || as_outcome(process::show(&mut clippy())));
             run.step("tidy", laws);
+            run.step("chart", chart::check);
             let executables = run.compile_tests();
             run.step("unit tests", || {
                 executables::run(executables.iter().filter(|one| one.package != LIVE_PACKAGE))

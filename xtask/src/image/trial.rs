@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use super::{MOST_BYTES, Made};
+use super::{MOST_BYTES, Made, rights};
 use crate::{process, workspace};
 
 /// Two busy processors may need this long.
@@ -79,6 +79,22 @@ impl Containerd {
         let said = self.ask(&["run", "--rm", &made.name, made.program, &program, "--version"])?;
         if said.trim() != format!("{} {}", made.program, env!("CARGO_PKG_VERSION")) {
             bail!("{} --version in its image says {said:?}", made.program);
+        }
+        Ok(())
+    }
+
+    /// Runs the agent's check with no more rights than the DaemonSet gives it; it must find that crashes can be recorded.
+    ///
+    /// # Errors
+    /// When it does not, with what it says.
+    pub(super) fn try_rights(&self, agent: &Made) -> Result<()> {
+        let options = rights::as_options()?;
+        let mut arguments = vec!["run", "--rm"];
+        arguments.extend(options.iter().map(String::as_str));
+        arguments.extend([&agent.name, "rights", "/usr/bin/lastwords-agent", "check"]);
+        let said = self.ask(&arguments)?;
+        if !said.contains("Crashes can be recorded here.") {
+            bail!("lastwords-agent check says {said}");
         }
         Ok(())
     }

@@ -1,0 +1,55 @@
+"""Lints and renders a chart with Helm's own library, and holds every object against Kubernetes' schemas.
+
+Reads {"chart", "namespace", "name", "values": {file: path}, "oldest"} on standard input and prints
+{"rendered": {file: {template: text}}, "problems": [sentence]}.
+"""
+
+import json
+import sys
+
+import helm_python.chart as helm
+import kubernetes_validate
+import yaml
+
+WARNING = 2
+
+asked = json.load(sys.stdin)
+chart = helm.Chart.load(asked["chart"])
+versions = [asked["oldest"], kubernetes_validate.latest_version()]
+rendered = {}
+problems = []
+
+for file, path in asked["values"].items():
+    with open(path, encoding="utf-8") as text:
+        values = yaml.safe_load(text) or {}
+    report = helm.lint(asked["chart"], values, strict=True, namespace=asked["namespace"])
+    for message in report["messages"]:
+        if message["severity"] >= WARNING:
+            problems.append(f"{file}: helm lint: {message['path']}: {message['error']}")
+    rendered[file] = chart.render(values, name=asked["name"], namespace=asked["namespace"])
+    for template, text in rendered[file].items():
+        if not template.endswith(".yaml"):
+            continue
+        for document in yaml.safe_load_all(text):
+            if document is None:
+                continue
+            for version in versions:
+                try:
+                    kubernetes_validate.validate(document, version, strict=True)
+                except Exception as error:  # each of its exceptions says what is wrong in its own way
+                    what = f"{document.get('kind')} {document.get('metadata', {}).get('name')}"
+                    problems.append(f"{file}: {what} is none of Kubernetes {version}: {str(error).splitlines()[0]}")
+
+wrong = [
+    {"agent": {"tolerance": []}},
+    {"image": {"pullPolicy": "Sometimes"}},
+    {"aggregator": {"persistence": {"size": "much"}}},
+]
+for values in wrong:
+    try:
+        chart.render(values, name=asked["name"], namespace=asked["namespace"])
+    except Exception:
+        continue
+    problems.append(f"the schema of the values lets {json.dumps(values)} pass")
+
+json.dump({"rendered": rendered, "problems": problems}, sys.stdout)
