@@ -16,13 +16,16 @@ use crate::{errno, words};
 const STALE_MS: f64 = 60_000.0;
 /// Up to here (milliseconds) a program may still print, flush and tidy up after the call that ended it, also on a slow node.
 const RECENT_MS: f64 = 10_000.0;
-/// Within this (milliseconds) an interpreter has printed its trace and shut down.
+/// Within this (milliseconds) a program has logged what happened, closed what it had open and shut down.
 const FRESH_MS: f64 = 1_000.0;
+/// Within this (milliseconds) an interpreter has printed its trace and left.
+const PROMPT_MS: f64 = 75.0;
+/// Up to here (milliseconds) nothing but the end of it can have followed, also on a busy node.
+const CERTAIN_MS: f64 = 250.0;
+/// A shell goes on within this (milliseconds) of a child's end, or leaves.
+const SHELL_MS: f64 = 50.0;
 /// Within this (milliseconds), and within a tenth of its life, a program did nothing but leave.
 const AT_ONCE_MS: f64 = 5.0;
-
-/// Shells go on after a file that they did not find, and then do what their script says.
-const SHELLS: [&str; 8] = ["sh", "bash", "dash", "ash", "busybox", "ksh", "mksh", "zsh"];
 
 /// A failed call that may have ended the program.
 #[derive(Debug, Clone)]
@@ -36,6 +39,8 @@ pub(crate) struct Call<'a> {
     pub(crate) gap_ms: f64,
     /// Nothing but leaving followed.
     pub(crate) at_once: bool,
+    /// The process went on with its work afterwards: it read its configuration, listened, became another program.
+    went_on: bool,
     /// The command line or the log names its path or address.
     pub(crate) named: bool,
     /// Other calls speak against it: as good as this one, and about something else.
@@ -76,6 +81,7 @@ enum Freshness {
     Old,
     Recent,
     Fresh,
+    Prompt,
 }
 
 impl Weight {
@@ -97,15 +103,21 @@ impl Call<'_> {
 
     /// True when it stands near enough to the end to be offered as its reason at all.
     pub(crate) fn may_decide(&self) -> bool {
-        let fresh = self.weight.freshness == Freshness::Fresh;
+        let fresh = self.weight.freshness >= Freshness::Fresh;
         let related = self.weight.caller >= Caller::ChildJustBefore;
         match self.standing {
             Standing::Noise => false,
+            // Work that came to nothing for the want of it would not have gone on.
+            _ if self.went_on && self.standing < Standing::Rare => false,
+            _ if noise::is_refused_lock(self.failure) && !fresh => false,
             Standing::Weak => {
                 let alone = self.at_once && self.rivals == 0 && !noise::is_private(&self.failure.path);
                 self.by_dying() && fresh && (self.named || alone)
             }
-            Standing::Plain => related && self.weight.freshness >= Freshness::Recent,
+            Standing::Plain => {
+                let recent = self.named && self.weight.freshness >= Freshness::Recent;
+                related && (fresh || recent)
+            }
             Standing::Rare => related || fresh,
         }
     }
@@ -113,7 +125,7 @@ impl Call<'_> {
     /// True for a call that fails rarely without reason and was made by a process that has to do with the end: while one such
     /// stands unexplained, "nothing failed before" cannot be said.
     pub(crate) fn leaves_doubt(&self) -> bool {
-        self.weight.decisive && self.weight.caller >= Caller::ChildJustBefore
+        self.weight.decisive && self.weight.caller >= Caller::ChildJustBefore && self.may_decide()
     }
 
     /// True when a log line about something else does not make up for it.
@@ -123,9 +135,12 @@ impl Call<'_> {
 
     /// How far this call carries the cause.
     pub(crate) fn confidence(&self) -> Confidence {
-        let fresh = self.weight.freshness == Freshness::Fresh;
+        let fresh = self.weight.freshness >= Freshness::Fresh;
         let own = self.weight.caller >= Caller::SameProcess;
         let near = self.weight.caller >= Caller::ChildJustBefore;
+        let certain = (self.gap_ms <= CERTAIN_MS || self.gave_up())
+            && !self.went_on
+            && !noise::is_cache(&self.failure.path);
         match self.standing {
             Standing::Weak if self.by_dying() => {
                 match (self.named, self.gap_ms <= AT_ONCE_MS && self.rivals == 0) {
@@ -136,7 +151,7 @@ impl Call<'_> {
             }
             Standing::Plain if fresh && self.by_dying() => self.plain(),
             Standing::Plain if fresh && own && (self.named || self.rivals == 0) => Confidence::Medium,
-            Standing::Rare if fresh && (self.by_dying() || (own && self.named)) => Confidence::High,
+            Standing::Rare if certain && (self.by_dying() || (own && self.named)) => Confidence::High,
             Standing::Rare if fresh && near => Confidence::Medium,
             Standing::Rare if self.by_dying() && self.weight.freshness == Freshness::Recent => {
                 Confidence::Medium
@@ -145,13 +160,22 @@ impl Call<'_> {
         }
     }
 
+    /// True when it was tried again and again, and the end came before, or when, the next try would have been due.
+    fn gave_up(&self) -> bool {
+        let Failure { count, first_before_death_ms, last_before_death_ms, .. } = self.failure;
+        #[expect(clippy::cast_precision_loss, reason = "a count of calls, for a mean time")]
+        let tries = count.saturating_sub(1) as f64;
+        tries > 0.0 && self.gap_ms <= (first_before_death_ms - last_before_death_ms) / tries * 1.5
+    }
+
     /// A file that is not there may be one the program does without; it is shown to be the cause only when the command line or
-    /// the log names it, or when it was the one such file and nothing but leaving followed.
+    /// the log names it and nothing but leaving followed.
     fn plain(&self) -> Confidence {
         match (self.named, self.at_once, self.rivals) {
-            (true, ..) => Confidence::High,
-            (_, true, 0) if !SHELLS.contains(&self.failure.comm.as_str()) => Confidence::High,
-            (_, _, 0) | (_, true, 1..=2) => Confidence::Medium,
+            (true, ..) if self.gap_ms <= CERTAIN_MS => Confidence::High,
+            // A lock file that is there already is rarely done without.
+            (_, true, 0) if self.failure.errno == errno::EEXIST => Confidence::High,
+            (true, ..) | (_, _, 0) | (_, true, 1..=2) => Confidence::Medium,
             _ => Confidence::Low,
         }
     }
@@ -169,7 +193,9 @@ fn thing(failure: &Failure) -> &str {
 
 /// The calls that may have ended the program, strongest first.
 pub(crate) fn strongest_first<'a>(case: &Case<'a>, noise: Noise) -> Vec<Call<'a>> {
-    let is_over = |failure: &Failure| failure.later_succeeded || was_found_elsewhere(case, failure);
+    let is_over = |failure: &Failure| {
+        failure.later_succeeded || was_found_elsewhere(case, failure) || case.overcame(failure)
+    };
     let mut calls: Vec<Call<'a>> = case
         .failures()
         .filter(|(_, failure)| noise == Noise::Ignored || !is_over(failure))
@@ -199,13 +225,22 @@ fn call<'a>(case: &Case<'a>, index: usize, failure: &'a Failure, standing: Stand
     if standing == Standing::Noise || gap_ms > STALE_MS {
         return None;
     }
-    let freshness = if gap_ms <= FRESH_MS {
+    let freshness = if gap_ms <= PROMPT_MS {
+        Freshness::Prompt
+    } else if gap_ms <= FRESH_MS {
         Freshness::Fresh
     } else if gap_ms <= RECENT_MS {
         Freshness::Recent
     } else {
         Freshness::Old
     };
+    // A cache that is missed leads to an end at once or not at all; so does a file that a shell's child did not find.
+    if noise::is_cache(&failure.path) && freshness < Freshness::Prompt {
+        return None;
+    }
+    if standing == Standing::Plain && caller == Caller::ChildJustBefore && ended_before_ms > SHELL_MS {
+        return None;
+    }
     let rare = standing == Standing::Rare;
     let weight = Weight {
         decisive: standing >= Standing::Plain,
@@ -216,7 +251,9 @@ fn call<'a>(case: &Case<'a>, index: usize, failure: &'a Failure, standing: Stand
         gap_ms,
     };
     let at_once = gap_ms <= AT_ONCE_MS && case.life_ms().is_none_or(|life| gap_ms <= life / 10.0);
-    Some(Call { index, failure, weight, standing, gap_ms, at_once, named: named(case, failure), rivals: 0 })
+    let named = named(case, failure);
+    let went_on = case.went_on_after(failure);
+    Some(Call { index, failure, weight, standing, gap_ms, at_once, went_on, named, rivals: 0 })
 }
 
 /// Who made the call, and how long before the main process that one ended (milliseconds).
@@ -248,7 +285,18 @@ fn rivals(call: &Call<'_>, other: &Call<'_>) -> bool {
         && other.standing >= call.standing
         && other.weight.caller >= call.weight.caller
         && other.weight.freshness >= call.weight.freshness
-        && words::base_name(thing(call.failure)) != words::base_name(thing(other.failure))
+        && !is_same(thing(call.failure), thing(other.failure))
+}
+
+/// True for two names of one thing: in another folder, with another ending, or one within the other.
+fn is_same(one: &str, other: &str) -> bool {
+    let within = |inner: &str, outer: &str| {
+        inner.strip_prefix(outer).is_some_and(|rest| rest.starts_with('/') && outer.starts_with('/'))
+    };
+    words::base_name(one) == words::base_name(other)
+        || words::stem(one) == words::stem(other)
+        || within(one, other)
+        || within(other, one)
 }
 
 /// True when the command line or one of the log's last lines names the call's path or address.

@@ -4,7 +4,7 @@ use crate::calls::{self, Call};
 use crate::evidence::{ChildExit, Evidence, Exit, Failure, Signal};
 use crate::noise::Noise;
 use crate::pod::PodContext;
-use crate::{signals, words};
+use crate::{errno, signals, words};
 
 /// A child's death counts as part of the main process's when it came at most this long before it (milliseconds): a shell
 /// passes its child's status on within a few, a supervisor logs and tidies up first.
@@ -148,6 +148,41 @@ impl<'a> Case<'a> {
         let children = self.evidence.child_exits.iter().map(|child| child.comm.as_str());
         let executed = self.evidence.execs.iter().map(|exec| words::base_name(&exec.path));
         mains.chain(children).chain(executed).any(is)
+    }
+
+    /// True when the process that failed with this call did without it or got it in another way: it had the file open in the end, or had
+    /// the port itself, or listened on another one afterwards.
+    pub(crate) fn overcame(&self, failure: &Failure) -> bool {
+        let opened = self.evidence.opened_files.iter().any(|file| file.path == failure.path);
+        let absent = matches!(failure.errno, errno::ENOENT | errno::ENOTDIR);
+        let listened = self.evidence.listeners.iter().any(|listener| {
+            listener.pid == failure.pid && listener.before_death_ms <= failure.last_before_death_ms
+        });
+        let itself = failure.holder.as_ref().is_some_and(|holder| holder.pid == failure.pid);
+        (absent && opened && !failure.path.is_empty())
+            || (failure.errno == errno::EADDRINUSE && (listened || itself))
+    }
+
+    /// True when the process that failed with this call was seen at work afterwards: it read its configuration, began to listen, or
+    /// became another program.
+    pub(crate) fn went_on_after(&self, failure: &Failure) -> bool {
+        /// By a coarse clock one moment may be two.
+        const SAME_MOMENT_MS: f64 = 0.1;
+        let after = |ms: f64| ms + SAME_MOMENT_MS < failure.last_before_death_ms;
+        let evidence = self.evidence;
+        let read = evidence.opened_files.iter().any(|file| {
+            file.pid == failure.pid
+                && !file.written
+                && file.path != failure.path
+                && after(file.before_death_ms)
+        });
+        let listened = evidence
+            .listeners
+            .iter()
+            .any(|listener| listener.pid == failure.pid && after(listener.before_death_ms));
+        let became = failure.pid == self.main_pid()
+            && evidence.execs.iter().any(|exec| self.before_end_ms(exec.time).is_some_and(after));
+        read || listened || became
     }
 
     /// Where the container stands in the pod, for remedies.

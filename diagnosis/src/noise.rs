@@ -1,6 +1,10 @@
 //! Failed calls that healthy programs make by the hundred. A verdict that falls for one of them is worse than none.
 //!
-//! The tables are data: a look-up that turned out to be harmless gets a line here and a line in the test.
+//! The tables in `tables.rs` are data: a look-up that turned out to be harmless gets a line there and a line in the test.
+
+mod tables;
+
+use tables::{BEST_EFFORT, LOOKING, OPTIONAL_ENDINGS, OPTIONAL_FOLDERS, OPTIONAL_NAMES, OPTIONAL_PREFIXES};
 
 use crate::evidence::{DnsOutcome, DnsQuery, Failure};
 use crate::{errno, words};
@@ -34,160 +38,6 @@ impl Noise {
         }
     }
 }
-
-/// Files and folders that C libraries, language runtimes and shells look for and do without.
-const OPTIONAL_PREFIXES: [&str; 57] = [
-    "/.dockerenv",
-    "/dev/log",
-    "/etc/alpine-release",
-    "/etc/bash.bashrc",
-    "/etc/crypto-policies",
-    "/etc/debian_version",
-    "/etc/debuginfod",
-    "/etc/gai.conf",
-    "/etc/gcrypt",
-    "/etc/gnutls",
-    "/etc/host.conf",
-    "/etc/inputrc",
-    "/etc/je_malloc.conf",
-    "/etc/ld-musl-",
-    "/etc/ld.so.",
-    "/etc/localtime",
-    "/etc/machine-id",
-    "/etc/malloc.conf",
-    "/etc/netsvc.conf",
-    "/etc/nsswitch.conf",
-    "/etc/os-release",
-    "/etc/perl/",
-    "/etc/pki/",
-    "/etc/profile",
-    "/etc/python",
-    "/etc/redhat-release",
-    "/etc/selinux/",
-    "/etc/ssl/ca-bundle.pem",
-    "/etc/ssl/cert.pem",
-    "/etc/ssl/openssl.cnf",
-    "/etc/svc.conf",
-    "/etc/sysconfig/",
-    "/etc/terminfo",
-    "/etc/timezone",
-    "/lib/terminfo",
-    "/proc/",
-    "/run/.containerenv",
-    "/run/nscd",
-    "/run/systemd/",
-    "/selinux",
-    "/sys/",
-    "/usr/lib/debug",
-    "/usr/lib/locale",
-    "/usr/lib/ssl/",
-    "/usr/lib64/locale",
-    "/usr/local/share/locale",
-    "/usr/local/ssl/",
-    "/usr/share/ca-certificates",
-    "/usr/share/crypto-policies",
-    "/usr/share/locale",
-    "/usr/share/terminfo",
-    "/usr/share/zoneinfo",
-    "/var/db/nscd",
-    "/var/db/timezone",
-    "/var/lib/dbus/machine-id",
-    "/var/run/nscd",
-    "/usr/share/nodejs",
-];
-
-/// Folders within a path that mark a search through many places.
-const OPTIONAL_FOLDERS: [&str; 9] = [
-    "/LC_MESSAGES/",
-    "/__pycache__/",
-    "/dist-packages/",
-    "/gconv/",
-    "/glibc-hwcaps/",
-    "/node_modules/",
-    "/site-packages/",
-    "/site_perl/",
-    "/site_ruby/",
-];
-
-/// Endings of names that are looked for beside, or before, the file that counts.
-const OPTIONAL_ENDINGS: [&str; 14] = [
-    ".debug",
-    ".mo",
-    ".pmc",
-    ".pth",
-    ".pyc",
-    "._pth",
-    "/__pycache__",
-    "/dist-packages",
-    "/gconv-modules.cache",
-    "/node_modules",
-    "/package.json",
-    "/pybuilddir.txt",
-    "/pyvenv.cfg",
-    "/site-packages",
-];
-
-/// Calls that ask about a file instead of using it.
-const LOOKING: [&str; 16] = [
-    "access",
-    "faccessat",
-    "faccessat2",
-    "stat",
-    "lstat",
-    "fstatat",
-    "newfstatat",
-    "fstatat64",
-    "statx",
-    "statfs",
-    "readlink",
-    "readlinkat",
-    "getxattr",
-    "lgetxattr",
-    "listxattr",
-    "inotify_add_watch",
-];
-
-/// Calls that programs make for the better and do without.
-const BEST_EFFORT: [&str; 38] = [
-    "chown",
-    "fchown",
-    "lchown",
-    "fchownat",
-    "utime",
-    "utimes",
-    "utimensat",
-    "setxattr",
-    "lsetxattr",
-    "fsetxattr",
-    "setpriority",
-    "ioprio_set",
-    "sched_setaffinity",
-    "sched_setattr",
-    "sched_setparam",
-    "sched_setscheduler",
-    "setrlimit",
-    "prlimit64",
-    "mlock",
-    "mlock2",
-    "mlockall",
-    "madvise",
-    "mbind",
-    "set_mempolicy",
-    "get_mempolicy",
-    "move_pages",
-    "personality",
-    "prctl",
-    "perf_event_open",
-    "bpf",
-    "io_uring_setup",
-    "userfaultfd",
-    "keyctl",
-    "add_key",
-    "request_key",
-    "kill",
-    "process_vm_readv",
-    "kcmp",
-];
 
 /// True for a call that asks about a file instead of using it.
 pub(crate) fn only_looks(syscall: &str) -> bool {
@@ -333,6 +183,18 @@ fn is_optional(path: &str) -> bool {
         // Interpreters name code that is in no file `<string>`, `<stdin>`, `<frozen …>` and look for it when they print a trace.
         || words::base_name(path).starts_with('<')
         || (path.contains("/python3") && path.ends_with(".zip"))
+        || adds_to_another(words::base_name(path))
+}
+
+/// True when the name says that the file changes what another one says.
+fn adds_to_another(name: &str) -> bool {
+    let words: Vec<&str> = name.split(['.', '-', '_']).collect();
+    words.len() > 1 && words.iter().any(|word| OPTIONAL_NAMES.contains(word))
+}
+
+/// True for a place that a program keeps what it can make anew in: without it, it only works more slowly.
+pub(crate) fn is_cache(path: &str) -> bool {
+    path.split(['/', '-', '_']).any(|part| matches!(part, "cache" | "caches" | ".cache"))
 }
 
 /// A user's own settings and caches (`/root/.netrc`, `/home/a/.cache/x`): every tool looks, none needs them.

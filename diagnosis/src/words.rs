@@ -150,6 +150,15 @@ pub(crate) fn base_name(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or(path)
 }
 
+/// A path without its ending.
+pub(crate) fn stem(path: &str) -> &str {
+    let name_at = path.rfind('/').map_or(0, |slash| slash + 1);
+    match path.rfind('.') {
+        Some(dot) if dot > name_at => path.get(..dot).unwrap_or(path),
+        _ => path,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -316,7 +316,7 @@ fn no_identity() {
                     3.0,
                 )],
             ),
-            "IDENTITY_UNAVAILABLE HIGH /var/run/secrets/eks.amazonaws.com/serviceaccount/token",
+            "IDENTITY_UNAVAILABLE MEDIUM /var/run/secrets/eks.amazonaws.com/serviceaccount/token",
         ),
         (
             "a token that may not be read",
@@ -340,7 +340,7 @@ fn no_identity() {
                     failed("openat", errno::EROFS, "/var/cache/app.db", 0.5),
                 ],
             ),
-            "READ_ONLY_FILESYSTEM HIGH /var/cache/app.db",
+            "READ_ONLY_FILESYSTEM MEDIUM /var/cache/app.db",
         ),
         (
             "by name",

@@ -249,9 +249,9 @@ fn what_cannot_be_told() {
         ("a code, later", exited(&["app"], 60_000, 7), "PROGRAM_ERROR MEDIUM exit code 7"),
         ("failed calls were not recorded", no_recorder, "UNKNOWN LOW exit code 1"),
         (
-            "something failed that nothing ties to the end",
+            "a file was missing long before the end",
             with(exited(&["app"], 90_000, 1), vec![failed("openat", errno::ENOENT, "/data/seed", 30_000.0)]),
-            "UNKNOWN LOW exit code 1",
+            "PROGRAM_ERROR MEDIUM exit code 1",
         ),
         ("nothing was seen at all", Evidence::default(), "UNKNOWN LOW"),
     ]);

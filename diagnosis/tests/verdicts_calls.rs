@@ -121,7 +121,7 @@ fn missing_files() {
         (
             "the only one, and nothing but leaving followed",
             with(app(), vec![conf(0.6)]),
-            "FILE_NOT_FOUND HIGH /etc/app/app.yaml",
+            "FILE_NOT_FOUND MEDIUM /etc/app/app.yaml",
         ),
         (
             "the only one, with some work after it",
@@ -170,7 +170,7 @@ fn missing_files() {
         (
             "a missing file just before the end beats another error long before",
             with(app(), vec![shadow(5_000.0), conf(0.5)]),
-            "FILE_NOT_FOUND HIGH /etc/app/app.yaml",
+            "FILE_NOT_FOUND MEDIUM /etc/app/app.yaml",
         ),
         (
             "a library that was found nowhere",
@@ -425,7 +425,7 @@ fn network_disk_and_limits() {
         (
             "a read-only root",
             with(app(), vec![failed("mkdir", errno::EROFS, "/var/cache/app", 1.0)]),
-            "READ_ONLY_FILESYSTEM HIGH /var/cache/app",
+            "READ_ONLY_FILESYSTEM MEDIUM /var/cache/app",
         ),
         (
             "byte code that could not be cached",

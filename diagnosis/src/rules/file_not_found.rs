@@ -84,9 +84,9 @@ pub(super) fn module(case: &Case<'_>) -> Option<Finding> {
         })
     };
     let (_, last) = looks().next_back()?;
-    let name = stem(&last.path);
+    let name = words::stem(&last.path);
     let mut evidence: Vec<EvidenceRef> = looks()
-        .filter(|(_, failure)| stem(&failure.path) == name)
+        .filter(|(_, failure)| words::stem(&failure.path) == name)
         .map(|(index, _)| EvidenceRef::Failure(index))
         .collect();
     let tried = evidence.len();
@@ -108,13 +108,4 @@ pub(super) fn module(case: &Case<'_>) -> Option<Finding> {
         object,
         evidence,
     })
-}
-
-/// A path without its ending.
-fn stem(path: &str) -> &str {
-    let name_at = path.rfind('/').map_or(0, |slash| slash + 1);
-    match path.rfind('.') {
-        Some(dot) if dot > name_at => path.get(..dot).unwrap_or(path),
-        _ => path,
-    }
 }

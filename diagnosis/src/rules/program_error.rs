@@ -9,8 +9,9 @@ use crate::{fault, signals, words};
 
 /// A run shorter than this (milliseconds) ended while starting, where a wrong argument or setting is as likely as a bug.
 const START_UP_MS: f64 = 10_000.0;
-/// A fault that a handler turned into an exit code lies at most this long (milliseconds) before it.
-const HANDLED_FAULT_MS: f64 = 500.0;
+/// A fault that a handler turned into an exit code lies at most this long (milliseconds) before it: a trace is printed. A program that
+/// lives longer went on with its work, as the JVM does after thousands of them.
+const HANDLED_FAULT_MS: f64 = 20.0;
 /// si_code of what the kernel sends without an address.
 const SI_KERNEL: i32 = 128;
 
