@@ -55,6 +55,7 @@ macro_rules! for_each_kernel_field {
             MEM_CGROUP_MAX: required "mem_cgroup.memory.max";
             MEM_CGROUP_EVENTS_LOCAL: required "mem_cgroup.memory_events_local";
             MEM_CGROUP_OOM_GROUP: required "mem_cgroup.oom_group";
+            OOM_CONTROL_MEMCG: optional "oom_control.memcg";
             MM_TOTAL_VM: required "mm_struct.total_vm";
             MM_PGTABLES: required "mm_struct.pgtables_bytes";
             MM_RSS_STAT: required "mm_struct.rss_stat";

@@ -159,6 +159,8 @@ pub struct MemoryLevel {
     pub oom_events: u64,
     /// 1 when `memory.oom.group` is set there.
     pub oom_group: u64,
+    /// Number of its directory, in the hierarchy of the memory controller.
+    pub id: u64,
     /// Directory name, zero-terminated.
     pub name: [u8; GROUP_NAME_BYTES],
 }
@@ -195,6 +197,10 @@ pub struct OomVictim {
     pub already_exiting: u32,
     /// How many of `levels` are in use.
     pub level_count: u32,
+    /// The level whose limit it was by the kernel's own account (struct oom_control), by its id; 0 for the node's memory.
+    pub owner: u64,
+    /// 1 when that account was seen.
+    pub owner_known: u64,
     /// From the victim's own group up.
     pub levels: [MemoryLevel; MEMORY_LEVELS],
 }
@@ -396,8 +402,8 @@ const _: () = {
     assert!(size_of::<WorkingDirectory>() == 8 + 12 * 48);
     assert!(size_of::<Executed>() == 24 + 32 + 16 + 256 + 512 + 584);
     assert!(size_of::<Exited>() == 24 + 24 + 16 + 584);
-    assert!(size_of::<MemoryLevel>() == 128);
-    assert!(size_of::<OomVictim>() == 24 + 16 + 32 + 40 + 8 + 6 * 128);
+    assert!(size_of::<MemoryLevel>() == 136);
+    assert!(size_of::<OomVictim>() == 24 + 16 + 32 + 40 + 8 + 16 + 6 * 136);
     assert!(size_of::<Refused>() == 24 + 16 + 16 + 128 + 8 + 200 + 256);
     assert!(size_of::<FailureEntry>() == 16 + 24 + 24 + 16 + 8 + 24 + 256 + 8);
     assert!(size_of::<Place>() == 200);

@@ -61,6 +61,22 @@ pub static CONTINUED: ProgramArray = ProgramArray::with_max_entries(3, 0);
 #[map]
 pub static CONTINUED_CONDITIONAL: ProgramArray = ProgramArray::with_max_entries(3, 0);
 
+/// The OOM kill that is being made: there is one at a time, under the kernel's `oom_lock`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct OomAccount {
+    /// When it began.
+    pub time: u64,
+    /// The directory of the memory group that is out of memory, 0 for the node.
+    pub owner: u64,
+    /// The thread whose allocation failed.
+    pub tid: u64,
+}
+
+/// Its one element.
+#[map]
+pub static OOM_ACCOUNT: Array<OomAccount> = Array::with_max_entries(1, 0);
+
 /// Bytes from the start of a kernel stack to the registers of the task while it is in the kernel; 0 when that is not known.
 #[map]
 pub static REGISTERS: Array<u64> = Array::with_max_entries(1, 0);

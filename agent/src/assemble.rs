@@ -267,4 +267,4 @@ fn milliseconds_before(end: u64, time: u64) -> f64 {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

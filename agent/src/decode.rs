@@ -154,6 +154,8 @@ pub struct OomVictim {
     pub page_tables_bytes: u64,
     /// It was on its way out when it was marked: no kill.
     pub already_exiting: bool,
+    /// The level whose limit it was by the kernel's own account, by its id, 0 for the node's memory; None when that was not seen.
+    pub owner: Option<u64>,
     /// From its own group up.
     pub levels: Vec<MemoryLevel>,
 }
@@ -169,6 +171,8 @@ pub struct MemoryLevel {
     pub oom_events: u64,
     /// `memory.oom.group`.
     pub oom_group: bool,
+    /// Number of its directory in the hierarchy of the memory controller.
+    pub id: u64,
     /// Directory name.
     pub name: Vec<u8>,
 }
@@ -315,6 +319,7 @@ fn oom_victim(raw: &record::OomVictim) -> OomVictim {
         shmem_pages: raw.shmem_pages,
         page_tables_bytes: raw.page_tables_bytes,
         already_exiting: raw.already_exiting != 0,
+        owner: (raw.owner_known != 0).then_some(raw.owner),
         levels: raw
             .levels
             .iter()
@@ -324,6 +329,7 @@ fn oom_victim(raw: &record::OomVictim) -> OomVictim {
                 limit_pages: level.limit_pages,
                 oom_events: level.oom_events,
                 oom_group: level.oom_group != 0,
+                id: level.id,
                 name: until_zero(&level.name).to_vec(),
             })
             .collect(),

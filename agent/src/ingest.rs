@@ -46,6 +46,7 @@ impl Ingest {
                 take_over(&kernel);
                 if end {
                     completed.extend(settle(&mut records, &mut tracker, &kernel));
+                    completed.extend(tracker.held_back(u64::MAX));
                 }
                 completed
                     .extend(tracker.tick(clock::monotonic_now(), counters::RING_RECORDS_DROPPED.value()));

@@ -1,6 +1,7 @@
 //! The containers of this node, from the making of their group to its removal: puts the kernel's records together into deaths.
 
 mod adopt;
+mod group_kill;
 mod ports;
 mod sweep;
 
@@ -19,6 +20,8 @@ use crate::{
     look::{Looked, Looker, Purpose},
     memory::MemoryCurves,
 };
+
+use group_kill::HeldBack;
 
 pub use ports::{PortFacts, PortHolder};
 
@@ -43,6 +46,8 @@ struct Tracked {
     /// When the kill that the container may survive is reported.
     survived_at: Option<u64>,
     ended: bool,
+    /// Its end, while others that the kernel kills with it may still be told of.
+    held_back: Option<HeldBack>,
 }
 
 /// All of them.
@@ -137,7 +142,9 @@ impl Tracker {
     #[must_use]
     pub fn due_in(&self, now: u64) -> Option<std::time::Duration> {
         let survived = self.containers.values().filter_map(|tracked| tracked.survived_at);
-        let next = survived.chain(self.sweep_at).min()?;
+        let held_back =
+            self.containers.values().filter_map(|tracked| Some(tracked.held_back.as_ref()?.until));
+        let next = survived.chain(held_back).chain(self.sweep_at).min()?;
         Some(std::time::Duration::from_nanos(next.saturating_sub(now)))
     }
 
@@ -149,6 +156,7 @@ impl Tracker {
             self.sweep_at = Some(now + sweep::AFTER);
         }
         let mut deaths = self.survived(now);
+        deaths.extend(self.held_back(now));
         if self.sweep_at.is_some_and(|at| at <= now) {
             self.sweep_at = None;
             deaths.extend(self.sweep(now));
@@ -213,6 +221,10 @@ impl Tracker {
 
     fn oom_victim(&mut self, cgroup_id: u64, time: u64, victim: OomVictim) {
         let Some(tracked) = self.containers.get_mut(&cgroup_id) else { return };
+        if let Some(held) = &mut tracked.held_back {
+            held.oom_victim(time, victim);
+            return;
+        }
         // A group kill sends its first victim the signal twice.
         if tracked.ended || tracked.oom.iter().any(|(_, known)| known.tgid == victim.tgid) {
             return;
@@ -235,12 +247,20 @@ impl Tracker {
         }
         tracked.ended = true;
         tracked.survived_at = None;
-        self.death(cgroup_id, time, End::Exited(exited))
+        let kill = group_kill::under_way(&tracked.oom);
+        let death = self.death(cgroup_id, time, End::Exited(exited))?;
+        let (Some(kill), Some(tracked)) = (kill, self.containers.get_mut(&cgroup_id)) else {
+            return Some(death);
+        };
+        tracked.held_back = Some(HeldBack::new(death, kill));
+        None
     }
 
     fn gone(&mut self, cgroup_id: u64, time: u64) -> Option<Death> {
-        let tracked = self.containers.get(&cgroup_id)?;
-        let death = if tracked.ended || !tracked.execs.is_empty() {
+        let tracked = self.containers.get_mut(&cgroup_id)?;
+        let death = if let Some(held) = tracked.held_back.take() {
+            Some(held.death)
+        } else if tracked.ended || !tracked.execs.is_empty() {
             None
         } else {
             // A set-up that ended well ran no program because nobody wanted it to.
@@ -313,6 +333,7 @@ impl Tracked {
             callers: Vec::new(),
             survived_at: None,
             ended: false,
+            held_back: None,
         }
     }
 }

@@ -12,13 +12,25 @@ use crate::{
 const CHARGE_BATCH_PAGES: u64 = 64;
 
 pub(super) fn kills(death: &Death, node: &Node<'_>) -> Vec<OomKill> {
-    let kills = death.oom.iter().filter(|(time, victim)| is_of_run(death, *time) && !victim.already_exiting);
+    let kills = of_run(death).filter(|(_, victim)| !victim.already_exiting);
     kills.map(|(time, victim)| kill(death, node, *time, victim)).collect()
+}
+
+/// Victims after the first program. Those of a whole group may be marked a moment after the main process, one of them, has ended.
+fn of_run(death: &Death) -> impl Iterator<Item = &(u64, OomVictim)> {
+    let started = death.execs.first().map_or(0, |(time, _)| *time);
+    death.oom.iter().filter(move |(time, _)| *time >= started)
 }
 
 fn kill(death: &Death, node: &Node<'_>, time: u64, victim: &OomVictim) -> OomKill {
     let bytes = |pages: u64| pages.saturating_mul(node.page_bytes);
-    let owner = owner(&victim.levels);
+    let by_use = owner(&victim.levels);
+    // The kernel's own account is right where both were seen; a level beyond those that are walked is in neither.
+    let by_account = victim.owner.and_then(|id| match id {
+        0 => Some(None),
+        id => victim.levels.iter().position(|level| level.id == id).map(Some),
+    });
+    let owner = by_account.unwrap_or(by_use);
     let level = owner.and_then(|index| victim.levels.get(index));
     OomKill {
         victim_pid: victim.tgid,
@@ -36,7 +48,7 @@ fn kill(death: &Death, node: &Node<'_>, time: u64, victim: &OomVictim) -> OomKil
         allocating_pid: victim.allocating_tgid,
         allocating_comm: text(&victim.allocating_comm),
         group_kill: level.is_some_and(|level| level.oom_group),
-        limit_confirmed: false,
+        limit_confirmed: by_account.is_some(),
         time: node.clock.from_monotonic(time),
     }
 }
@@ -52,7 +64,7 @@ pub(super) fn curve(death: &Death, node: &Node<'_>) -> Vec<MemorySample> {
         return Vec::new();
     }
     let mut last = None;
-    for (time, victim) in death.oom.iter().filter(|(time, _)| is_of_run(death, *time)) {
+    for (time, victim) in of_run(death) {
         let own = own_level(death, &victim.levels).and_then(|index| victim.levels.get(index));
         if let Some(level) = own
             && last.is_none_or(|last| time.saturating_sub(last) > ONE_MOMENT)

@@ -44,7 +44,7 @@ fn exited(status: Status) -> Exited {
     }
 }
 
-pub(super) fn death(status: Status) -> Death {
+pub(crate) fn death(status: Status) -> Death {
     let path = format!("/kubepods/burstable/pod{POD}/{}", id());
     Death {
         container: ContainerRef::from_cgroup_path(&path).unwrap(),
@@ -233,18 +233,61 @@ fn victim(levels: Vec<MemoryLevel>) -> OomVictim {
         shmem_pages: 0,
         page_tables_bytes: 8192,
         already_exiting: false,
+        owner: None,
         levels,
     }
 }
 
 fn level(name: &str, usage_pages: u64, limit_pages: u64, oom_events: u64) -> MemoryLevel {
-    MemoryLevel { usage_pages, limit_pages, oom_events, oom_group: false, name: name.as_bytes().to_vec() }
+    // Told apart by their limits.
+    let id = limit_pages;
+    MemoryLevel { usage_pages, limit_pages, oom_events, oom_group: false, id, name: name.as_bytes().to_vec() }
 }
 
 fn oom_of(levels: Vec<MemoryLevel>) -> lastwords_diagnosis::evidence::OomKill {
+    oom_with(None, levels)
+}
+
+fn oom_with(owner: Option<u64>, levels: Vec<MemoryLevel>) -> lastwords_diagnosis::evidence::OomKill {
     let mut death = death(Status { signal: 9, ..Status::default() });
-    death.oom = vec![(2_400_000, victim(levels))];
+    death.oom = vec![(2_400_000, OomVictim { owner, ..victim(levels) })];
     evidence(&death).oom.remove(0)
+}
+
+#[test]
+fn the_kernels_own_account_confirms_or_wins() {
+    let levels = || vec![level(&id(), 5120, 5120, 1), level(&format!("pod{POD}"), 10_240, 10_240, 1)];
+    let told = |owner| {
+        let oom = oom_with(owner, levels());
+        (oom.scope, oom.limit_bytes, oom.limit_confirmed)
+    };
+    assert_eq!(told(None), (OomScope::Container, 20 << 20, false), "not seen");
+    assert_eq!(told(Some(5120)), (OomScope::Container, 20 << 20, true));
+    assert_eq!(
+        told(Some(10_240)),
+        (OomScope::Pod, 40 << 20, true),
+        "both are full, and it knows whose turn it was"
+    );
+    assert_eq!(told(Some(0)), (OomScope::Node, 0, true), "the node's memory, beside a full group");
+    assert_eq!(
+        told(Some(77)),
+        (OomScope::Container, 20 << 20, false),
+        "a level above those that were walked"
+    );
+}
+
+#[test]
+fn the_memory_curve_ends_with_what_the_kernel_knew_at_the_kill() {
+    let mut death = death(Status { signal: 9, ..Status::default() });
+    let sample = |time, bytes| Sample { time, bytes };
+    death.memory =
+        vec![sample(500_000, 1), sample(1_000_000, 4096), sample(2_000_000, 8192), sample(3_500_000, 2)];
+    let in_use = |death: &Death| evidence(death).memory.iter().map(|sample| sample.bytes).collect::<Vec<_>>();
+    assert_eq!(in_use(&death), [4096, 8192], "neither the set-up's nor what was left behind");
+    death.oom = vec![(2_400_000, victim(vec![level(&id(), 5120, 5120, 1)]))];
+    assert_eq!(in_use(&death), [4096, 8192, 20 << 20]);
+    death.memory.clear();
+    assert!(in_use(&death).is_empty(), "it was not followed: one number is no curve");
 }
 
 #[test]

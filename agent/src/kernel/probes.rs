@@ -117,6 +117,13 @@ pub(super) const PROBES: &[Probe] = &[
         ways: tracepoint!(TaskTracepoint "mark_victim"),
     },
     Probe {
+        name: "oom, the kernel's own account",
+        hook: "oom_kill_process",
+        without: "whose memory limit was hit is told by the groups' use alone",
+        required: false,
+        ways: function!("oom_kill_process"),
+    },
+    Probe {
         name: "connections",
         hook: "inet_sock_set_state",
         without: "a connection that fails after connect(2) has returned is not known",

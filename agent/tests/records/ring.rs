@@ -114,24 +114,26 @@ pub(super) fn exited() -> BoxedStrategy<Sent> {
 }
 
 fn level() -> impl Strategy<Value = (record::MemoryLevel, MemoryLevel)> {
-    (any::<u64>(), any::<u64>(), any::<u64>(), any::<bool>(), string(GROUP_NAME_BYTES - 1)).prop_map(
-        |(usage_pages, limit_pages, oom_events, oom_group, name)| {
+    (any::<[u64; 4]>(), any::<bool>(), string(GROUP_NAME_BYTES - 1)).prop_map(
+        |([usage_pages, limit_pages, oom_events, id], oom_group, name)| {
             let raw = record::MemoryLevel {
                 usage_pages,
                 limit_pages,
                 oom_events,
                 oom_group: u64::from(oom_group),
+                id,
                 name: put(&name),
             };
-            (raw, MemoryLevel { usage_pages, limit_pages, oom_events, oom_group, name })
+            (raw, MemoryLevel { usage_pages, limit_pages, oom_events, oom_group, id, name })
         },
     )
 }
 
 pub(super) fn oom_victim() -> BoxedStrategy<Sent> {
     let tasks = (any::<u32>(), comm(), any::<bool>(), any::<i32>(), any::<u32>(), comm(), any::<u32>());
-    (header(kind::OOM_VICTIM), tasks, any::<[u64; 5]>(), vec(level(), 0..=MEMORY_LEVELS))
-        .prop_map(|(header, tasks, sizes, levels)| {
+    let owner = any::<Option<u64>>();
+    (header(kind::OOM_VICTIM), tasks, any::<[u64; 5]>(), owner, vec(level(), 0..=MEMORY_LEVELS))
+        .prop_map(|(header, tasks, sizes, owner, levels)| {
             let (tgid, comm, is_main, oom_score_adj, allocating_tgid, allocating_comm, already_exiting) =
                 tasks;
             let [total_vm_pages, anon_pages, file_pages, shmem_pages, page_tables_bytes] = sizes;
@@ -153,6 +155,8 @@ pub(super) fn oom_victim() -> BoxedStrategy<Sent> {
                 shmem_pages,
                 page_tables_bytes,
                 already_exiting,
+                owner: owner.unwrap_or_default(),
+                owner_known: u64::from(owner.is_some()),
                 level_count: u32::try_from(levels.len()).unwrap_or(u32::MAX),
                 levels: raw_levels,
             };
@@ -169,6 +173,7 @@ pub(super) fn oom_victim() -> BoxedStrategy<Sent> {
                 shmem_pages,
                 page_tables_bytes,
                 already_exiting: already_exiting != 0,
+                owner,
                 levels: levels.into_iter().map(|(_, level)| level).collect(),
             });
             sent(&raw, header, event)

@@ -25,10 +25,13 @@ pub(super) fn main_process(case: &Case<'_>) -> Option<Finding> {
     match (victim, killer) {
         (Some((index, oom)), SenderKind::OomKiller | SenderKind::Kernel | SenderKind::Unknown) => {
             let summary = format!(
-                "killed by the kernel's OOM killer {}; {} held {}{}{}",
+                "killed by the kernel's OOM killer {}; {}{}{}",
                 at_limit(case, oom),
-                words::program(&oom.victim_comm),
-                held(oom),
+                whole_group(case, oom).unwrap_or_else(|| format!(
+                    "{} held {}",
+                    words::program(&oom.victim_comm),
+                    held(oom)
+                )),
                 allocator(oom),
                 before(case, oom)
             );
@@ -197,9 +200,13 @@ fn at_limit(case: &Case<'_>, oom: &OomKill) -> String {
 /// `19.2Mi of it`. File pages are left out: a group shares most of them, libraries above all, with the groups that read them
 /// first, so that with them one process could hold more than the limit that it hit.
 fn held(oom: &OomKill) -> String {
-    let own = oom.anon_rss_bytes.saturating_add(oom.shmem_rss_bytes).saturating_add(oom.page_tables_bytes);
+    let own = own(oom);
     let of_it = if oom.limit_bytes == 0 || own <= oom.limit_bytes { " of it" } else { "" };
     format!("{}{of_it}", quantity::about(own))
+}
+
+fn own(oom: &OomKill) -> u64 {
+    oom.anon_rss_bytes.saturating_add(oom.shmem_rss_bytes).saturating_add(oom.page_tables_bytes)
 }
 
 /// How the container's memory went up to the kill.
@@ -208,8 +215,28 @@ fn before(case: &Case<'_>, oom: &OomKill) -> String {
         .map_or_else(String::new, |course| format!("; the container's memory {course}"))
 }
 
+/// Of a kill that took all for one: how many, and who held most.
+fn whole_group(case: &Case<'_>, oom: &OomKill) -> Option<String> {
+    let victims = || case.evidence.oom.iter().filter(|other| other.group_kill);
+    let most = victims().max_by_key(|other| own(other)).filter(|_| oom.group_kill)?;
+    let count = victims().count();
+    let told = || {
+        let who = words::process(&most.victim_comm, most.victim_pid);
+        format!(
+            "memory.oom.group ends the whole group, {count} processes, of which {who} held {}",
+            held(most)
+        )
+    };
+    (count > 1).then(told)
+}
+
 fn allocator(oom: &OomKill) -> String {
-    if oom.allocating_pid == 0 || oom.allocating_pid == oom.victim_pid || oom.allocating_comm.is_empty() {
+    // Of a whole group one is named already.
+    if oom.group_kill
+        || oom.allocating_pid == 0
+        || oom.allocating_pid == oom.victim_pid
+        || oom.allocating_comm.is_empty()
+    {
         return String::new();
     }
     format!(" when {} asked for more", words::process(&oom.allocating_comm, oom.allocating_pid))
