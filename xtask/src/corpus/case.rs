@@ -33,7 +33,7 @@ pub(crate) struct Case {
     /// What is not plain from the rest, for people.
     #[serde(default, rename = "why")]
     _why: String,
-    /// The cause that a careless reader would name, where that is wrong (`FILE_NOT_FOUND`).
+    /// The cause that a careless reader would name, where that is wrong, or right of another object (`FILE_NOT_FOUND`).
     #[serde(default)]
     pub(crate) tempting: Option<String>,
     /// Programs that have to be on the machine.
@@ -229,7 +229,6 @@ mod tests {
             for cause in [Some(&case.cause), case.tempting.as_ref()].into_iter().flatten() {
                 assert!(proto.contains(&format!("  CAUSE_{cause} = ")), "{}: {cause}", case.name);
             }
-            assert_ne!(case.tempting.as_ref(), Some(&case.cause), "{}", case.name);
         }
     }
 
