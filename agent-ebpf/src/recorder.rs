@@ -71,6 +71,18 @@ pub fn failure_slot(recorder: *mut Recorder, failure_class: u8) -> Option<(*mut 
     Some((unsafe { (&raw mut (*recorder).failures).cast::<FailureEntry>().add(index) }, index))
 }
 
+/// The slot of the network failure of this number; of those that are overwritten or not there yet, another one's.
+#[inline(always)]
+pub fn network_slot(recorder: *mut Recorder, number: u64) -> *mut FailureEntry {
+    let place = core::hint::black_box(number as usize) & (NETWORK_FAILURES - 1);
+    // SAFETY: the index is below the number of slots.
+    unsafe {
+        (&raw mut (*recorder).failures)
+            .cast::<FailureEntry>()
+            .add(TELLING_FAILURES + MISSING_FAILURES + place)
+    }
+}
+
 /// The slot for the next signal of a class.
 #[inline(always)]
 pub fn signal_slot(recorder: *mut Recorder, signal_class: SignalClass) -> *mut SignalEntry {

@@ -30,6 +30,9 @@ pub(crate) struct Corpus {
     /// Only the cases whose name contains this.
     #[arg(long, value_name = "NAME")]
     only: Option<String>,
+    /// Take the cases of this folder instead of tests/corpus/deaths: a set that nobody tuned the rules with.
+    #[arg(long, value_name = "FOLDER")]
+    cases: Option<PathBuf>,
     /// Run all of it so often; a case whose verdict is not the same each time is told.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     repeat: u32,
@@ -92,7 +95,7 @@ impl Corpus {
     }
 
     fn outcome(&self) -> Result<(Outcome, Vec<Death>)> {
-        let cases = case::cases(self.only.as_deref())?;
+        let cases = case::cases(self.cases.as_deref(), self.only.as_deref())?;
         let mut judge = Judge::start()?;
         let mut outcome = Outcome::default();
         let mut deaths = Vec::new();

@@ -4,6 +4,8 @@
 //! socket's: from SYN_SENT to CLOSE with `sk_err` set. That comes in the context of whatever runs (a timer, the network's softirq), so
 //! who called is remembered by socket. An ICMP answer (a Service without endpoints is refused like that) leaves `sk_err` at 0 until the
 //! program asks getsockopt(SO_ERROR), so that answer counts too; `sys_exit` hands it here.
+//! A connection that is made after one to the same port had failed is told as well, with the error 0: a program that waits for a server, or
+//! tries one protocol after the other, did not end of the failure.
 //! Cost: changes of state of TCP sockets only, nothing for a packet. The tracepoint has (sk, old, new) since 4.16.
 
 use aya_ebpf::{Global, helpers};
@@ -21,10 +23,11 @@ use crate::{
     },
     maps::{CONNECTING, Caller, UNDER_WAY, count},
     probe::listener,
-    recorder::{failure_slot, mark},
+    recorder::{failure_slot, mark, network_slot},
 };
 
 /// include/net/tcp_states.h.
+const TCP_ESTABLISHED: u32 = 1;
 const TCP_SYN_SENT: u32 = 2;
 const TCP_CLOSE: u32 = 7;
 const TCP_LISTEN: u32 = 10;
@@ -64,10 +67,38 @@ hook!("inet_sock_set_state", inet_sock_set_state, inet_sock_set_state_raw, |argu
     let _ = CONNECTING.remove(&key);
     let hard: u32 = read(socket, &offset::SOCK_ERR);
     let errno = if hard == 0 { read(socket, &offset::SOCK_ERR_SOFT) } else { hard };
-    if new == TCP_CLOSE && errno != 0 {
+    // One call of what records, for both: two would be the verifier's work twice.
+    let failed = new == TCP_CLOSE && errno != 0;
+    if failed || (new == TCP_ESTABLISHED && failed_before(caller.container, read(socket, &offset::SOCK_PORT)))
+    {
+        let errno = if failed { errno } else { 0 };
         record(&caller, errno, object::TOLD, |data| write_peer(socket, data));
     }
 });
+
+/// Whether the container's last failed connection to this port (in network byte order) still stands: among its last few, none that was
+/// made followed. So a container whose connections do not fail writes nothing, and one that retries writes one success.
+#[inline(always)]
+fn failed_before(container: u64, port: u16) -> bool {
+    const LOOKED_AT: u64 = 4;
+    let Some(recorder) = Container::of_group(container).and_then(Container::recorder) else {
+        return false;
+    };
+    // SAFETY: an aligned field of a map element.
+    let head = unsafe { (&raw const (*recorder).failure_heads[class::NETWORK as usize]).read_volatile() };
+    let mut stands = false;
+    let mut back = LOOKED_AT;
+    while back > 0 {
+        let slot = network_slot(recorder, head.wrapping_sub(back));
+        // SAFETY: a slot of the container's recorder; every address has its port in the second 16 bits.
+        let (there, errno) = unsafe { ((*slot).data.as_ptr().cast::<u16>().add(1).read(), (*slot).errno) };
+        // No branch on what is there: four in a row would be sixteen ways.
+        let same = there == port;
+        stands = (same & (errno != 0)) | (!same & stands);
+        back -= 1;
+    }
+    stands
+}
 
 /// Remembers what a connect(2) that did not wait was called with.
 #[inline(always)]

@@ -16,7 +16,9 @@ use crate::{
 /// the same error is one.
 pub(super) fn folded(death: &Death, recording: &Recording) -> Vec<Failure> {
     let mut folded: Vec<Folded<'_>> = Vec::new();
-    for raw in recording.failures.iter().filter(|failure| is_of_run(death, failure.time)) {
+    let of_run = || recording.failures.iter().filter(|failure| is_of_run(death, failure.time));
+    let made: Vec<&decode::Failure> = of_run().filter(|raw| raw.errno == 0).collect();
+    for raw in of_run().filter(|raw| raw.errno != 0) {
         let before_death_ms = milliseconds_before(death.time, raw.time);
         let mut one = match folded.iter().position(|one| is_same(one.last, raw)) {
             Some(position) => folded.remove(position),
@@ -24,6 +26,7 @@ pub(super) fn folded(death: &Death, recording: &Recording) -> Vec<Failure> {
         };
         one.add(raw);
         one.failure.last_before_death_ms = before_death_ms;
+        one.failure.later_succeeded = made.iter().any(|made| made.time > raw.time && is_made_of(made, raw));
         add_holder(death, raw, &mut one.failure);
         folded.push(one);
     }
@@ -61,6 +64,17 @@ fn is_same(a: &decode::Failure, b: &decode::Failure) -> bool {
     let thread = |it: &decode::Failure| if a.late || b.late { 0 } else { it.tid };
     let object = |it: &'_ decode::Failure| (it.object.clone(), it.directory.clone());
     (a.syscall, a.errno, a.tgid, thread(a), object(a)) == (b.syscall, b.errno, b.tgid, thread(b), object(b))
+}
+
+/// Whether a connection was made in the end that had failed: to the same address, or by the other of the two protocols (RFC 8305), by
+/// whichever process of the container.
+fn is_made_of(made: &decode::Failure, failed: &decode::Failure) -> bool {
+    let address = |raw: &decode::Failure| match raw.object {
+        Object::Address(SocketAddress::Internet(address)) => Some(address),
+        _ => None,
+    };
+    let (Some(made), Some(failed)) = (address(made), address(failed)) else { return false };
+    made == failed || (made.port() == failed.port() && made.is_ipv4() != failed.is_ipv4())
 }
 
 /// Whether this is the thread that began the end.

@@ -174,6 +174,31 @@ fn one_refused_connection_seen_twice_is_one() {
 }
 
 #[test]
+fn a_connection_that_was_made_in_the_end_is_told() {
+    let to = |time, address: &str, errno| Failure {
+        syscall: 42,
+        errno,
+        object: Object::Address(decode::SocketAddress::Internet(address.parse().unwrap())),
+        late: true,
+        ..failure(time, b"")
+    };
+    let later = |failures| {
+        let failures = with_failures(failures).failures;
+        failures.iter().map(|it| (it.count, it.later_succeeded)).collect::<Vec<_>>()
+    };
+    let refused = |time| to(time, "10.0.0.9:5432", 111);
+    // Nothing but failures stands in the report; one that came after the success stands for itself.
+    assert_eq!(later(vec![refused(2_000_000), to(2_000_100, "10.0.0.9:5432", 0)]), [(1, true)]);
+    assert_eq!(later(vec![to(2_000_000, "10.0.0.9:5432", 0), refused(2_000_100)]), [(1, false)]);
+    // One protocol after the other is one try; another server at the same port is not.
+    assert_eq!(
+        later(vec![to(2_000_000, "[::1]:5432", 111), to(2_000_100, "127.0.0.1:5432", 0)]),
+        [(1, true)]
+    );
+    assert_eq!(later(vec![refused(2_000_000), to(2_000_100, "10.0.0.8:5432", 0)]), [(1, false)]);
+}
+
+#[test]
 fn what_failed_before_the_program_or_after_the_end_is_left_out() {
     let failures = vec![failure(900_000, b"/setup"), failure(2_000_000, b"/k"), failure(3_000_001, b"/late")];
     let paths: Vec<_> = with_failures(failures).failures.into_iter().map(|it| it.path).collect();

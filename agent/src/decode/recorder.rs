@@ -71,7 +71,7 @@ pub struct Failure {
     pub gid: u32,
     /// System call number.
     pub syscall: u32,
-    /// Positive.
+    /// Positive; 0 for a connection that was made after one to the same port had failed.
     pub errno: i32,
     /// Arguments 0 to 2.
     pub arguments: [u64; 3],

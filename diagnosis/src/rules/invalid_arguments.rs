@@ -18,8 +18,8 @@ use crate::words;
 const USAGE_CODES: [i32; 3] = [2, 64, 9];
 /// A command line is looked at within this (milliseconds), also by a program in a slow language on a busy node.
 const PARSED_MS: f64 = 2_000.0;
-/// What a program in machine code needs for that (milliseconds).
-const AT_ONCE_MS: f64 = 100.0;
+/// What a program in machine code needs for that, on a busy node (milliseconds).
+const AT_ONCE_MS: f64 = 300.0;
 
 /// A log's last lines say so: they name the argument, or show how the program is to be called.
 pub(super) fn told(case: &Case<'_>) -> Option<Finding> {
@@ -69,7 +69,11 @@ pub(super) fn guessed(case: &Case<'_>) -> Option<Finding> {
     let (argument, confidence) = match (options.as_slice(), says_usage) {
         ([only], true) => (only.shown(), Confidence::Medium),
         ([only], false) => (only.shown(), Confidence::Low),
-        ([first, ..], _) => (first.shown(), Confidence::Low),
+        // There is more to get wrong in a long one.
+        ([first, ..], _) => {
+            let long = options.iter().find(|option| option.is_long());
+            (long.unwrap_or(first).shown(), Confidence::Low)
+        }
         ([], _) => return None,
     };
     let meaning = if says_usage { ", which many programs use for a wrong command line," } else { "" };

@@ -38,7 +38,11 @@ pub(super) fn told(case: &Case<'_>) -> Option<Finding> {
 pub(super) fn guessed(case: &Case<'_>) -> Option<Finding> {
     let startup = startup::quiet(case)?;
     let files = startup::read_last(case);
-    let (index, file) = *files.first()?;
+    // One that was read long before belongs to the language's runtime, or was good enough to work with.
+    let late = |file: &OpenedFile| startup.life_ms == 0.0 || file.before_death_ms <= startup.life_ms / 2.0;
+    let Some((index, file)) = files.first().copied().filter(|(_, file)| late(file)) else {
+        return on_command_line(case, &startup);
+    };
     let at_once = file.before_death_ms <= AT_ONCE_MS;
     let alone = files.len() == 1;
     let pointed_at = startup::in_arguments(case, &file.path) || context::mount(case, &file.path).is_some();
@@ -49,6 +53,35 @@ pub(super) fn guessed(case: &Case<'_>) -> Option<Finding> {
         finding.summary.push_str(&format!("; before that file it had read {}", words::one_line(&other.path)));
     }
     Some(finding)
+}
+
+/// No file of this kind was seen to be read, but the command line names one for it.
+fn on_command_line(case: &Case<'_>, startup: &Startup) -> Option<Finding> {
+    let arguments = &case.evidence.process.as_ref()?.args;
+    let path = arguments.iter().zip(arguments.iter().skip(1)).find_map(|(option, next)| {
+        let (name, value) = option.split_once('=').unwrap_or((option, next));
+        let lower = name.to_ascii_lowercase();
+        let of_configuration = lower.starts_with('-') && (lower.contains("conf") || lower.contains("cfg"));
+        (of_configuration && value.starts_with('/')).then_some(value)
+    });
+    let path = words::one_line(path?);
+    if startup.life_ms > AT_ONCE_MS || !case.evidence.listeners.is_empty() {
+        return None;
+    }
+    let volume = context::on_volume(case, &path);
+    Some(Finding {
+        cause: Cause::InvalidConfiguration,
+        confidence: Confidence::Low,
+        summary: format!(
+            "{} was given the configuration {path}{volume} and ended itself with exit code {}{}; no call failed that would explain it",
+            case.main_name(),
+            startup.code,
+            startup.after()
+        ),
+        remedy: format!("correct {path}; compare it with the version that last ran well"),
+        object: path,
+        evidence: vec![EvidenceRef::Exit],
+    })
 }
 
 fn finding(

@@ -176,12 +176,15 @@ fn value_within(value: &Value, folder: &str) -> Value {
     }
 }
 
-/// The cases whose name contains `only`, or all, by file and then in their order.
+/// The cases of `folder` (else of the corpus) whose name contains `only`, or all, by file and then in their order.
 ///
 /// # Errors
 /// When there is none, or the data cannot be read.
-pub(crate) fn cases(only: Option<&str>) -> Result<Vec<Case>> {
-    let mut cases = all()?;
+pub(crate) fn cases(folder: Option<&Path>, only: Option<&str>) -> Result<Vec<Case>> {
+    let mut cases = match folder {
+        Some(folder) => all_in(folder)?,
+        None => all()?,
+    };
     if let Some(only) = only {
         let names = cases.iter().map(|case| case.name.clone()).collect::<Vec<_>>().join(", ");
         cases.retain(|case| case.name.contains(only));
@@ -193,8 +196,11 @@ pub(crate) fn cases(only: Option<&str>) -> Result<Vec<Case>> {
 }
 
 fn all() -> Result<Vec<Case>> {
-    let folder = workspace::root().join("tests/corpus/deaths");
-    let entries = fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))?;
+    all_in(&workspace::root().join("tests/corpus/deaths"))
+}
+
+fn all_in(folder: &Path) -> Result<Vec<Case>> {
+    let entries = fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
     let mut files: Vec<PathBuf> = entries.filter_map(Result::ok).map(|entry| entry.path()).collect();
     files.retain(|file| file.extension().is_some_and(|extension| extension == "toml"));
     files.sort();

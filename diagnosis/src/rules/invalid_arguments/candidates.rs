@@ -42,6 +42,11 @@ impl Candidate {
         self.argument.len() > 1 && self.argument.starts_with('-')
     }
 
+    /// True for `--listen` and `-listen`.
+    pub(super) fn is_long(&self) -> bool {
+        self.is_option() && self.argument.len() > 2
+    }
+
     /// The line complains about this argument: by its name, by its letter, or by its value.
     pub(super) fn named_by(&self, line: &Line<'_>) -> Option<Named> {
         if !(line.refuses() || line.lacks()) {
