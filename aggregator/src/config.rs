@@ -22,6 +22,8 @@ pub struct Settings {
     pub retention: Retention,
     /// How the Kubernetes API is reached; None without Kubernetes.
     pub kubernetes: Option<Access>,
+    /// Whether causes are written on their pods as events.
+    pub write_events: bool,
     /// How long pods that vanished are kept for late reports.
     pub keep_deleted_pods: Duration,
     /// What the kubelets are assumed to be configured with.
@@ -37,6 +39,7 @@ impl Default for Settings {
             store: Path::new(DATA_DIRECTORY).join(DATABASE),
             retention: Retention::default(),
             kubernetes: Some(Access::Inferred),
+            write_events: true,
             // A node that was cut off for a while sends its spool within minutes of its return.
             keep_deleted_pods: Duration::from_secs(600),
             back_off: Policy::default(),
@@ -111,6 +114,7 @@ impl Reader {
                 "keep_deleted_pods",
                 default.keep_deleted_pods,
             ),
+            write_events: self.switch(&mut kubernetes, "kubernetes", "write_events", default.write_events),
             kubernetes: self.kubernetes(&mut kubernetes, args),
             back_off: Policy {
                 initial: self.duration(&mut back_off, "back_off", "initial", default.back_off.initial),
@@ -161,6 +165,17 @@ impl Reader {
             other => {
                 self.problem(&format!("{} has to be a text in quotes, not {other}", full(section, key)));
                 None
+            }
+        }
+    }
+
+    fn switch(&mut self, table: &mut Table, section: &str, key: &str, default: bool) -> bool {
+        match table.remove(key) {
+            None => default,
+            Some(Value::Boolean(on)) => on,
+            Some(other) => {
+                self.problem(&format!("{} has to be true or false, not {other}", full(section, key)));
+                default
             }
         }
     }
@@ -238,14 +253,7 @@ impl Reader {
 
     fn kubernetes(&mut self, table: &mut Table, args: &Args) -> Option<Access> {
         let in_file = self.text(table, "kubernetes", "kubeconfig").map(PathBuf::from);
-        let enabled = match table.remove("enabled") {
-            None => true,
-            Some(Value::Boolean(enabled)) => enabled,
-            Some(other) => {
-                self.problem(&format!("kubernetes.enabled has to be true or false, not {other}"));
-                true
-            }
-        };
+        let enabled = self.switch(table, "kubernetes", "enabled", true);
         if args.no_kubernetes || (!enabled && args.kubeconfig.is_none()) {
             return None;
         }
@@ -292,7 +300,7 @@ mod tests {
     fn everything_set() {
         let settings = with(
             "listen = '127.0.0.1:9'\ndata_directory = '/data'\n[retention]\nmax_age = '7d'\nmax_bytes = '512MiB'\n\
-             [kubernetes]\nenabled = false\nkeep_deleted_pods = '20m'\n[back_off]\ninitial = '1s'\ncap = '1m30s'\n\
+             [kubernetes]\nenabled = false\nwrite_events = false\nkeep_deleted_pods = '20m'\n[back_off]\ninitial = '1s'\ncap = '1m30s'\n\
              [ingest]\nmax_report_bytes = 65536\n",
             &[],
         )
@@ -302,6 +310,7 @@ mod tests {
             store: PathBuf::from("/data/lastwords.db"),
             retention: Retention { max_age: Duration::from_secs(7 * 86_400), max_bytes: 512 << 20 },
             kubernetes: None,
+            write_events: false,
             keep_deleted_pods: Duration::from_secs(1200),
             back_off: Policy { initial: Duration::from_secs(1), cap: Duration::from_secs(90) },
             max_report_bytes: 65_536,

@@ -3,6 +3,7 @@
 //! A report comes in by [`ingest`], is paired by [`pair`] with what [`kubernetes`] keeps in [`pods`], judged and stored by
 //! [`diagnose`] in a [`store`], and read back by [`api`]. [`serve`] puts them together.
 
+pub mod announce;
 pub mod api;
 pub mod args;
 pub mod backoff;

@@ -19,7 +19,7 @@ use crate::config::Settings;
 use crate::counters::Reports;
 use crate::diagnose::Diagnoser;
 use crate::ingest::Ingest;
-use crate::kubernetes::{self, Cluster};
+use crate::kubernetes::{self, Announced, Announcing, Cluster};
 use crate::pods::Pods;
 use crate::shutdown::{self, Stop, StopSender};
 use crate::store::{Sqlite, Store, StoreError};
@@ -59,6 +59,7 @@ pub struct Aggregator {
     store: Arc<Sqlite>,
     diagnoser: Arc<Diagnoser>,
     reports: Arc<Reports>,
+    announced: Arc<Announced>,
 }
 
 /// Opens the store, follows the cluster, and serves.
@@ -77,6 +78,7 @@ pub async fn start(settings: Settings) -> Result<Aggregator, ServeError> {
     let (changes, heard) = mpsc::channel(CHANGES);
     let diagnoser = Arc::new(Diagnoser::new(Arc::clone(&pods), store.clone(), changes.clone()));
     let reports = Arc::new(Reports::default());
+    let announced = Arc::new(Announced::default());
 
     let mut background = vec![tokio::spawn({
         let (diagnoser, stop) = (Arc::clone(&diagnoser), stop.clone());
@@ -84,7 +86,10 @@ pub async fn start(settings: Settings) -> Result<Aggregator, ServeError> {
     })];
     if let Some(access) = settings.kubernetes {
         let cluster = Cluster { pods: Arc::clone(&pods), changes };
-        background.push(tokio::spawn(kubernetes::follow(access, cluster, stop.clone())));
+        let announcing = settings
+            .write_events
+            .then(|| Announcing { judged: diagnoser.watch(), counts: Arc::clone(&announced) });
+        background.push(tokio::spawn(kubernetes::follow(access, cluster, announcing, stop.clone())));
     }
 
     let ingest =
@@ -92,7 +97,7 @@ pub async fn start(settings: Settings) -> Result<Aggregator, ServeError> {
     let query = Query::new(store.clone(), pods, Arc::clone(&diagnoser), stop.clone());
     let server = Some(tokio::spawn(serve(listener, ingest, query, stop)));
     tracing::info!(%address, store = %settings.store.display(), "ready");
-    Ok(Aggregator { address, stop: stop_sender, server, background, store, diagnoser, reports })
+    Ok(Aggregator { address, stop: stop_sender, server, background, store, diagnoser, reports, announced })
 }
 
 async fn open(settings: &Settings) -> Result<Sqlite, ServeError> {
@@ -189,6 +194,9 @@ impl Aggregator {
             unsettled_dropped = count(&revisions.dropped),
             removed_too_old = count(&self.store.written().removed_too_old),
             removed_too_much = count(&self.store.written().removed_too_much),
+            events_written = count(&self.announced.written),
+            events_dropped = count(&self.announced.dropped),
+            events_failed = count(&self.announced.failed),
             "stopped; reports: {}",
             self.reports.counts()
         );

@@ -4,12 +4,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, OpenOptions};
+use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 use lastwords_tests::demo::{self, PODS};
 use lastwords_tests::http::Client;
 use lastwords_tests::patience::eventually;
-use lastwords_tests::programs::{Lastwords, NODE_NAME, Node, containers_missing, release_program};
+use lastwords_tests::programs::{Lastwords, NODE_NAME, Node, containers_missing, kubectl, release_program};
 use lastwords_tests::time::parse;
 use nix::sys::stat::Mode;
 use serde_json::{Value, json};
@@ -80,7 +81,7 @@ fn assert_cause(crash: &Value, cause: &str, object: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn silent_crashes_are_explained_with_cause_object_and_back_off() {
     let test = "silent_crashes_are_explained_with_cause_object_and_back_off";
-    let Some((lastwords, _node, client)) = started(test, &[]) else { return };
+    let Some((lastwords, node, client)) = started(test, &[]) else { return };
     client.post("/api/v1/namespaces/default/secrets", &demo::secret()).await.unwrap();
     let pods = demo::pods();
     let crashes = futures::future::join_all(pods.iter().map(|pod| explained(&lastwords, &client, pod))).await;
@@ -122,6 +123,25 @@ async fn silent_crashes_are_explained_with_cause_object_and_back_off() {
         }
     }
 
+    // Where people look first.
+    if kubectl().is_none() {
+        println!("SKIPPED {test}, what kubectl shows: no kubectl; `cargo xtask setup` unpacks one");
+        return;
+    }
+    for (case, reason) in demo::CASES.iter().zip(["OutOfMemory", "PermissionDenied", "FileNotFound"]) {
+        let what = format!("kubectl describe pod {} says {reason}", case.name);
+        eventually(&what, async || describe(&node, case.name).contains(reason).then_some(())).await;
+        let events =
+            client.get(&format!("/api/v1/namespaces/default/events?fieldSelector=reason%3D{reason}")).await;
+        let event = events.unwrap()["items"][0].clone();
+        let note = event["message"].as_str().unwrap();
+        assert!(note.len() <= 1_024 && note.contains("kubectl lastwords explain pod/"), "{event:#}");
+        assert_eq!(
+            (&event["type"], &event["involvedObject"]["name"]),
+            (&json!("Warning"), &json!(case.name))
+        );
+    }
+
     // The end of a pod takes its sandbox along, which is no container of anybody's.
     client.delete(&format!("{PODS}/payments-api"), &json!({})).await.unwrap();
     eventually("the pod is gone", async || {
@@ -134,6 +154,13 @@ async fn silent_crashes_are_explained_with_cause_object_and_back_off() {
         assert_ne!(crash["process"]["comm"], "pause", "{:#}", crash["container"]);
         assert_eq!(crash["container"]["name"], "app", "{:#}", crash["container"]);
     }
+}
+
+/// What `kubectl describe pod` prints.
+fn describe(node: &Node, pod: &str) -> String {
+    let mut command = Command::new(kubectl().unwrap());
+    command.arg("--kubeconfig").arg(node.kubeconfig()).args(["describe", "pod", pod]);
+    String::from_utf8_lossy(&command.output().unwrap().stdout).into_owned()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,5 +1,6 @@
-//! The Kubernetes API: pods and probe events, read only. The only place that knows `kube`.
+//! The Kubernetes API: pods and probe events are read, causes are written as events. The only place that knows `kube`.
 
+mod announce;
 mod connect;
 mod container;
 mod events;
@@ -8,7 +9,8 @@ mod probe;
 mod volumes;
 mod watch;
 
+pub use announce::Announced;
 pub use connect::{Access, check_kubeconfig};
 pub use events::KubernetesEvent;
 pub use pod::KubernetesPod;
-pub use watch::{Cluster, follow};
+pub use watch::{Announcing, Cluster, follow};

@@ -6,14 +6,16 @@
 
 use std::collections::HashSet;
 use std::fmt::Debug;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::{Stream, StreamExt};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource};
-use tokio::sync::{mpsc, oneshot};
+use lastwords_proto::v1;
+use tokio::sync::{broadcast, mpsc, oneshot};
 
+use super::announce::{self, Announced};
 use super::connect::{self, Access};
 use super::events::{self, KubernetesEvent};
 use super::pod::KubernetesPod;
@@ -33,21 +35,35 @@ const CONFIGURATION_PAUSE: Duration = Duration::from_secs(15);
 #[derive(Debug)]
 pub struct Cluster {
     /// The pods.
-    pub pods: std::sync::Arc<Mutex<Pods>>,
+    pub pods: Arc<Mutex<Pods>>,
     /// Where it says which pod changed.
     pub changes: mpsc::Sender<Change>,
 }
 
+/// Crashes to be said on their pods.
+#[derive(Debug)]
+pub struct Announcing {
+    /// Crashes as they are judged.
+    pub judged: broadcast::Receiver<Arc<v1::Crash>>,
+    /// What became of their events.
+    pub counts: Arc<Announced>,
+}
+
 /// Follows the API until told to stop.
-pub async fn follow(access: Access, cluster: Cluster, mut stop: Stop) {
+pub async fn follow(access: Access, cluster: Cluster, announcing: Option<Announcing>, mut stop: Stop) {
     tokio::select! {
         () = stop.requested() => {}
-        () = follow_for_ever(access, cluster) => {}
+        () = follow_for_ever(access, cluster, announcing) => {}
     }
 }
 
-async fn follow_for_ever(access: Access, cluster: Cluster) {
+async fn follow_for_ever(access: Access, cluster: Cluster, announcing: Option<Announcing>) {
     let client = connected(&access).await;
+    let announced = async {
+        if let Some(Announcing { judged, counts }) = announcing {
+            announce::follow(client.clone(), judged, &counts).await;
+        }
+    };
     let (first_list_done, pods_listed) = oneshot::channel();
     // Events before their pods would find nobody.
     let events = async {
@@ -56,7 +72,7 @@ async fn follow_for_ever(access: Access, cluster: Cluster) {
             futures::future::join_all(events::REASONS.map(of_reason)).await;
         }
     };
-    tokio::join!(follow_pods(client.clone(), &cluster, first_list_done), events);
+    tokio::join!(follow_pods(client.clone(), &cluster, first_list_done), events, announced);
 }
 
 async fn connected(access: &Access) -> Client {

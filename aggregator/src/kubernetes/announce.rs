@@ -1,0 +1,114 @@
+//! Writes the causes of crashes on their pods as events (events.k8s.io/v1; repeats become a series).
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::Client;
+use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+use lastwords_proto::v1;
+use tokio::sync::broadcast::{self, error::RecvError};
+use tokio::time::Instant;
+
+use crate::announce::{Announcement, Announcements};
+use crate::time;
+
+/// Who says it.
+const CONTROLLER: &str = "lastwords.dev/aggregator";
+/// How long one write may take.
+const WRITE: Duration = Duration::from_secs(10);
+
+/// What became of the events.
+#[derive(Debug, Default)]
+pub struct Announced {
+    /// Written, or counted up as a repeat.
+    pub written: AtomicU64,
+    /// Not written because too many came at once.
+    pub dropped: AtomicU64,
+    /// Refused by the API, or not answered.
+    pub failed: AtomicU64,
+}
+
+/// Says what is judged until the judge ends.
+pub(super) async fn follow(
+    client: Client,
+    mut judged: broadcast::Receiver<Arc<v1::Crash>>,
+    counts: &Announced,
+) {
+    let instance = std::env::var("HOSTNAME").ok();
+    let recorder = Recorder::new(client, Reporter { controller: CONTROLLER.to_owned(), instance });
+    let mut announcements = Announcements::default();
+    let mut lagged = 0;
+    let mut was_refused = false;
+    let start = Instant::now();
+    loop {
+        let due = announcements.next().map(|at| start + at);
+        let wait = async {
+            match due {
+                Some(due) => tokio::time::sleep_until(due).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            crash = judged.recv() => match crash {
+                Ok(crash) => {
+                    let age = age(&crash);
+                    announcements.heard(crash, start.elapsed(), age);
+                }
+                Err(RecvError::Lagged(missed)) => lagged += missed,
+                Err(RecvError::Closed) => return,
+            },
+            () = wait => {
+                for announcement in announcements.due(start.elapsed()) {
+                    match tokio::time::timeout(WRITE, write(&recorder, announcement)).await {
+                        Ok(Ok(())) => {
+                            was_refused = false;
+                            counts.written.fetch_add(1, Ordering::Relaxed);
+                        }
+                        outcome => {
+                            counts.failed.fetch_add(1, Ordering::Relaxed);
+                            let reason = match outcome {
+                                Ok(Err(error)) => error.to_string(),
+                                _ => format!("no answer within {WRITE:?}"),
+                            };
+                            if !std::mem::replace(&mut was_refused, true) {
+                                tracing::warn!(
+                                    "an event could not be written: {reason} (the aggregator's service account needs create and patch on events.events.k8s.io)"
+                                );
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        counts.dropped.store(announcements.dropped() + lagged, Ordering::Relaxed);
+    }
+}
+
+async fn write(recorder: &Recorder, announcement: Announcement) -> Result<(), kube::Error> {
+    let Announcement { namespace, pod, uid, container, reason, note } = announcement;
+    let event = Event {
+        type_: EventType::Warning,
+        reason,
+        note: Some(note),
+        action: "Explain".to_owned(),
+        secondary: None,
+    };
+    let regarding = ObjectReference {
+        api_version: Some("v1".to_owned()),
+        kind: Some("Pod".to_owned()),
+        namespace: Some(namespace),
+        name: Some(pod),
+        uid: Some(uid),
+        field_path: Some(format!("spec.containers{{{container}}}")),
+        ..ObjectReference::default()
+    };
+    recorder.publish(&event, &regarding).await
+}
+
+/// Time since the death.
+fn age(crash: &v1::Crash) -> Duration {
+    let observed = crash.observed_at.as_ref().and_then(time::from_wire).map_or(0, |at| at.0);
+    Duration::from_nanos(u64::try_from(time::now().0.saturating_sub(observed)).unwrap_or(0))
+}
