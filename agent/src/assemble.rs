@@ -88,6 +88,8 @@ pub enum End {
     NeverRan,
     /// It lives on, something in it was killed.
     Survived,
+    /// It lives on, and nothing happened: no death, but what has failed in it until now.
+    RunsWell,
     /// It is gone, and the record of its end was lost with a full ring buffer.
     Unseen,
 }
@@ -128,7 +130,7 @@ pub fn assemble(death: &Death, node: &Node<'_>) -> Evidence {
             killed_by: signals::killed_by(death, node, &recording, exited),
             tid: exited.first_tid,
         }),
-        End::NeverRan | End::Survived | End::Unseen => None,
+        End::NeverRan | End::Survived | End::RunsWell | End::Unseen => None,
     };
     let mut evidence = Evidence {
         node: node.name.to_owned(),
@@ -181,7 +183,7 @@ fn process(death: &Death, node: &Node<'_>) -> Option<Process> {
     let last = death.execs.last().map(|(_, executed)| executed);
     let exited = match &death.end {
         End::Exited(exited) => Some(exited),
-        End::NeverRan | End::Survived | End::Unseen => None,
+        End::NeverRan | End::Survived | End::RunsWell | End::Unseen => None,
     };
     let (tgid, uid, gid, comm) = match (exited, last) {
         (Some(exited), _) => (exited.tgid, exited.uid, exited.gid, &exited.comm),

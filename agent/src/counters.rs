@@ -76,6 +76,10 @@ counters! {
     OOM_KILLS_DROPPED "oom_kills_dropped";
     /// Places of faults that newer faults on this node replaced before they were read.
     FAULT_PLACES_LOST "fault_places_lost";
+    /// Containers that run well of which it was told what they do without.
+    HEALTHY_RUNS_SENT "healthy_runs_sent";
+    /// Such containers of which it was not told, because the aggregator was away for too long.
+    HEALTHY_RUNS_DROPPED "healthy_runs_dropped";
     /// Flight recorders that the kernel would not take back.
     RECORDERS_LOST "recorders_lost";
     /// Containers whose end was not seen because its record was dropped with a full ring buffer; each is reported all the same.

@@ -3,7 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use lastwords_diagnosis::evidence::{Evidence, UnixNanos};
-use lastwords_proto::convert;
+use lastwords_diagnosis::signature::done_without;
+use lastwords_proto::{convert, v1};
 use tokio::{sync::mpsc, task::JoinSet, time::sleep};
 
 use crate::{
@@ -16,6 +17,7 @@ use crate::{
     },
     look::Looker,
     page_bytes,
+    ship::HealthyRuns,
     spool::Spool,
 };
 
@@ -34,6 +36,7 @@ pub struct Reporter {
     looker: Looker,
     symbols: Symbols,
     spool: Arc<Spool>,
+    healthy: Arc<HealthyRuns>,
 }
 
 /// Why the log files of a container that wrote some are not told.
@@ -43,9 +46,15 @@ const NO_LAYER: &str =
 impl Reporter {
     /// Of this node.
     #[must_use]
-    pub fn new(config: Config, looker: Looker, symbols: Symbols, spool: Arc<Spool>) -> Self {
+    pub fn new(
+        config: Config,
+        looker: Looker,
+        symbols: Symbols,
+        spool: Arc<Spool>,
+        healthy: Arc<HealthyRuns>,
+    ) -> Self {
         let logs = LogReader::new(&config.pod_logs_directory, &config.log_tail, &config.redactor);
-        Self { config, logs, looker, symbols, spool }
+        Self { config, logs, looker, symbols, spool, healthy }
     }
 
     /// Reports every death until there are no more: the sender is gone.
@@ -62,7 +71,21 @@ impl Reporter {
         while under_way.join_next().await.is_some() {}
     }
 
+    /// Tells what failed in a container that runs well.
+    fn tell_healthy(&self, death: &Death) {
+        let evidence = assemble(death, &self.node());
+        let failures = done_without(&evidence);
+        let incomplete = evidence.losses.recorder_missing || evidence.losses.agent_started_later;
+        if !failures.is_empty() && !incomplete {
+            let container = convert::evidence_to_crash(&evidence).container;
+            self.healthy.push(v1::HealthyRun { container, failures });
+        }
+    }
+
     async fn report(&self, mut death: Death) {
+        if death.end == End::RunsWell {
+            return self.tell_healthy(&death);
+        }
         if death.end != End::Survived {
             death.looked = self.looker.ended(death.cgroup_id).await;
         }

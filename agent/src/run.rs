@@ -23,7 +23,7 @@ use crate::{
     memory::{MemoryCurves, NODE_INTERVAL},
     program::{ExitCode, complain},
     report::Reporter,
-    ship::{self, ShipSettings},
+    ship::{self, HealthyRuns, ShipSettings},
     spool::Spool,
     telemetry,
     tracker::Tracker,
@@ -113,9 +113,11 @@ async fn serve(
         .map_err(|error| format!("cannot read the kernel's records: {error}"))?;
     let (stop, stopped) = watch::channel(false);
     tokio::spawn(counters::log_regularly());
+    let healthy = Arc::new(HealthyRuns::default());
+    let settings = ShipSettings::new(&config.aggregator);
     let shipping =
-        tokio::spawn(ship::ship(Arc::clone(&spool), ShipSettings::new(&config.aggregator), hello, stopped));
-    let reporting = tokio::spawn(Reporter::new(config, looker, symbols, spool).run(deaths));
+        tokio::spawn(ship::ship(Arc::clone(&spool), Arc::clone(&healthy), settings, hello, stopped));
+    let reporting = tokio::spawn(Reporter::new(config, looker, symbols, spool, healthy).run(deaths));
 
     told_to_stop().await.map_err(|error| format!("cannot wait for signals: {error}"))?;
     tracing::info!("told to stop");

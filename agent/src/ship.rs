@@ -5,6 +5,7 @@
 
 mod back_off;
 mod flow;
+mod healthy;
 mod stream;
 
 use std::sync::Arc;
@@ -18,6 +19,8 @@ use crate::counters;
 use crate::spool::Spool;
 use back_off::BackOff;
 use stream::{Ended, Stream};
+
+pub use healthy::HealthyRuns;
 
 /// How often the spool is synced to the disk, and so what a power failure can cost.
 const SYNC_EVERY: Duration = Duration::from_secs(1);
@@ -49,16 +52,17 @@ impl ShipSettings {
 }
 
 /// Ships the reports of `spool` until `shutdown` becomes true (or its sender is gone), and then what is pending, as far as that
-/// works at once. What remains stays in the spool. Also syncs the spool once a second.
+/// works at once. What remains stays in the spool. What is told of `healthy` runs goes between the reports. Also syncs the spool once a second.
 pub async fn ship(
     spool: Arc<Spool>,
+    healthy: Arc<HealthyRuns>,
     settings: ShipSettings,
     hello: v1::AgentHello,
     shutdown: watch::Receiver<bool>,
 ) {
     let farewell = farewell(shutdown.clone(), settings.farewell);
     tokio::select! {
-        () = deliver(&spool, &settings, &hello, shutdown) => {}
+        () = deliver(&spool, &healthy, &settings, &hello, shutdown) => {}
         () = keep_synced(Arc::clone(&spool)) => {}
         () = farewell => {}
     }
@@ -73,6 +77,7 @@ pub async fn ship(
 /// Connects again and again. Returns after the shutdown signal, once nothing is pending or the aggregator is not there.
 async fn deliver(
     spool: &Spool,
+    healthy: &HealthyRuns,
     settings: &ShipSettings,
     hello: &v1::AgentHello,
     mut shutdown: watch::Receiver<bool>,
@@ -81,7 +86,7 @@ async fn deliver(
     let mut failures = 0;
     let mut reach = Reach::new(&settings.aggregator);
     loop {
-        let stream = Stream { spool, settings, hello, back_off: &back_off };
+        let stream = Stream { spool, healthy, settings, hello, back_off: &back_off };
         let settled = || {
             failures = 0;
             reach.is_back();

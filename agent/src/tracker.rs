@@ -33,6 +33,9 @@ const MAX_OOM_KILLS: usize = 32;
 /// is reported by itself.
 const SURVIVED_AFTER: u64 = 2_000_000_000;
 
+/// From its first program to the look at what a container has done without, in nanoseconds. Programs that give up do so earlier.
+const HEALTHY_AFTER: u64 = 60_000_000_000;
+
 /// One container.
 struct Tracked {
     container: ContainerRef,
@@ -45,6 +48,8 @@ struct Tracked {
     callers: Vec<Caller>,
     /// When the kill that the container may survive is reported.
     survived_at: Option<u64>,
+    /// When what failed in it, and did not end it, is told.
+    healthy_at: Option<u64>,
     ended: bool,
     /// Its end, while others that the kernel kills with it may still be told of.
     held_back: Option<HeldBack>,
@@ -141,10 +146,10 @@ impl Tracker {
     /// How long until [`Tracker::tick`] has something to do; None when nothing is waiting.
     #[must_use]
     pub fn due_in(&self, now: u64) -> Option<std::time::Duration> {
-        let survived = self.containers.values().filter_map(|tracked| tracked.survived_at);
-        let held_back =
-            self.containers.values().filter_map(|tracked| Some(tracked.held_back.as_ref()?.until));
-        let next = survived.chain(held_back).chain(self.sweep_at).min()?;
+        let own = |tracked: &Tracked| {
+            [tracked.survived_at, tracked.healthy_at, tracked.held_back.as_ref().map(|held| held.until)]
+        };
+        let next = self.containers.values().flat_map(own).flatten().chain(self.sweep_at).min()?;
         Some(std::time::Duration::from_nanos(next.saturating_sub(now)))
     }
 
@@ -157,6 +162,7 @@ impl Tracker {
         }
         let mut deaths = self.survived(now);
         deaths.extend(self.held_back(now));
+        deaths.extend(self.healthy(now));
         if self.sweep_at.is_some_and(|at| at <= now) {
             self.sweep_at = None;
             deaths.extend(self.sweep(now));
@@ -171,6 +177,18 @@ impl Tracker {
             .filter_map(|cgroup_id| {
                 let at = self.containers.get_mut(&cgroup_id)?.survived_at.take()?;
                 self.death(cgroup_id, at, End::Survived)
+            })
+            .collect()
+    }
+
+    /// Containers that have been up for a while and have done without something.
+    fn healthy(&mut self, now: u64) -> Vec<Death> {
+        let due = |tracked: &Tracked| tracked.healthy_at.is_some_and(|at| at <= now);
+        let due: Vec<u64> = self.containers.iter().filter(|(_, it)| due(it)).map(|(id, _)| *id).collect();
+        due.into_iter()
+            .filter_map(|cgroup_id| {
+                let at = self.containers.get_mut(&cgroup_id)?.healthy_at.take()?;
+                self.death(cgroup_id, at, End::RunsWell)
             })
             .collect()
     }
@@ -192,6 +210,9 @@ impl Tracker {
                 self.stop_watching(cgroup_id, tracked.recorder);
             }
             return;
+        }
+        if tracked.execs.is_empty() {
+            tracked.healthy_at = Some(time + HEALTHY_AFTER);
         }
         self.memory.follow(cgroup_id, &tracked.container.cgroup_path);
         self.looker.executed(cgroup_id, executed.tgid, &tracked.container.cgroup_path);
@@ -247,6 +268,7 @@ impl Tracker {
         }
         tracked.ended = true;
         tracked.survived_at = None;
+        tracked.healthy_at = None;
         let kill = group_kill::under_way(&tracked.oom);
         let death = self.death(cgroup_id, time, End::Exited(exited))?;
         let (Some(kill), Some(tracked)) = (kill, self.containers.get_mut(&cgroup_id)) else {
@@ -282,7 +304,9 @@ impl Tracker {
             recording
         });
         let ring_records_dropped = self.ring_records_dropped - self.told_dropped;
-        self.told_dropped = self.ring_records_dropped;
+        if end != End::RunsWell {
+            self.told_dropped = self.ring_records_dropped;
+        }
         Some(Death {
             container: tracked.container.clone(),
             cgroup_id,
@@ -332,6 +356,7 @@ impl Tracked {
             ports: Vec::new(),
             callers: Vec::new(),
             survived_at: None,
+            healthy_at: None,
             ended: false,
             held_back: None,
         }

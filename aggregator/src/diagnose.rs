@@ -15,6 +15,7 @@ use lastwords_diagnosis::evidence::UnixNanos;
 use lastwords_proto::{convert, v1};
 use tokio::sync::{broadcast, mpsc};
 
+use crate::healthy::{Healthy, ToKeep};
 use crate::pods::Pods;
 use crate::shutdown::Stop;
 use crate::store::{Assessment, Filter, Inserted, NewCrash, PageBounds, Store, StoreError};
@@ -77,13 +78,14 @@ pub struct Diagnoser {
     watchers: broadcast::Sender<Arc<v1::Crash>>,
     changes: mpsc::Sender<Change>,
     revisions: Revisions,
+    healthy: Mutex<Healthy>,
 }
 
 impl Diagnoser {
     /// Judges by what `pods` knows, keeps in `store`, and says to `changes` what [`follow`](Self::follow) has to hear.
     pub fn new(pods: Arc<Mutex<Pods>>, store: Arc<dyn Store>, changes: mpsc::Sender<Change>) -> Self {
         let (watchers, _) = broadcast::channel(WATCH_LAG);
-        Self { pods, store, watchers, changes, revisions: Revisions::default() }
+        Self { pods, store, watchers, changes, revisions: Revisions::default(), healthy: Mutex::default() }
     }
 
     /// Judges a report, stores it, and tells the watchers.
@@ -115,7 +117,7 @@ impl Diagnoser {
 
     /// A stored crash with its pod's state as it is now rather than as it was when it was last judged.
     pub fn present(&self, crash: v1::Crash) -> v1::Crash {
-        match pair::pair(&crash, crash.pod_state.as_ref(), &lock(&self.pods)) {
+        match pair::pair(&crash, crash.pod_state.as_ref(), &lock(&self.pods), &lock(&self.healthy)) {
             Some(paired) => {
                 v1::Crash { container: Some(paired.container), pod_state: Some(paired.state), ..crash }
             }
@@ -125,6 +127,7 @@ impl Diagnoser {
 
     /// Judges crashes anew as their pods change, until told to stop.
     pub async fn follow(&self, mut changes: mpsc::Receiver<Change>, keep_deleted: Duration, mut stop: Stop) {
+        self.remember_again().await;
         let mut unsettled = self.unsettled_at_start().await;
         let mut tick = tokio::time::interval(TICK);
         let mut heard = Vec::new();
@@ -140,6 +143,7 @@ impl Diagnoser {
                     let now = time::now();
                     lock(&self.pods).expire(now, keep_deleted);
                     unsettled.expire(now);
+                    self.note_templates(now).await;
                 }
             }
         }
@@ -216,7 +220,7 @@ impl Diagnoser {
         let paired = {
             let mut pods = lock(&self.pods);
             pair::note(report, &mut pods);
-            pair::pair(report, before, &pods)
+            pair::pair(report, before, &pods, &lock(&self.healthy))
         };
         if let (None, Some(last)) = (&paired, last) {
             return (last.clone(), false);
@@ -234,6 +238,48 @@ impl Diagnoser {
             assessment.diagnosis.revision = assessment.revision;
         }
         (assessment, settled)
+    }
+
+    /// Notes what failed in a container that runs well. What comes before the API has shown its pod is forgotten: the next run tells it
+    /// again.
+    pub async fn note_healthy(&self, run: &v1::HealthyRun) {
+        let Some(reported) = &run.container else { return };
+        let writes = {
+            let pods = lock(&self.pods);
+            let Some((known, container)) = pair::find(reported, &pods) else { return };
+            lock(&self.healthy).note_failures(known, container, &run.failures, time::now())
+        };
+        self.keep(writes).await;
+    }
+
+    /// Notes the templates of the containers that run well now.
+    async fn note_templates(&self, now: UnixNanos) {
+        let writes = {
+            let (pods, mut healthy) = (lock(&self.pods), lock(&self.healthy));
+            let containers =
+                pods.all().flat_map(|known| known.pod.containers.iter().map(move |it| (known, it)));
+            containers
+                .flat_map(|(known, container)| healthy.note_template(known, container, now))
+                .collect::<Vec<_>>()
+        };
+        self.keep(writes).await;
+    }
+
+    async fn keep(&self, writes: Vec<ToKeep>) {
+        // What is not kept is noted again when it is next seen to have changed, or within the hour.
+        if !writes.is_empty()
+            && let Err(error) = self.store.keep(writes).await
+        {
+            tracing::warn!("what was seen of runs that went well is not kept: {error}");
+        }
+    }
+
+    /// After a restart: what was remembered of runs that went well.
+    async fn remember_again(&self) {
+        match self.store.kept().await {
+            Ok(kept) => *lock(&self.healthy) = Healthy::from_kept(kept),
+            Err(error) => tracing::warn!("what was remembered of runs that went well is lost: {error}"),
+        }
     }
 
     /// All that a crash of this pod may be known by.

@@ -99,6 +99,9 @@ impl Ingest {
                     Ok(Some(v1::StreamCrashesRequest { message: Some(Message::Hello(_)) })) => {
                         break Err(Status::invalid_argument("a stream has one hello, at its beginning"));
                     }
+                    Ok(Some(v1::StreamCrashesRequest { message: Some(Message::Healthy(run)) })) => {
+                        self.diagnoser.note_healthy(&run).await;
+                    }
                     // A kind of message that a newer agent knows.
                     Ok(Some(v1::StreamCrashesRequest { message: None })) => {}
                     Ok(None) => break Ok(()),

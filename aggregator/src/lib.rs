@@ -10,6 +10,7 @@ pub mod backoff;
 pub mod config;
 pub mod counters;
 pub mod diagnose;
+pub mod healthy;
 pub mod ingest;
 pub mod kubernetes;
 pub mod pair;
@@ -18,6 +19,7 @@ pub mod serve;
 pub mod shutdown;
 pub mod store;
 pub mod telemetry;
+pub mod template;
 pub mod time;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

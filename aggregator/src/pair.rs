@@ -8,6 +8,7 @@ use lastwords_diagnosis::pod::{ContainerState, Neighbour, Terminated};
 use lastwords_proto::v1;
 
 use crate::backoff::{BackOff, History, Run};
+use crate::healthy::Healthy;
 use crate::pods::{Container, Kind, Known, Pods, ProbeEvent};
 use crate::time;
 
@@ -59,7 +60,12 @@ pub fn note(crash: &v1::Crash, pods: &mut Pods) {
 /// The pod and container of a crash, with the state the container is in. `before` is the state that was last stored with this
 /// crash: once the container runs again, the wait that followed this crash is no longer to be read from the API, so it is kept.
 /// None when no such pod is known, or it cannot be told which of its containers died.
-pub fn pair(crash: &v1::Crash, before: Option<&v1::PodState>, pods: &Pods) -> Option<Paired> {
+pub fn pair(
+    crash: &v1::Crash,
+    before: Option<&v1::PodState>,
+    pods: &Pods,
+    healthy: &Healthy,
+) -> Option<Paired> {
     let reported = crash.container.as_ref()?;
     let (known, container) = find(reported, pods)?;
     let history = known.history(&container.context.name);
@@ -71,7 +77,8 @@ pub fn pair(crash: &v1::Crash, before: Option<&v1::PodState>, pods: &Pods) -> Op
         _ => probe_events(known, container, run),
     };
     let survived = crash.container_survived;
-    let state = match (shown, before) {
+    let changes = healthy.changes(known, container, died_at(crash).unwrap_or_default());
+    let mut state = match (shown, before) {
         (Shown::Restarted, Some(before)) => v1::PodState {
             terminated: run
                 .and_then(|run| run.terminated.as_ref())
@@ -87,12 +94,15 @@ pub fn pair(crash: &v1::Crash, before: Option<&v1::PodState>, pods: &Pods) -> Op
         },
         _ => state(known, container, run, shown, survived, pods),
     };
+    state.changed_since_last_good = changes.iter().map(|change| change.text.clone()).collect();
     let terminated = run.and_then(|run| run.terminated.clone());
     let settled = shown == Shown::Restarted && (terminated.is_some() || survived);
     Some(Paired {
         container: named(reported, known, container, run),
         context: PodContext {
             probe_events: events.into_iter().map(ProbeEvent::context).collect(),
+            changes,
+            harmless: healthy.failures(known, container),
             neighbours: neighbours(crash, known, pods),
             ..context(known, container, terminated)
         },
@@ -109,7 +119,8 @@ pub fn state_now(known: &Known, container: &Container, pods: &Pods) -> v1::PodSt
     state(known, container, run, shown, false, pods)
 }
 
-fn find<'a>(reported: &v1::Container, pods: &'a Pods) -> Option<(&'a Known, &'a Container)> {
+/// The pod and the container that an agent speaks of.
+pub fn find<'a>(reported: &v1::Container, pods: &'a Pods) -> Option<(&'a Known, &'a Container)> {
     let by_name = || {
         let unknown = reported.pod_uid.is_empty() && !reported.pod_name.is_empty();
         unknown.then(|| pods.by_name(&reported.namespace, &reported.pod_name)).flatten()

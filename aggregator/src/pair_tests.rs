@@ -67,7 +67,7 @@ fn deaths(states: &[Pod]) -> BTreeMap<String, Recorded> {
 
 fn taken(pods: &mut Pods, crash: &v1::Crash, before: Option<&v1::PodState>) -> Option<Paired> {
     note(crash, pods);
-    pair(crash, before, pods)
+    pair(crash, before, pods, &Healthy::default())
 }
 
 #[test]

@@ -9,6 +9,7 @@ use lastwords_diagnosis::evidence::UnixNanos;
 use lastwords_diagnosis::pod::{ContainerContext, ContainerState};
 
 use crate::backoff::{History, Policy, Run, announced_wait};
+use crate::template::Template;
 
 /// Vanished pods kept at most. At about 4 KiB a pod this is 20 MiB; a rollout of a large cluster replaces fewer in ten minutes.
 pub const MAX_DELETED: usize = 5_000;
@@ -53,6 +54,8 @@ pub struct Container {
     pub kind: Kind,
     /// True for an init container that is restarted like a container (a sidecar).
     pub sidecar: bool,
+    /// What it is started with.
+    pub template: Template,
     /// Spec and status; `terminated` is the last termination before the present state.
     pub context: ContainerContext,
 }
@@ -180,6 +183,11 @@ impl Pods {
     /// The pod of that name: the one that exists, else the one that vanished last.
     pub fn by_name(&self, namespace: &str, name: &str) -> Option<&Known> {
         self.by_uid.get(self.by_name.get(&(namespace.to_owned(), name.to_owned()))?)
+    }
+
+    /// All of them, also those that vanished a short while ago.
+    pub fn all(&self) -> impl Iterator<Item = &Known> {
+        self.by_uid.values()
     }
 
     /// Vanished pods that were forgotten before their time because there were more than [`MAX_DELETED`].

@@ -8,6 +8,7 @@ use std::cmp::Ordering;
 use crate::case::Case;
 use crate::evidence::Failure;
 use crate::noise::{self, Noise, Standing};
+use crate::signature::signature;
 use crate::verdict::Confidence;
 use crate::{errno, words};
 
@@ -181,7 +182,7 @@ impl Call<'_> {
     }
 }
 
-fn thing(failure: &Failure) -> &str {
+pub(crate) fn thing(failure: &Failure) -> &str {
     if failure.dns.is_some() {
         return &failure.name;
     }
@@ -198,7 +199,7 @@ pub(crate) fn strongest_first<'a>(case: &Case<'a>, noise: Noise) -> Vec<Call<'a>
     };
     let mut calls: Vec<Call<'a>> = case
         .failures()
-        .filter(|(_, failure)| noise == Noise::Ignored || !is_over(failure))
+        .filter(|(_, failure)| noise == Noise::Ignored || !(is_over(failure) || is_harmless(case, failure)))
         .filter_map(|(index, failure)| call(case, index, failure, noise.standing(failure)))
         .collect();
     // By a coarse clock several have one time: the last of them stands last.
@@ -209,6 +210,11 @@ pub(crate) fn strongest_first<'a>(case: &Case<'a>, noise: Noise) -> Vec<Call<'a>
         call.rivals = rivals;
     }
     calls
+}
+
+/// True for a call that runs of the same image also made while they went well.
+fn is_harmless(case: &Case<'_>, failure: &Failure) -> bool {
+    case.pod.is_some_and(|pod| !pod.harmless.is_empty() && pod.harmless.contains(&signature(failure)))
 }
 
 /// True for a folder of PATH in which a program was looked for by executing it, when it was found in another one.

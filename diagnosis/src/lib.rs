@@ -9,6 +9,7 @@
 
 mod calls;
 mod case;
+mod changed;
 mod context;
 pub mod errno;
 pub mod evidence;
@@ -20,6 +21,7 @@ pub mod pod;
 mod quantity;
 mod rules;
 pub mod signals;
+pub mod signature;
 mod startup;
 pub mod variables;
 pub mod verdict;

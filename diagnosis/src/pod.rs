@@ -31,6 +31,8 @@ pub struct PodContext {
     pub probe_events: Vec<ProbeEvent>,
     /// How the pod's template differs from the last one that was healthy, as in `pod_state.changed_since_last_good`.
     pub changes: Vec<Change>,
+    /// Signatures ([`crate::signature`]) of failed calls that runs of the same image made while they went well.
+    pub harmless: Vec<u64>,
     /// Containers on the same node that hold what this one wanted, by the ids that the evidence names.
     pub neighbours: Vec<Neighbour>,
     /// The container that died.

@@ -104,6 +104,10 @@ const PRECEDENCE: &[Step] = &[
     ]),
     Step::Whole(file_not_found::module),
     Step::Whole(program_error::handled_fault),
+    // What was changed since it last ran well tells more than what it was given.
+    Step::Whole(invalid_arguments::changed),
+    Step::Whole(invalid_environment::changed),
+    Step::Whole(invalid_configuration::changed),
     Step::Whole(invalid_configuration::guessed),
     Step::Whole(invalid_arguments::guessed),
     Step::Whole(program_error::exit_code),

@@ -33,10 +33,6 @@ pub(crate) fn line(crash: &Crash, reference: &EvidenceRef) -> Option<String> {
         "probe_events" => {
             crash.pod_state.as_ref().and_then(|pod| pod.probe_events.get(index)).map(|event| escape(event))
         }
-        "changed_since_last_good" => {
-            let changes = crash.pod_state.as_ref().map(|pod| &pod.changed_since_last_good)?;
-            changes.get(index).map(|change| format!("changed since it last ran well: {}", escape(change)))
-        }
         "opened_files" => crash.opened_files.get(index).map(opened_file),
         "listeners" => crash.listeners.get(index).map(listener),
         _ => None,

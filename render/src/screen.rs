@@ -21,6 +21,8 @@ const MOST_EVIDENCE: usize = 12;
 const MOST_LOG_LINES: usize = 4;
 /// Log files whose end is on the screen.
 const MOST_LOG_FILES: usize = 2;
+/// Changes of the pod's template on the screen.
+const MOST_CHANGES: usize = 8;
 /// Files that were read last on the screen.
 const MOST_OPENED: usize = 3;
 /// Lines of causes that lost.
@@ -155,6 +157,7 @@ impl Screen {
             .collect();
         self.part("Also seen", &also);
         self.part("Memory", &memory::curve(crash).into_iter().collect::<Vec<_>>());
+        self.part("Changed", &changed(crash));
         self.part("Opened", &opened(crash));
         self.log_tail(crash);
         self.log_files(crash);
@@ -264,6 +267,12 @@ fn circumstances(crash: &Crash) -> String {
         facts.push(format!("id {}", escape(&crash.id)));
     }
     facts.join(", ")
+}
+
+/// How the pod's template differs from the last one that was healthy.
+fn changed(crash: &Crash) -> Vec<String> {
+    let changes = crash.pod_state.iter().flat_map(|pod| &pod.changed_since_last_good);
+    changes.take(MOST_CHANGES).map(|change| format!("- {}", escape(change))).collect()
 }
 
 /// The configuration that was read last while the container started, for an end that may come of it.

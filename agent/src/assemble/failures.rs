@@ -83,7 +83,7 @@ pub(super) fn is_dying_thread(death: &Death, tid: u32) -> bool {
         End::Exited(exited) => exited.first_tid == tid,
         // The runtime's set-up gave up: its last failed call was made by the only thread there is.
         End::NeverRan => true,
-        End::Survived | End::Unseen => false,
+        End::Survived | End::RunsWell | End::Unseen => false,
     }
 }
 
@@ -140,7 +140,7 @@ pub(super) fn working_directory(death: &Death, tgid: u32) -> Option<&[u8]> {
     let at_exec = death.execs.last().and_then(|(_, executed)| executed.cwd.as_deref());
     let (main, at_end) = match &death.end {
         End::Exited(exited) => (exited.tgid, exited.cwd.as_deref()),
-        End::NeverRan | End::Survived | End::Unseen => return None,
+        End::NeverRan | End::Survived | End::RunsWell | End::Unseen => return None,
     };
     if main != tgid {
         return None;

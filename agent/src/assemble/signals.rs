@@ -108,7 +108,7 @@ fn is_runtime(comm: &[u8]) -> bool {
 fn main_tgid(death: &Death) -> Option<u32> {
     match &death.end {
         super::End::Exited(exited) => Some(exited.tgid),
-        super::End::NeverRan | super::End::Survived | super::End::Unseen => {
+        super::End::NeverRan | super::End::Survived | super::End::RunsWell | super::End::Unseen => {
             death.execs.last().map(|(_, executed)| executed.tgid)
         }
     }

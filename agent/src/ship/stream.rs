@@ -14,7 +14,7 @@ use tonic::transport::{Channel, Endpoint};
 
 use super::back_off::BackOff;
 use super::flow::{Flow, IN_FLIGHT};
-use super::{ShipSettings, is_down};
+use super::{HealthyRuns, ShipSettings, is_down};
 use crate::counters;
 use crate::escape::escape;
 use crate::spool::Spool;
@@ -29,6 +29,9 @@ const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(60);
 /// A stream that lasted this long, or brought an acknowledgement, works: only then the aggregator counts as back.
 const SETTLED_AFTER: Duration = Duration::from_secs(2);
 
+/// Healthy runs on their way at most.
+const HEALTHY_RUNS: usize = 16;
+
 /// How a stream ended.
 #[derive(Debug)]
 pub(super) enum Ended {
@@ -40,6 +43,7 @@ pub(super) enum Ended {
 
 pub(super) struct Stream<'a> {
     pub(super) spool: &'a Spool,
+    pub(super) healthy: &'a HealthyRuns,
     pub(super) settings: &'a ShipSettings,
     pub(super) hello: &'a v1::AgentHello,
     pub(super) back_off: &'a BackOff,
@@ -52,8 +56,8 @@ impl Stream<'_> {
             Ok(channel) => channel,
             Err(error) => return Ended::Broken(innermost(&error)),
         };
-        // Room for all that may be in flight and the hello, so that sending never waits.
-        let (requests, outgoing) = mpsc::channel(IN_FLIGHT + 1);
+        // Room for all that may be in flight and the hello, so that sending never waits, and for some healthy runs.
+        let (requests, outgoing) = mpsc::channel(IN_FLIGHT + 1 + HEALTHY_RUNS);
         let hello = request(Message::Hello(self.hello.clone()));
         let mut client = CrashIngestClient::new(channel);
         if requests.try_send(hello).is_err() {
@@ -81,6 +85,15 @@ impl Stream<'_> {
                     return Ended::Broken("the aggregator closed the stream".to_owned());
                 }
             }
+            // Never in the way of a report.
+            while requests.capacity() > IN_FLIGHT
+                && let Some(run) = self.healthy.pop()
+            {
+                counters::HEALTHY_RUNS_SENT.increment();
+                if requests.try_send(request(Message::Healthy(run))).is_err() {
+                    return Ended::Broken("the aggregator closed the stream".to_owned());
+                }
+            }
             if stopping && self.spool.pending() == 0 {
                 return Ended::Drained;
             }
@@ -100,6 +113,7 @@ impl Stream<'_> {
                     Err(status) => return Ended::Broken(said(&status)),
                 },
                 () = self.spool.appended() => {}
+                () = self.healthy.more() => {}
                 () = at(due) => {}
                 () = at(settles_at) => {
                     settles_at = None;

@@ -79,6 +79,7 @@ impl Aggregator {
                 return None;
             }
             Message::Report(report) => report,
+            Message::Healthy(_) => return None,
         };
         let times = seen.streams.iter().flatten().filter(|sequence| **sequence == report.sequence).count();
         seen.streams[stream].push(report.sequence);
@@ -137,7 +138,7 @@ impl Agent {
         };
         let hello = v1::AgentHello { node: "worker-1".into(), ..v1::AgentHello::default() };
         let (shutdown, signal) = watch::channel(false);
-        let task = tokio::spawn(ship(Arc::clone(&spool), settings, hello, signal));
+        let task = tokio::spawn(ship(Arc::clone(&spool), Arc::default(), settings, hello, signal));
         Self { _directory: directory, spool, shutdown, task }
     }
 

@@ -130,7 +130,7 @@ impl Session {
         let mut survived = Vec::new();
         loop {
             match self.deaths.try_recv() {
-                Ok(death) if death.container.id != id => {}
+                Ok(death) if death.container.id != id || death.end == End::RunsWell => {}
                 Ok(death) if death.end == End::Survived => survived.push(death),
                 Ok(death) => return Some((survived, death)),
                 Err(_) if Instant::now() >= until => return None,

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use lastwords_diagnosis::pod::{ContainerContext, Mount, Variable};
+use lastwords_diagnosis::pod::{ContainerContext, Mount, Probe, Variable};
 use serde::Deserialize;
 
 use super::pod::{ContainerStatus, Spec, state, terminated, without_scheme};
 use super::probe::{Port, ProbeSpec, probes};
 use super::volumes;
 use crate::pods::{self, Kind};
+use crate::template::Template;
 
 /// Variables of a container kept: more than a person writes.
 const MOST_VARIABLES: usize = 512;
@@ -18,11 +19,14 @@ const MOST_VARIABLES: usize = 512;
 pub(super) struct ContainerSpec {
     pub(super) name: String,
     image: String,
+    command: Option<Vec<String>>,
+    args: Option<Vec<String>>,
     restart_policy: Option<String>,
     resources: Option<Resources>,
     security_context: Option<SecurityContext>,
     volume_mounts: Option<Vec<VolumeMount>>,
     env: Option<Vec<EnvVar>>,
+    env_from: Option<Vec<EnvFrom>>,
     ports: Option<Vec<Port>>,
     liveness_probe: Option<ProbeSpec>,
     startup_probe: Option<ProbeSpec>,
@@ -34,12 +38,16 @@ pub(super) struct ContainerSpec {
 pub(super) struct SecurityContext {
     pub(super) run_as_user: Option<i64>,
     read_only_root_filesystem: Option<bool>,
+    /// The rest, to be compared.
+    #[serde(flatten)]
+    other: BTreeMap<String, serde_json::Value>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Resources {
     limits: Option<BTreeMap<String, String>>,
+    requests: Option<BTreeMap<String, String>>,
 }
 
 impl Resources {
@@ -53,6 +61,7 @@ impl Resources {
 struct VolumeMount {
     name: String,
     mount_path: String,
+    sub_path: Option<String>,
     read_only: Option<bool>,
 }
 
@@ -62,6 +71,20 @@ struct EnvVar {
     name: String,
     value: Option<String>,
     value_from: Option<ValueFrom>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct EnvFrom {
+    prefix: Option<String>,
+    config_map_ref: Option<Named>,
+    secret_ref: Option<Named>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+struct Named {
+    name: String,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -101,10 +124,21 @@ pub(super) fn reduce(
         source: volumes::source(volumes, &mount.name),
         read_only: mount.read_only.unwrap_or_default(),
     });
+    let mounts: Vec<Mount> = mounts.collect();
+    let probes = probes(
+        [
+            ("liveness", &spec.liveness_probe),
+            ("startup", &spec.startup_probe),
+            ("readiness", &spec.readiness_probe),
+        ],
+        spec.ports.as_deref().unwrap_or_default(),
+        &field_path,
+    );
     let last_state = status.and_then(|status| status.last_state.as_ref());
     pods::Container {
         id: status.and_then(|status| status.container_id.as_deref()).map(without_scheme).unwrap_or_default(),
         kind,
+        template: spec.template(pod.security_context.as_ref(), &mounts, &probes),
         sidecar: spec.restart_policy.as_deref() == Some("Always"),
         context: ContainerContext {
             name: spec.name.clone(),
@@ -114,17 +148,9 @@ pub(super) fn reduce(
                 .and_then(|own| own.run_as_user)
                 .or_else(|| pod.security_context.as_ref().and_then(|pod| pod.run_as_user)),
             read_only_root_filesystem: own.and_then(|own| own.read_only_root_filesystem).unwrap_or_default(),
-            mounts: mounts.collect(),
+            mounts,
             variables: spec.variables(&field_path),
-            probes: probes(
-                [
-                    ("liveness", &spec.liveness_probe),
-                    ("startup", &spec.startup_probe),
-                    ("readiness", &spec.readiness_probe),
-                ],
-                spec.ports.as_deref().unwrap_or_default(),
-                &field_path,
-            ),
+            probes,
             field_path,
             restart_count: status.map_or(0, |status| status.restart_count),
             ready: status.is_some_and(|status| status.ready),
@@ -145,6 +171,82 @@ impl ContainerSpec {
                 field_path: format!("{field_path}.env[{index}]"),
             })
             .collect()
+    }
+
+    /// What is compared with the runs that went well.
+    fn template(&self, of_pod: Option<&SecurityContext>, mounts: &[Mount], probes: &[Probe]) -> Template {
+        let mut template = Template::default();
+        template.show("image", self.image.as_str());
+        template.arguments("command", self.command.as_deref().unwrap_or_default());
+        template.arguments("args", self.args.as_deref().unwrap_or_default());
+        for variable in self.env.iter().flatten() {
+            let key = format!("env[{}]", variable.name);
+            match &variable.value_from {
+                Some(from) => template.show(key, from.in_words()),
+                None => template.hide(key, variable.value.as_deref().unwrap_or_default(), ""),
+            }
+        }
+        for from in self.env_from.iter().flatten() {
+            template
+                .show(format!("envFrom[{}]", from.in_words()), from.prefix.as_deref().unwrap_or_default());
+        }
+        for (mount, spec) in mounts.iter().zip(self.volume_mounts.iter().flatten()) {
+            let sub_path =
+                spec.sub_path.as_ref().map_or_else(String::new, |path| format!(", subPath {path}"));
+            let read_only = if mount.read_only { ", readOnly" } else { "" };
+            let value = format!("{}{sub_path}{read_only}", mount.source);
+            template.show(format!("volumeMounts[{}]", mount.path), value);
+        }
+        if let Some(resources) = &self.resources {
+            for (list, values) in [("limits", &resources.limits), ("requests", &resources.requests)] {
+                for (name, value) in values.iter().flatten() {
+                    template.show(format!("resources.{list}.{name}"), value.as_str());
+                }
+            }
+        }
+        // The container's own stands over the pod's.
+        for context in of_pod.into_iter().chain(&self.security_context) {
+            context.compare(&mut template);
+        }
+        for probe in probes {
+            let Probe { action, period_seconds, timeout_seconds, failure_threshold, .. } = probe;
+            let value = format!(
+                "{action}, every {period_seconds} s, {failure_threshold} failures of {timeout_seconds} s, after {} s",
+                probe.initial_delay_seconds
+            );
+            let key = format!("{}Probe", probe.kind);
+            // A command may hold anything.
+            if action.starts_with("exec") {
+                template.hide(key, &value, "")
+            } else {
+                template.show(key, value)
+            }
+        }
+        template
+    }
+}
+
+impl SecurityContext {
+    fn compare(&self, template: &mut Template) {
+        if let Some(user) = self.run_as_user {
+            template.show("securityContext.runAsUser", user.to_string());
+        }
+        if let Some(read_only) = self.read_only_root_filesystem {
+            template.show("securityContext.readOnlyRootFilesystem", read_only.to_string());
+        }
+        for (key, value) in &self.other {
+            template.show(format!("securityContext.{key}"), value.to_string());
+        }
+    }
+}
+
+impl EnvFrom {
+    fn in_words(&self) -> String {
+        match (&self.config_map_ref, &self.secret_ref) {
+            (Some(named), _) => format!("configmap {}", named.name),
+            (None, Some(named)) => format!("secret {}", named.name),
+            (None, None) => "nothing".to_owned(),
+        }
     }
 }
 

@@ -11,6 +11,8 @@ mod statements;
 use lastwords_diagnosis::evidence::UnixNanos;
 use lastwords_proto::v1;
 
+use crate::healthy::ToKeep;
+
 pub use cursor::Cursor;
 pub use error::{Kind, StoreError};
 pub use retention::Retention;
@@ -115,6 +117,10 @@ pub trait Store: Send + Sync + std::fmt::Debug {
         bounds: PageBounds,
         after: Option<Cursor>,
     ) -> Result<Page, StoreError>;
+    /// Keeps, replaces or removes texts that are remembered by a key.
+    async fn keep(&self, texts: Vec<ToKeep>) -> Result<(), StoreError>;
+    /// All texts that are kept, with their keys.
+    async fn kept(&self) -> Result<Vec<(String, String)>, StoreError>;
     /// Finishes what was begun and closes. Whatever comes later is refused.
     async fn close(&self);
 }

@@ -3,13 +3,13 @@
 use rusqlite::Connection;
 
 /// Version that this program writes, kept in SQLite's `user_version`.
-pub(super) const VERSION: i64 = 1;
+pub(super) const VERSION: i64 = 2;
 /// Marks the file as ours ("LstW"), kept in SQLite's `application_id`.
 const APPLICATION_ID: i64 = 0x4c73_7457;
 
 /// `reports` and `diagnoses` only ever gain rows, until retention removes the oldest reports with all that belongs to them.
 /// `newest` repeats, for each crash, what lists are filtered by, and follows its newest diagnosis.
-const VERSION_1: &str = "
+pub(super) const VERSION_1: &str = "
 CREATE TABLE reports (
     row INTEGER PRIMARY KEY,
     id TEXT NOT NULL UNIQUE,
@@ -44,6 +44,14 @@ CREATE INDEX newest_by_cause ON newest (cause, observed_at, row);
 CREATE INDEX newest_by_node ON newest (node, observed_at, row);
 ";
 
+/// What is remembered of runs that went well (`healthy.rs`).
+const VERSION_2: &str = "
+CREATE TABLE healthy (
+    key TEXT PRIMARY KEY,
+    value TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+";
+
 /// What a database's version says of it.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Prepared {
@@ -62,7 +70,11 @@ pub(super) fn prepare(connection: &mut Connection) -> rusqlite::Result<Prepared>
     let application: i64 = transaction.query_row("PRAGMA application_id", [], |row| row.get(0))?;
     let tables: i64 = transaction.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
     match (version, application) {
-        (0, 0) if tables == 0 => transaction.execute_batch(VERSION_1)?,
+        (0, 0) if tables == 0 => {
+            transaction.execute_batch(VERSION_1)?;
+            transaction.execute_batch(VERSION_2)?;
+        }
+        (1, APPLICATION_ID) => transaction.execute_batch(VERSION_2)?,
         (_, APPLICATION_ID) if version > VERSION => return Ok(Prepared::TooNew(version)),
         (VERSION, APPLICATION_ID) => return Ok(Prepared::Ready),
         _ => return Ok(Prepared::Foreign),

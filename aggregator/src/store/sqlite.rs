@@ -18,6 +18,7 @@ use super::schema::{self, Prepared};
 use super::{
     Assessment, Cursor, Filter, Inserted, Kind, NewCrash, Page, PageBounds, Store, StoreError, statements,
 };
+use crate::healthy::ToKeep;
 use crate::time;
 
 /// Writes that wait at most; whoever has more to write waits with it. At 20 KiB each this is 20 MiB.
@@ -36,6 +37,7 @@ type Read = Box<dyn FnOnce(&Connection) + Send>;
 enum Write {
     Insert(Box<NewCrash>, oneshot::Sender<Result<Inserted, StoreError>>),
     Revise(String, Box<Assessment>, oneshot::Sender<Result<(), StoreError>>),
+    Keep(Vec<ToKeep>, oneshot::Sender<Result<(), StoreError>>),
     Close(oneshot::Sender<()>),
 }
 
@@ -156,6 +158,16 @@ impl Store for Sqlite {
         self.read(move |connection| statements::list(connection, &filter, bounds, after)).await
     }
 
+    async fn keep(&self, texts: Vec<ToKeep>) -> Result<(), StoreError> {
+        let (reply, answer) = oneshot::channel();
+        self.writes.send(Write::Keep(texts, reply)).await.map_err(|_| StoreError::closed())?;
+        answer.await.map_err(|_| StoreError::closed())?
+    }
+
+    async fn kept(&self) -> Result<Vec<(String, String)>, StoreError> {
+        self.read(statements::kept).await
+    }
+
     async fn close(&self) {
         let (reply, answer) = oneshot::channel();
         if self.writes.send(Write::Close(reply)).await.is_ok() {
@@ -252,7 +264,7 @@ impl Writer {
             // Nobody waits any more when a stream broke; the agent asks again.
             match write {
                 Write::Insert(_, reply) => drop(reply.send(outcome)),
-                Write::Revise(_, _, reply) => drop(reply.send(outcome.map(|_| ()))),
+                Write::Revise(_, _, reply) | Write::Keep(_, reply) => drop(reply.send(outcome.map(|_| ()))),
                 Write::Close(reply) => closing.push(reply),
             }
         }
@@ -293,6 +305,10 @@ fn write_all(connection: &mut Connection, batch: &[Write]) -> rusqlite::Result<V
             Write::Insert(crash, _) => statements::insert(&transaction, crash)?,
             Write::Revise(id, assessment, _) => {
                 statements::revise(&transaction, id, assessment)?;
+                Inserted::Known
+            }
+            Write::Keep(texts, _) => {
+                statements::keep(&transaction, texts)?;
                 Inserted::Known
             }
             Write::Close(_) => Inserted::Known,

@@ -279,3 +279,20 @@ fn what_cannot_be_opened_is_said_in_one_sentence() {
         assert!(error.to_string().contains(part) && !error.to_string().contains('\n'), "{error}");
     }
 }
+
+#[tokio::test]
+async fn what_is_remembered_is_kept_also_in_a_store_of_the_first_version() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("old.db");
+    let old = Connection::open(&path).unwrap();
+    old.execute_batch(schema::VERSION_1).unwrap();
+    old.execute_batch("PRAGMA user_version = 1; PRAGMA application_id = 0x4c737457").unwrap();
+    drop(old);
+    let text = |key: &str, value: Option<&str>| ToKeep { key: key.into(), value: value.map(str::to_owned) };
+    let store = Sqlite::open(&path, Retention::default()).unwrap();
+    let texts = vec![text("a", Some("1")), text("b", Some("2")), text("a", Some("3")), text("b", None)];
+    store.keep(texts).await.unwrap();
+    store.close().await;
+    let store = Sqlite::open(&path, Retention::default()).unwrap();
+    assert_eq!(store.kept().await.unwrap(), [("a".to_owned(), "3".to_owned())]);
+}

@@ -6,6 +6,7 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 
 use super::{Assessment, Cursor, Filter, Inserted, NewCrash, Page, PageBounds};
+use crate::healthy::ToKeep;
 use crate::time;
 
 const COLUMNS: &str = "SELECT n.observed_at, n.row, r.id, r.report, d.container, d.pod_state, d.diagnosis, d.revision \
@@ -83,6 +84,27 @@ fn add_diagnosis(connection: &Connection, row: i64, assessment: &Assessment) -> 
             assessment.diagnosis.encode_to_vec(),
         ])?;
     Ok(())
+}
+
+pub(super) fn keep(connection: &Connection, texts: &[ToKeep]) -> rusqlite::Result<()> {
+    for text in texts {
+        match &text.value {
+            Some(value) => connection
+                .prepare_cached(
+                    "INSERT INTO healthy (key, value) VALUES (?1, ?2) \
+                     ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+                )?
+                .execute(params![text.key, value])?,
+            None => connection.prepare_cached("DELETE FROM healthy WHERE key = ?1")?.execute([&text.key])?,
+        };
+    }
+    Ok(())
+}
+
+pub(super) fn kept(connection: &Connection) -> rusqlite::Result<Vec<(String, String)>> {
+    let mut statement = connection.prepare_cached("SELECT key, value FROM healthy")?;
+    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    rows.collect()
 }
 
 pub(super) fn get(connection: &Connection, id: &str) -> rusqlite::Result<Option<v1::Crash>> {

@@ -9,7 +9,9 @@ use candidates::{Candidate, Named, candidates, unexpanded};
 
 use super::Finding;
 use crate::case::Case;
+use crate::changed;
 use crate::log::{self, Line};
+use crate::pod::ChangeKind;
 use crate::startup::{self, Startup};
 use crate::verdict::{Cause, Confidence, EvidenceRef};
 use crate::words;
@@ -47,6 +49,30 @@ pub(super) fn told(case: &Case<'_>) -> Option<Finding> {
     };
     let what = format!("it printed how it is to be called: {}", usage.quoted());
     Some(finding(case, &startup, Confidence::Medium, argument, "", &what, Some(*usage)))
+}
+
+/// Nothing failed, and an argument is not what it was when the container last ran well.
+pub(super) fn changed(case: &Case<'_>) -> Option<Finding> {
+    let blamed = changed::blamed(case, ChangeKind::Argument)?;
+    // As the node saw it, without what is secret.
+    let name = blamed.change.name.as_str();
+    let arguments = case.evidence.process.iter().flat_map(|process| process.args.iter());
+    let now = arguments.into_iter().find(|argument| argument.as_str() == name);
+    let object = match now {
+        Some(argument) => words::one_line(argument),
+        None => words::one_line(name.split('=').next().unwrap_or(name)),
+    };
+    Some(Finding {
+        cause: Cause::InvalidArguments,
+        confidence: blamed.confidence,
+        summary: blamed.sentence(case),
+        remedy: format!(
+            "correct {object} in {0}.args (or {0}.command), or take that change back",
+            case.field()
+        ),
+        object,
+        evidence: blamed.evidence,
+    })
 }
 
 /// Nothing failed and no log tells.

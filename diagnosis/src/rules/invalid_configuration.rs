@@ -4,8 +4,10 @@
 
 use super::Finding;
 use crate::case::Case;
+use crate::changed;
 use crate::evidence::OpenedFile;
 use crate::log::{self, Line};
+use crate::pod::ChangeKind;
 use crate::startup::{self, Startup};
 use crate::verdict::{Cause, Confidence, EvidenceRef};
 use crate::{context, words};
@@ -32,6 +34,28 @@ pub(super) fn told(case: &Case<'_>) -> Option<Finding> {
     finding.summary.push_str(&format!("; its log says {}", line.quoted()));
     finding.evidence.insert(1, line.evidence);
     Some(finding)
+}
+
+/// Nothing failed, and what is mounted is not what it was when the container last ran well.
+pub(super) fn changed(case: &Case<'_>) -> Option<Finding> {
+    let blamed = changed::blamed(case, ChangeKind::Mount)?;
+    let mut evidence = blamed.evidence.clone();
+    // The file that was read from there, else the mount itself.
+    let below = |path: &str| path.starts_with(blamed.change.name.trim_end_matches('/'));
+    let read = startup::read_last(case).into_iter().find(|(_, file)| below(&file.path));
+    evidence.extend(read.map(|(index, _)| EvidenceRef::OpenedFile(index)));
+    let object = words::one_line(read.map_or(&blamed.change.name, |(_, file)| &file.path));
+    Some(Finding {
+        cause: Cause::InvalidConfiguration,
+        confidence: blamed.confidence,
+        summary: blamed.sentence(case),
+        remedy: format!(
+            "correct what is mounted at {object} ({}.volumeMounts), or take that change back",
+            case.field()
+        ),
+        object,
+        evidence,
+    })
 }
 
 /// Nothing failed and no log tells: the file that was read last, right before the end.

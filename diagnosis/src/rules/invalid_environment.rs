@@ -6,8 +6,10 @@
 use super::{Finding, before_the_end, call_and_exit};
 use crate::calls::Call;
 use crate::case::Case;
+use crate::changed;
 use crate::evidence::DnsOutcome;
 use crate::log::{self, Line};
+use crate::pod::ChangeKind;
 use crate::verdict::{Cause, Confidence, EvidenceRef};
 use crate::{context, errno, noise, startup, words};
 
@@ -22,25 +24,50 @@ pub(super) fn call(case: &Case<'_>, call: &Call<'_>) -> Option<Finding> {
         (Some(query), _) if query.outcome == DnsOutcome::NxDomain => {
             format!("a name that does not exist: {} answered NXDOMAIN", words::one_line(&failure.address))
         }
-        (None, errno::ENOENT | errno::ENOTDIR) if !noise::executes(&failure.syscall) => {
+        (None, errno::ENOENT | errno::ENOTDIR) => {
             format!("a path where nothing is: {}", words::failed(failure))
         }
+        // Whether a server that refused is down or the variable names the wrong one cannot be told, but where it was just changed.
+        (None, _) => format!("and {}", words::failed(failure)),
         _ => return None,
     };
     let variable = context::variable(case, failure)?;
-    let thing = words::one_line(if failure.dns.is_some() { &failure.name } else { &failure.path });
+    let change = changed::variable(case, &variable.name);
+    let at_fault = failure.dns.is_some() || matches!(failure.errno, errno::ENOENT | errno::ENOTDIR);
+    if change.is_none() && (!at_fault || noise::executes(&failure.syscall)) {
+        return None;
+    }
+    let things = [&failure.name, &failure.path, &failure.address];
+    let thing = words::one_line(things.into_iter().find(|thing| !thing.is_empty())?);
+    let since = change.map_or("", |_| ", and was changed since the container last ran well");
+    let mut evidence = call_and_exit(case, call);
+    evidence.extend(change.map(|(index, _)| EvidenceRef::Change(index)));
     Some(Finding {
         cause: Cause::InvalidEnvironment,
         // The value may be right, and what it names not there yet.
         confidence: call.confidence().min(Confidence::Medium),
         summary: format!(
-            "the variable {} names {thing}, {why} {}",
+            "the variable {} names {thing}, {why} {}{since}",
             variable.name,
             before_the_end(case, call)
         ),
         remedy: format!("correct the variable {}, or provide {thing}", variable.shown),
         object: variable.name,
-        evidence: call_and_exit(case, call),
+        evidence,
+    })
+}
+
+/// Nothing failed, and a variable is not what it was when the container last ran well.
+pub(super) fn changed(case: &Case<'_>) -> Option<Finding> {
+    let blamed = changed::blamed(case, ChangeKind::Variable)?;
+    let variable = context::described(case, &blamed.change.name);
+    Some(Finding {
+        cause: Cause::InvalidEnvironment,
+        confidence: blamed.confidence,
+        summary: blamed.sentence(case),
+        remedy: format!("correct the variable {}, or take that change back", variable.shown),
+        object: variable.name,
+        evidence: blamed.evidence,
     })
 }
 

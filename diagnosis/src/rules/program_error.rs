@@ -4,6 +4,7 @@ use super::Finding;
 use crate::calls::Call;
 use crate::case::Case;
 use crate::evidence::{Fault, SenderKind, Signal};
+use crate::pod::ChangeKind;
 use crate::verdict::{Cause, Confidence, EvidenceRef};
 use crate::{fault, signals, words};
 
@@ -137,6 +138,17 @@ pub(super) fn exit_code(case: &Case<'_>) -> Option<Finding> {
     let after = case.life_ms().map_or_else(String::new, |life| format!(" after {}", words::span(life)));
     let code_word = format!("exit code {code}");
     let mut evidence = vec![EvidenceRef::Exit];
+    let changes = case.pod.map(|pod| pod.changes.as_slice()).unwrap_or_default();
+    let image = changes.iter().position(|change| change.kind == ChangeKind::Image);
+    evidence.extend(image.map(EvidenceRef::Change));
+    let image = image.and_then(|index| changes.get(index));
+    let (confidence, doubt) = match image {
+        Some(change) => (
+            Confidence::Medium,
+            format!("; since it last ran well its image was changed: {}", words::one_line(&change.text)),
+        ),
+        None => (confidence, doubt.to_owned()),
+    };
     evidence.extend(case.passed_on().map(|(index, _)| EvidenceRef::ChildExit(index)));
     Some(Finding {
         cause: Cause::ProgramError,
