@@ -112,9 +112,9 @@ fn the_sentence_tells_the_change() {
 fn what_it_does_without_when_it_runs_well_is_not_why_it_ended() {
     let optional = failed("openat", errno::ENOENT, "/etc/app/extra.yaml", 0.5);
     let evidence = with(exited(&["/app"], 700, 1), vec![optional.clone()]);
-    assert_eq!(verdict(&evidence, Some(&pod(&[]))), "FILE_NOT_FOUND HIGH /etc/app/extra.yaml");
+    assert_eq!(verdict(&evidence, Some(&pod(&[]))), "FILE_NOT_FOUND MEDIUM /etc/app/extra.yaml");
     let learned = PodContext { harmless: vec![signature(&optional)], ..pod(&[]) };
     assert_eq!(verdict(&evidence, Some(&learned)), "PROGRAM_ERROR LOW exit code 1");
     let another = with(evidence, vec![Failure { path: "/etc/app/app.yaml".into(), ..optional }]);
-    assert_eq!(verdict(&another, Some(&learned)), "FILE_NOT_FOUND HIGH /etc/app/app.yaml");
+    assert_eq!(verdict(&another, Some(&learned)), "FILE_NOT_FOUND MEDIUM /etc/app/app.yaml");
 }
