@@ -16,7 +16,7 @@ use lastwords_proto::{convert, v1};
 use tokio::sync::{broadcast, mpsc};
 
 use crate::healthy::{Healthy, ToKeep};
-use crate::pods::Pods;
+use crate::pods::{Known, Pods};
 use crate::shutdown::Stop;
 use crate::store::{Assessment, Filter, Inserted, NewCrash, PageBounds, Store, StoreError};
 use crate::{lock, pair, time};
@@ -115,6 +115,11 @@ impl Diagnoser {
         &self.revisions
     }
 
+    /// Containers whose good runs were forgotten because there were too many.
+    pub fn healthy_forgotten(&self) -> u64 {
+        lock(&self.healthy).forgotten()
+    }
+
     /// A stored crash with its pod's state as it is now rather than as it was when it was last judged.
     pub fn present(&self, crash: v1::Crash) -> v1::Crash {
         match pair::pair(&crash, crash.pod_state.as_ref(), &lock(&self.pods), &lock(&self.healthy)) {
@@ -143,7 +148,7 @@ impl Diagnoser {
                     let now = time::now();
                     lock(&self.pods).expire(now, keep_deleted);
                     unsettled.expire(now);
-                    self.note_templates(now).await;
+                    self.note_templates(None, now).await;
                 }
             }
         }
@@ -152,6 +157,11 @@ impl Diagnoser {
     /// Judges anew all that these changes concern, side by side, so that the store writes it in one transaction.
     async fn handle(&self, changes: Vec<Change>, unsettled: &mut Unsettled) {
         let mut ids = HashSet::new();
+        let changed = changes.iter().filter_map(|change| match change {
+            Change::Pod(uid) => Some(uid.as_str()),
+            Change::Stored(_) => None,
+        });
+        self.note_templates(Some(changed.collect()), time::now()).await;
         for change in changes {
             match change {
                 Change::Stored(stored) => {
@@ -252,12 +262,16 @@ impl Diagnoser {
         self.keep(writes).await;
     }
 
-    /// Notes the templates of the containers that run well now.
-    async fn note_templates(&self, now: UnixNanos) {
+    /// Notes the templates of the containers that run well now, of all pods or of those with these UIDs.
+    async fn note_templates(&self, uids: Option<Vec<&str>>, now: UnixNanos) {
         let writes = {
             let (pods, mut healthy) = (lock(&self.pods), lock(&self.healthy));
+            let known: Vec<&Known> = match uids {
+                Some(uids) => uids.into_iter().filter_map(|uid| pods.by_uid(uid)).collect(),
+                None => pods.all().collect(),
+            };
             let containers =
-                pods.all().flat_map(|known| known.pod.containers.iter().map(move |it| (known, it)));
+                known.into_iter().flat_map(|known| known.pod.containers.iter().map(move |it| (known, it)));
             containers
                 .flat_map(|(known, container)| healthy.note_template(known, container, now))
                 .collect::<Vec<_>>()

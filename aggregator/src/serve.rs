@@ -192,6 +192,7 @@ impl Aggregator {
             revisions = count(&revisions.made),
             revisions_failed = count(&revisions.failed),
             unsettled_dropped = count(&revisions.dropped),
+            healthy_forgotten = self.diagnoser.healthy_forgotten(),
             removed_too_old = count(&self.store.written().removed_too_old),
             removed_too_much = count(&self.store.written().removed_too_much),
             events_written = count(&self.announced.written),
