@@ -57,7 +57,10 @@ pub(crate) fn executes(syscall: &str) -> bool {
 /// True when a shared library was looked for: a search goes through many folders, and only its end tells.
 pub(crate) fn is_library(path: &str) -> bool {
     let name = words::base_name(path);
-    (name.ends_with(".so") || name.contains(".so.")) && !path.starts_with("/etc/")
+    let of_the_system = ["/lib", "/usr/lib", "/usr/local/lib"].iter().any(|folder| path.starts_with(folder));
+    // Elsewhere the loader looks for `libssl.so.3`; a plug-in that a configuration names is called otherwise.
+    let searched = of_the_system || name.starts_with("lib") || path.contains("/glibc-hwcaps/");
+    (name.ends_with(".so") || name.contains(".so.")) && !path.starts_with("/etc/") && searched
 }
 
 /// True for a path that a search through PATH may try.
@@ -167,6 +170,7 @@ fn refused(failure: &Failure) -> Standing {
 fn unconnected(failure: &Failure) -> Standing {
     // getaddrinfo "connects" datagram sockets only to learn which addresses have a route.
     let only_a_route = failure.address.ends_with("/udp")
+        && !is_name_server(&failure.address)
         && matches!(failure.errno, errno::ENETUNREACH | errno::EHOSTUNREACH);
     let is_connection = failure.syscall == "connect" || !failure.address.is_empty();
     if only_a_route || !is_connection || is_optional(&failure.path) {
@@ -174,6 +178,11 @@ fn unconnected(failure: &Failure) -> Standing {
     } else {
         Standing::Rare
     }
+}
+
+/// True for an address where names are resolved.
+pub(crate) fn is_name_server(address: &str) -> bool {
+    address.ends_with(":53/udp") || address.ends_with(":53/tcp")
 }
 
 fn is_optional(path: &str) -> bool {

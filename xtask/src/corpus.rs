@@ -19,9 +19,11 @@ use clap::{Args, ValueEnum};
 use serde_json::Value;
 
 use self::case::Case;
-use self::outcome::{Outcome, Row};
+pub(crate) use self::outcome::Outcome;
+use self::outcome::Row;
 use self::scratch::Scratch;
 use self::session::{Judge, Kernel};
+use crate::setup::Setup;
 use crate::{process, workspace};
 
 /// Let real programs die and hold the verdicts against what is true.
@@ -111,6 +113,26 @@ impl Corpus {
         }
         Ok((outcome, deaths))
     }
+}
+
+/// All cases, once, after bringing their programs.
+///
+/// # Errors
+/// When the agent cannot be started, or a case cannot be prepared.
+pub(crate) fn everyday() -> Result<Outcome> {
+    Setup::for_corpus().run()?;
+    let corpus = Corpus {
+        only: None,
+        cases: None,
+        repeat: 1,
+        busy: false,
+        mutations: false,
+        again: false,
+        output: Output::Text,
+    };
+    let (outcome, _) = corpus.outcome()?;
+    print!("{}", outcome.text());
+    Ok(outcome)
 }
 
 /// Where the crashes of the last run are kept, and what the commands printed.

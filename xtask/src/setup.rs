@@ -117,6 +117,11 @@ impl Setup {
         Self { only: Some(Part::Build), corpus: false }
     }
 
+    /// Only the programs of the corpus.
+    pub(crate) fn for_corpus() -> Self {
+        Self { only: None, corpus: true }
+    }
+
     /// What cross-building and emulating takes; nothing for this machine's own architecture beyond the usual.
     pub(crate) fn for_architecture(architecture: Architecture) -> Option<Self> {
         (architecture == Architecture::Arm64).then_some(Self { only: Some(Part::Arm64), corpus: false })

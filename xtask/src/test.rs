@@ -18,7 +18,7 @@ pub(crate) use self::outcome::Outcome;
 use crate::build::Build;
 use crate::fuzz::Fuzz;
 use crate::setup::Setup;
-use crate::{bench, chart, image, process, table, tidy, vm, workspace};
+use crate::{bench, chart, corpus, image, process, table, tidy, vm, workspace};
 
 /// The package whose tests need root, real eBPF and the release programs.
 const LIVE_PACKAGE: &str = "lastwords-tests";
@@ -74,6 +74,7 @@ impl Test {
             if !run.passed("build") {
                 run.leave_out("images", "the programs were not built");
                 run.leave_out("live tests", "the programs were not built");
+                run.leave_out("corpus", "the programs were not built");
                 run.leave_out("overhead", "the programs were not built");
                 run.leave_out("kernels in QEMU", "the programs were not built");
             } else {
@@ -87,9 +88,11 @@ impl Test {
     fn on_kernels(&self, run: &mut Run, executables: &[Executable]) {
         if self.no_live {
             run.leave_out("live tests", "--no-live");
+            run.leave_out("corpus", "--no-live");
         } else {
             let live = executables.iter().filter(|one| one.package == LIVE_PACKAGE);
             run.step("live tests", || executables::run(live));
+            run.step("corpus", || corpus::everyday().map(deaths));
         }
         if self.no_vm {
             run.leave_out("overhead", "--no-vm");
@@ -213,6 +216,20 @@ fn laws() -> Result<Outcome> {
 
 fn overhead(judgement: bench::Judgement) -> Outcome {
     Outcome { passed: judgement.passed, failures: judgement.worse, skipped: judgement.skipped }
+}
+
+/// A few may be wrong as long as none is wrong at HIGH; what is wrong has been printed.
+fn deaths(outcome: corpus::Outcome) -> Outcome {
+    let failure = || {
+        format!(
+            "corpus: {} of {} right, {} wrong at HIGH",
+            outcome.right(),
+            outcome.rows.len(),
+            outcome.wrong_at_high()
+        )
+    };
+    let failures = if outcome.is_good() { Vec::new() } else { vec![failure()] };
+    Outcome { passed: outcome.right(), failures, skipped: outcome.skipped }
 }
 
 fn kernels(rows: &[vm::Row]) -> Outcome {

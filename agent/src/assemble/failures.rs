@@ -109,7 +109,7 @@ fn failure(death: &Death, raw: &decode::Failure, before_death_ms: f64) -> Failur
     match &raw.object {
         Object::None => {}
         Object::Address(SocketAddress::Internet(address)) => {
-            failure.address = format!("{address}/{}", transport(raw));
+            failure.address = format!("{address}/{}", transport(raw, address.port()));
         }
         Object::Address(SocketAddress::Unix(path)) => failure.path = text(path),
         Object::Path { path, directory, truncated } => {
@@ -130,9 +130,11 @@ fn failure(death: &Death, raw: &decode::Failure, before_death_ms: f64) -> Failur
 }
 
 /// A bind or connect does not say which transport its socket has. Those that fail for want of a peer are TCP's; a datagram
-/// socket's connect sends nothing and cannot be refused.
-fn transport(raw: &decode::Failure) -> &'static str {
-    if syscalls::name(raw.syscall) == "sendto" { "udp" } else { "tcp" }
+/// socket's connect sends nothing and cannot be refused. Without a route both fail at once, and name servers are asked by datagrams.
+fn transport(raw: &decode::Failure, port: u16) -> &'static str {
+    const DNS: u16 = 53;
+    let asks = port == DNS && !raw.late && raw.errno == nix::libc::ENETUNREACH;
+    if asks || syscalls::name(raw.syscall) == "sendto" { "udp" } else { "tcp" }
 }
 
 /// The main process's directory, when it did not move between its last exec and its end. Another process's is not known.

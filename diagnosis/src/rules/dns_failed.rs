@@ -5,11 +5,11 @@ use crate::calls::Call;
 use crate::case::Case;
 use crate::evidence::{DnsOutcome, Failure};
 use crate::verdict::Cause;
-use crate::{context, words};
+use crate::{context, errno, noise, words};
 
 pub(super) fn call(case: &Case<'_>, call: &Call<'_>) -> Option<Finding> {
     let failure = call.failure;
-    let query = failure.dns.as_ref()?;
+    let Some(query) = &failure.dns else { return unreachable(case, call) };
     let name = words::one_line(&failure.name);
     let server = words::one_line(&failure.address);
     let silent = query.outcome == DnsOutcome::NoAnswer && is_silent(case);
@@ -36,6 +36,32 @@ pub(super) fn call(case: &Case<'_>, call: &Call<'_>) -> Option<Finding> {
         ),
         remedy: format!("{}{}", remedy(query.outcome, &name, &server), context::or_variable(case, failure)),
         object: if silent { server } else { name },
+        evidence: call_and_exit(case, call),
+    })
+}
+
+/// The name server could not even be asked. Which name was to be asked is then not known: nothing was sent.
+fn unreachable(case: &Case<'_>, call: &Call<'_>) -> Option<Finding> {
+    let failure = call.failure;
+    let refused = matches!(
+        failure.errno,
+        errno::ECONNREFUSED | errno::ENETUNREACH | errno::EHOSTUNREACH | errno::ETIMEDOUT
+    );
+    if !refused || !noise::is_name_server(&failure.address) {
+        return None;
+    }
+    let server = words::one_line(&failure.address);
+    Some(Finding {
+        cause: Cause::DnsFailed,
+        confidence: call.confidence(),
+        summary: format!(
+            "{} could resolve no name, the DNS server {server} cannot be reached: {} {}",
+            words::program(&failure.comm),
+            words::failed(failure),
+            before_the_end(case, call)
+        ),
+        remedy: remedy(DnsOutcome::NoAnswer, "", &server),
+        object: server,
         evidence: call_and_exit(case, call),
     })
 }

@@ -14,6 +14,11 @@ use crate::{context, words};
 
 /// A parser that does not like a file leaves within this (milliseconds), also in a slow language on a busy node.
 const AT_ONCE_MS: f64 = 300.0;
+/// A program that was told of its configuration has read it within this (milliseconds).
+const PARSED_MS: f64 = 2_000.0;
+/// A program reads its own files in this last part of a life that ends of them, or so shortly (milliseconds) before the end.
+const LATE_PART: f64 = 0.75;
+const LATE_MS: f64 = 25.0;
 /// Lines around one that names the file in which the trouble itself may stand.
 const AROUND: usize = 3;
 
@@ -63,7 +68,9 @@ pub(super) fn guessed(case: &Case<'_>) -> Option<Finding> {
     let startup = startup::quiet(case)?;
     let files = startup::read_last(case);
     // One that was read long before belongs to the language's runtime, or was good enough to work with.
-    let late = |file: &OpenedFile| startup.life_ms == 0.0 || file.before_death_ms <= startup.life_ms / 2.0;
+    let late = |file: &OpenedFile| {
+        startup.life_ms == 0.0 || file.before_death_ms <= (startup.life_ms * LATE_PART).max(LATE_MS)
+    };
     let Some((index, file)) = files.first().copied().filter(|(_, file)| late(file)) else {
         return on_command_line(case, &startup);
     };
@@ -89,7 +96,7 @@ fn on_command_line(case: &Case<'_>, startup: &Startup) -> Option<Finding> {
         (of_configuration && value.starts_with('/')).then_some(value)
     });
     let path = words::one_line(path?);
-    if startup.life_ms > AT_ONCE_MS || !case.evidence.listeners.is_empty() {
+    if startup.life_ms > PARSED_MS || !case.evidence.listeners.is_empty() {
         return None;
     }
     let volume = context::on_volume(case, &path);

@@ -107,8 +107,8 @@ impl Outcome {
     pub(crate) fn unsteady(&self) -> Vec<String> {
         let mut verdicts: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
         for row in &self.rows {
-            // The folder's name is another each time.
-            let verdict = format!("{} {} {}", row.named, row.confidence.name(), row.right);
+            // The folder's name is another each time; how sure it is may depend on how busy the machine is.
+            let verdict = format!("{}, {}", row.named, if row.misnamed { "wrong" } else { "right" });
             verdicts.entry(&row.name).or_default().insert(verdict);
         }
         let several = verdicts.into_iter().filter(|(_, verdicts)| verdicts.len() > 1);
@@ -232,7 +232,7 @@ mod tests {
 
     #[test]
     fn a_case_that_depends_on_luck_is_told() {
-        let rows = vec![row("/etc/a", "CONFIDENCE_HIGH"), row("/etc/a", "CONFIDENCE_MEDIUM")];
+        let rows = vec![row("/etc/a", "CONFIDENCE_HIGH"), row("/srv/a", "CONFIDENCE_MEDIUM")];
         let outcome = Outcome { rows, skipped: Vec::new() };
         assert_eq!(outcome.unsteady().len(), 1);
         assert!(!outcome.is_good());
