@@ -130,6 +130,11 @@ fn an_argument_without_a_log() {
     check(vec![
         ("exit code 2", quiet(&["sort", "--bad"], 3, 2), "INVALID_ARGUMENTS MEDIUM --bad"),
         ("two options", quiet(&["app", "--a=1", "--b=2"], 3, 2), "INVALID_ARGUMENTS LOW --a=1"),
+        (
+            "a long one among short ones",
+            quiet(&["memcached", "-u", "root", "--memory=64"], 3, 2),
+            "INVALID_ARGUMENTS LOW --memory=64",
+        ),
         ("at once", quiet(&["git", "--bad"], 3, 129), "INVALID_ARGUMENTS LOW --bad"),
         (
             "a script's",

@@ -88,7 +88,9 @@ pub(super) fn guessed(case: &Case<'_>) -> Option<Finding> {
     let says_usage = USAGE_CODES.contains(&startup.code) && startup.life_ms <= PARSED_MS;
     let at_once = startup.life_ms > 0.0 && startup.life_ms <= AT_ONCE_MS;
     let candidates = candidates(case);
-    let options: Vec<&Candidate> = candidates.iter().filter(|candidate| candidate.is_option()).collect();
+    // Of several a long one is the likeliest to be misspelt.
+    let mut options: Vec<&Candidate> = candidates.iter().filter(|candidate| candidate.is_option()).collect();
+    options.sort_by_key(|candidate| !candidate.is_long_option());
     if !read_nothing || options.is_empty() || !(says_usage || at_once) {
         return None;
     }

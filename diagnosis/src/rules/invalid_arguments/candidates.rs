@@ -47,6 +47,11 @@ impl Candidate {
         self.is_option() && self.argument.len() > 2
     }
 
+    /// True for `--listen` and `--listen=:8080`.
+    pub(super) fn is_long_option(&self) -> bool {
+        self.argument.len() > 2 && self.argument.starts_with("--")
+    }
+
     /// The line complains about this argument: by its name, by its letter, or by its value.
     pub(super) fn named_by(&self, line: &Line<'_>) -> Option<Named> {
         if !(line.refuses() || line.lacks()) {
