@@ -2,6 +2,7 @@
 //! that is read, every capacity. Compiled for both, hence `no_std`, and knows neither of them.
 #![no_std]
 
+pub mod group_place;
 pub mod limits;
 pub mod names;
 pub mod offsets;

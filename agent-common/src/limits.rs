@@ -9,9 +9,9 @@ pub const RECORDERS: u32 = 512;
 /// group's failures are not recorded and [`crate::record::Counter::GroupsExhausted`] counts it.
 pub const GROUPS: u32 = 4096;
 
-/// Places in which groups are counted by their number modulo this: most groups of the node that belong to no container are then told by one
-/// of these being 0, without a look-up. Numbers are given one after the other, so that few groups share a place; those that do cost the
-/// look-up. A power of two; 128 KiB.
+/// Places of groups, by their number modulo this: what is in no container is told by its place, without a look-up ([`crate::group_place`]).
+/// Groups that share one cost the look-up; more than 255 of them would make some unknown, of 4096 that are spread over 16384 places. A
+/// power of two; 128 KiB.
 pub const GROUP_PLACES: u32 = 16384;
 
 /// Bytes of the ring buffer for life-cycle records. 500 containers that start and die at once send about 4 records of at most

@@ -107,6 +107,7 @@ macro_rules! for_each_kernel_field {
             FILE_PRIVATE: required "file.private_data";
             SOCKET_SOCK: required "socket.sk";
             SOCK_ERR: required "sock.sk_err";
+            SKB_SOCK: required "sk_buff.sk";
             SKB_HEAD: required "sk_buff.head";
             SKB_TRANSPORT: required "sk_buff.transport_header";
             SKB_NETWORK: required "sk_buff.network_header";

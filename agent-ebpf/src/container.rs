@@ -2,11 +2,12 @@
 
 use aya_ebpf::helpers::generated::bpf_get_current_cgroup_id;
 use lastwords_agent_common::{
-    limits::GROUP_PLACES as PLACES,
+    group_place::{Said, number, place, said},
     record::{Group, NO_RECORDER, Recorder},
 };
 
 use crate::{
+    emit::emit,
     kernel::{Address, cgroup_node, offset, read},
     maps::{GROUP_PLACES, GROUPS, RECORDERS},
     recorder::add,
@@ -33,8 +34,7 @@ impl Container {
     /// The container of a group, or the one that the group lies in.
     #[inline(always)]
     pub fn of_group(id: u64) -> Option<Self> {
-        // SAFETY: a pointer into the map.
-        if unsafe { *place_of(id)? } == 0 {
+        if said(sum_at(id)?, id) == Said::Unknown {
             return None;
         }
         let group = GROUPS.get_ptr_mut(&id)?;
@@ -99,37 +99,66 @@ impl Container {
     }
 }
 
+/// The flight recorder of a container.
+#[derive(Clone, Copy)]
+pub struct Owned {
+    /// The recorder.
+    pub recorder: *mut Recorder,
+    slot: u32,
+}
+
+impl Owned {
+    /// That of the current task's container. In most cases without a look-up.
+    #[inline(always)]
+    pub fn of_current() -> Option<Self> {
+        // SAFETY: always allowed in tracing programs.
+        let id = unsafe { bpf_get_current_cgroup_id() };
+        let slot = match said(sum_at(id)?, id) {
+            Said::Unknown => return None,
+            Said::Slot(slot) => slot,
+            // SAFETY: as in `Container::of_group`.
+            Said::LookUp => unsafe { (*GROUPS.get_ptr(&id)?).recorder },
+        };
+        // Without a recorder the slot is beyond all of them.
+        Some(Self { recorder: RECORDERS.get_ptr_mut(slot)?, slot })
+    }
+
+    /// Tells the agent something of its container.
+    #[inline(always)]
+    pub fn emit<T: 'static>(self, kind: u32, fill: impl FnOnce(*mut T)) {
+        // SAFETY: a field of the recorder.
+        emit(kind, unsafe { (*self.recorder).cgroup_id }, self.slot, fill);
+    }
+}
+
 /// Remembers a group; gives whether there was room.
 #[inline(always)]
 pub fn remember_group(id: u64, group: &Group) -> bool {
     let is_known = GROUPS.insert(&id, group, 0).is_ok();
     if is_known {
-        count_at(id, 1);
+        add_at(id, number(id, group.recorder));
     }
     is_known
 }
 
 /// Forgets a group, whichever side remembered it.
 #[inline(always)]
-pub fn forget_group(id: u64) {
+pub fn forget_group(id: u64, recorder: u32) {
     // Only one of two who remove it gets no error.
     if GROUPS.remove(&id).is_ok() {
-        count_at(id, u64::MAX);
+        add_at(id, number(id, recorder).wrapping_neg());
     }
 }
 
 #[inline(always)]
-fn count_at(id: u64, amount: u64) {
-    if let Some(place) = place_of(id) {
-        // SAFETY: an element of the map; it wraps around to one less.
-        unsafe { add(place, amount) };
+fn sum_at(id: u64) -> Option<u64> {
+    GROUP_PLACES.get(place(id)).copied()
+}
+
+#[inline(always)]
+fn add_at(id: u64, amount: u64) {
+    if let Some(sum) = GROUP_PLACES.get_ptr_mut(place(id)) {
+        // SAFETY: an element of the map.
+        unsafe { add(sum, amount) };
     }
 }
-
-/// Where it is counted how many groups of such a number are known.
-#[inline(always)]
-fn place_of(id: u64) -> Option<*mut u64> {
-    GROUP_PLACES.get_ptr_mut(id as u32 & (PLACES - 1))
-}
-
-const _: () = assert!(PLACES.is_power_of_two());

@@ -8,10 +8,9 @@ use lastwords_agent_common::{
 };
 
 use crate::{
-    container::Container,
-    emit::emit_for,
+    container::Owned,
     kernel::{
-        Address, call_number, copy, current_task, is_compat, now, offset, read_comm, read_user_bytes,
+        Address, call_number, copy, current_caller, current_task, is_compat, now, offset, read_user_bytes,
         read_user_string, register,
     },
     maps::{SYSCALLS, count},
@@ -21,24 +20,27 @@ use crate::{
     recorder::{add, failure_slot, mark},
 };
 
-const EPERM: u32 = 1;
-const EACCES: u32 = 13;
-const EROFS: u32 = 30;
+const EPERM: u64 = 1;
+const EACCES: u64 = 13;
+const EROFS: u64 = 30;
+const ADDRESS_IN_USE: u64 = EADDRINUSE as u64;
 /// connect(2) without waiting; listed for nothing else.
-const EINPROGRESS: u32 = 115;
+const EINPROGRESS: u64 = 115;
 /// Relative to the working directory (include/uapi/linux/fcntl.h).
 const AT_FDCWD: i32 = -100;
 
 /// A system call of the current task failed with `errno`. `IN_FUNCTION` says that the call's own function gave it, and not a seccomp
 /// filter before it.
 #[inline(always)]
-pub fn on_failure<const TYPED: bool, const IN_FUNCTION: bool>(registers: Address, errno: u32) {
+pub fn on_failure<const TYPED: bool, const IN_FUNCTION: bool>(registers: Address, errno: u64) {
     // First of all, for the many that are in none.
-    let Some(container) = Container::of_current() else {
+    let Some(owned) = Owned::of_current() else {
         return;
     };
-    if is_compat::<TYPED>(registers) {
-        compat_call_failed(container);
+    if (!IN_FUNCTION || offset::COMPAT_IN_FUNCTIONS.load() != 0) && is_compat::<TYPED>(registers) {
+        // What it was is not looked up, only that there was one.
+        // SAFETY: a field of the container's recorder.
+        unsafe { add(&raw mut (*owned.recorder).compat_calls_failed, 1) };
         return;
     }
     let number = call_number::<TYPED>(registers);
@@ -57,37 +59,25 @@ pub fn on_failure<const TYPED: bool, const IN_FUNCTION: bool>(registers: Address
         }
         return;
     }
-    let Some(recorder) = container.recorder() else {
-        return;
-    };
     if rule.object == object::LOCK
-        && lock::is_known(recorder, helpers::bpf_get_current_pid_tgid() as u32, errno)
+        && lock::is_known(owned.recorder, helpers::bpf_get_current_pid_tgid() as u32, errno as u32)
     {
         return;
     }
     let filter = if IN_FUNCTION { seccomp::PASSED } else { seccomp::UNDECIDED };
-    record::<TYPED>(container, recorder, rule, registers, number, errno, filter);
-}
-
-/// What a 32-bit program's failed call was is not looked up, only that there was one.
-#[inline(always)]
-fn compat_call_failed(container: Container) {
-    if let Some(recorder) = container.recorder() {
-        // SAFETY: a field of the container's recorder.
-        unsafe { add(&raw mut (*recorder).compat_calls_failed, 1) };
-    }
+    record::<TYPED>(owned, rule, registers, number, errno, filter);
 }
 
 #[inline(always)]
-fn is_listed(rule: &SyscallRule, errno: u32) -> bool {
+fn is_listed(rule: &SyscallRule, errno: u64) -> bool {
     let errors = if errno < 64 { rule.errors_low } else { rule.errors_high };
     errno < 128 && errors & (1 << (errno & 63)) != 0
 }
 
 #[inline(always)]
-fn is_telling(rule: &SyscallRule, errno: u32) -> bool {
+fn is_telling(rule: &SyscallRule, errno: u64) -> bool {
     let bit = match errno {
-        EADDRINUSE => 0,
+        ADDRESS_IN_USE => 0,
         1..=63 => errno,
         _ => return false,
     };
@@ -96,14 +86,14 @@ fn is_telling(rule: &SyscallRule, errno: u32) -> bool {
 
 #[inline(always)]
 fn record<const TYPED: bool>(
-    container: Container,
-    recorder: *mut Recorder,
+    owned: Owned,
     rule: &SyscallRule,
     registers: Address,
     number: u32,
-    errno: u32,
+    errno: u64,
     filter: u32,
 ) {
+    let recorder = owned.recorder;
     let telling = is_telling(rule, errno);
     let is_permission = matches!(errno, EPERM | EACCES);
     // Decided before the ways part below, or the verifier would follow both from each of their ends.
@@ -116,13 +106,11 @@ fn record<const TYPED: bool>(
     let second = register::<TYPED>(registers, &offset::REGS_1);
     let third = register::<TYPED>(registers, &offset::REGS_2);
     let process = helpers::bpf_get_current_pid_tgid();
-    let user = helpers::bpf_get_current_uid_gid();
-    let task = current_task();
     let time = now();
     let tgid = (process >> 32) as u32;
     let tid = process as u32;
-    if errno == EADDRINUSE {
-        listener::taken(container, recorder, time, process, [first, second, third]);
+    if errno == ADDRESS_IN_USE {
+        listener::taken(owned, time, process, [first, second, third]);
     }
     // SAFETY: a slot of the container's recorder.
     unsafe {
@@ -130,10 +118,11 @@ fn record<const TYPED: bool>(
         (*slot).time = time;
         (*slot).tgid = tgid;
         (*slot).tid = tid;
+        let user = current_caller(&raw mut (*slot).comm);
         (*slot).uid = user as u32;
         (*slot).gid = (user >> 32) as u32;
         (*slot).syscall = number;
-        (*slot).errno = errno;
+        (*slot).errno = errno as u32;
         (*slot).arguments[0] = first;
         (*slot).arguments[1] = second;
         (*slot).arguments[2] = third;
@@ -144,9 +133,8 @@ fn record<const TYPED: bool>(
         (*slot).has_place = 0;
         (*slot).padding = 0;
         if is_permission {
-            permission::write(recorder, slot, task, filter);
+            permission::write(recorder, slot, current_task(), filter);
         }
-        read_comm(&raw mut (*slot).comm, task);
         let data = &raw mut (*slot).data;
         (*slot).length = match rule.object {
             object::PATH_0 => read_user_string::<PATH_BYTES>(data, first),
@@ -167,6 +155,7 @@ fn record<const TYPED: bool>(
             && let Some(place) = place_of(recorder, index)
         {
             (*slot).has_place = 1;
+            let task = current_task();
             let by_descriptor =
                 core::hint::black_box(rule.object) != object::PATH_0 && first as i32 != AT_FDCWD;
             let start = Place::choose(
@@ -180,7 +169,7 @@ fn record<const TYPED: bool>(
     }
     count(Counter::FailuresRecorded);
     if is_told && matches!(rule.object, object::PATH_0 | object::PATH_1 | object::PATH_2) {
-        tell(container, recorder, slot, index);
+        tell(owned, slot, index);
     }
 }
 
@@ -210,14 +199,15 @@ fn place_of(recorder: *mut Recorder, index: usize) -> Option<*mut record::Place>
 
 /// Tells the agent of a refused path at once.
 #[inline(always)]
-fn tell(container: Container, recorder: *mut Recorder, slot: *mut FailureEntry, index: usize) {
+fn tell(owned: Owned, slot: *mut FailureEntry, index: usize) {
+    let recorder = owned.recorder;
     // SAFETY: fields of the container's recorder.
     unsafe {
         if (*recorder).notices >= NOTICES {
             return;
         }
         (*recorder).notices += 1;
-        emit_for::<Refused>(kind::REFUSED, container, |record| {
+        owned.emit::<Refused>(kind::REFUSED, |record| {
             (*record).tgid = (*slot).tgid;
             (*record).length = (*slot).length;
             (*record).syscall = (*slot).syscall;

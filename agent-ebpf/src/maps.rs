@@ -24,7 +24,7 @@ use crate::dns::SCRATCH_MESSAGE;
 #[map]
 pub static GROUPS: HashMap<u64, Group> = HashMap::with_max_entries(GROUP_COUNT, 0);
 
-/// How many groups of [`GROUPS`] have the place of their number modulo the places. The agent counts in it too, through shared memory.
+/// Which groups are known, by their place: see [`lastwords_agent_common::group_place`]. The agent adds to it too, through shared memory.
 #[map]
 pub static GROUP_PLACES: Array<u64> = Array::with_max_entries(GROUP_PLACE_COUNT, BPF_F_MMAPABLE);
 

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Batches of each operation. The smallest counts: what an interrupt adds is added, never taken away.
-const BATCHES: u64 = 12;
+const BATCHES: u64 = 24;
 
 /// How long a watcher may take in what has gathered, between batches. An emulated machine that idles loses no time.
 const DRAIN: Duration = Duration::from_millis(50);

@@ -7,17 +7,15 @@ mod peers;
 mod table;
 mod targets;
 
-use std::process::Command;
-
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::{Args, Subcommand, ValueEnum};
 
 use self::golden::Golden;
 pub(crate) use self::golden::Judgement;
 use self::table::ATTACHED;
 use crate::build::Build;
+use crate::kernels;
 use crate::setup::Setup;
-use crate::{kernels, process, workspace};
 
 /// The kernel that is counted on unless another is named, and that the gate runs on.
 const KERNEL: &str = "6.12";
@@ -74,8 +72,7 @@ impl Overhead {
     fn run(self) -> Result<()> {
         if !self.no_build {
             Setup::everything().run()?;
-            Build::everything().compile()?;
-            build()?;
+            Build::with_benchmarks().compile()?;
         }
         if self.native {
             let comparison = native::compare()?;
@@ -116,27 +113,8 @@ impl Overhead {
 /// # Errors
 /// When nothing could be counted.
 pub(crate) fn gate() -> Result<Judgement> {
-    if std::env::var_os("LASTWORDS_BIN").is_none() {
-        build()?;
-    }
     let own: Vec<&str> = ATTACHED.into_iter().filter(|name| !peers::is_peer(name)).collect();
     let table = guest::count(kernels::series(KERNEL)?, &own)?;
     eprint!("{}", table.shown());
     Ok(Golden::read()?.judge(&table))
-}
-
-/// The measuring program, beside the programs it measures.
-fn build() -> Result<()> {
-    if std::env::var_os("LASTWORDS_BIN").is_some() {
-        bail!("LASTWORDS_BIN names programs that are built already: use --no-build");
-    }
-    let mut cargo = Command::new("cargo");
-    cargo.current_dir(workspace::root()).args([
-        "build",
-        "--release",
-        "--locked",
-        "--package",
-        "lastwords-bench",
-    ]);
-    process::show(&mut cargo)
 }

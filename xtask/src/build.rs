@@ -19,6 +19,10 @@ const PACKAGES: &[&str] = &["lastwords-agent", "lastwords-aggregator", "lastword
 /// What the tests run beside them.
 const TEST_PACKAGES: &[&str] = &["dies", "judge"];
 
+/// What measures them. Compiled in the same call as the others: for itself it would ask for fewer features of what they all stand on, and
+/// so for a second build of that.
+const BENCHMARK_PACKAGES: &[&str] = &["lastwords-bench"];
+
 /// Those that run on nodes of another architecture, in the emulated machines.
 const CROSS_BUILT_PACKAGES: &[&str] = &["lastwords-agent", "dies"];
 
@@ -31,6 +35,8 @@ pub(crate) struct Build {
     /// Compile for this architecture; for aarch64 only the agent, static, into target/aarch64.
     #[arg(long, value_enum, default_value_t = Architecture::X86)]
     arch: Architecture,
+    #[arg(skip)]
+    benchmarks: bool,
 }
 
 impl Build {
@@ -39,9 +45,14 @@ impl Build {
         Self::for_architecture(Architecture::X86)
     }
 
+    /// Everything, and what measures it.
+    pub(crate) fn with_benchmarks() -> Self {
+        Self { benchmarks: true, ..Self::everything() }
+    }
+
     /// Everything that is compiled for this architecture.
     pub(crate) fn for_architecture(arch: Architecture) -> Self {
-        Self { ebpf: false, arch }
+        Self { ebpf: false, arch, benchmarks: false }
     }
 
     /// Installs what is missing, then compiles.
@@ -63,7 +74,7 @@ impl Build {
         }
         let started = Instant::now();
         match self.arch {
-            Architecture::X86 => compile_release()?,
+            Architecture::X86 => compile_release(if self.benchmarks { BENCHMARK_PACKAGES } else { &[] })?,
             Architecture::Arm64 => cross::compile(CROSS_BUILT_PACKAGES)?,
         }
         eprintln!(
@@ -75,10 +86,10 @@ impl Build {
     }
 }
 
-fn compile_release() -> Result<()> {
+fn compile_release(more: &[&str]) -> Result<()> {
     let mut cargo = Command::new("cargo");
     cargo.current_dir(workspace::root()).args(["build", "--release", "--locked"]);
-    for package in PACKAGES.iter().chain(TEST_PACKAGES) {
+    for package in PACKAGES.iter().chain(TEST_PACKAGES).chain(more) {
         cargo.args(["--package", package]);
     }
     process::show(&mut cargo)?;

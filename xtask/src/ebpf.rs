@@ -138,7 +138,7 @@ impl Toolchain {
             .env("PATH", path_with(&workspace::cached_programs()?)?)
             .env("CARGO_TARGET_DIR", folder())
             // By default copies and zeroes of some bytes become calls of memcpy and memset, six instructions a byte.
-            .env("RUSTFLAGS", "-C linker=bpf-linker -C debuginfo=2 -C link-arg=--btf -C link-arg=--disable-expand-memcpy-in-order")
+            .env("RUSTFLAGS", "-C linker=bpf-linker -C target-cpu=v2 -C debuginfo=2 -C link-arg=--btf -C link-arg=--disable-expand-memcpy-in-order")
             .env_remove("CARGO_ENCODED_RUSTFLAGS");
         Ok(cargo)
     }

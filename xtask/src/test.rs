@@ -60,7 +60,7 @@ impl Test {
         let started = Instant::now();
         run.step("setup", || as_outcome(Setup::everything().run()));
         if run.passed("setup") {
-            run.step("build", || as_outcome(Build::everything().compile()));
+            run.step("build", || as_outcome(Build::with_benchmarks().compile()));
             run.step("format", format);
             run.step("clippy", || as_outcome(process::show(&mut clippy())));
             run.step("tidy", laws);

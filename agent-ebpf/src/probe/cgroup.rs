@@ -56,7 +56,7 @@ hook!("cgroup_rmdir", cgroup_rmdir, cgroup_rmdir_raw, |arguments| {
         return;
     };
     let (container, recorder) = (group.container, group.recorder);
-    forget_group(id);
+    forget_group(id, recorder);
     if container == id {
         emit::<CgroupGone>(kind::CGROUP_GONE, id, recorder, |_| ());
     }

@@ -5,6 +5,7 @@
 //! a mount namespace other than its parent's: the runtime's own set-up (`runc init` executing itself) still shares it.
 //! Cost: every exec of the node pays a look-up; the container's own first programs about 1 500 instructions.
 
+use aya_ebpf::helpers;
 use lastwords_agent_common::{
     limits::{ARGUMENT_BYTES, PATH_BYTES},
     record::{Executed, kind},
@@ -26,7 +27,7 @@ hook!("sched_process_exec", sched_process_exec, sched_process_exec_raw, |argumen
         return;
     };
     let task = pointer(arguments, 0);
-    let tgid: u32 = read(task, &offset::TASK_TGID);
+    let tgid = (helpers::bpf_get_current_pid_tgid() >> 32) as u32;
     let main = container.main_tgid();
     let first = main == 0;
     if first {

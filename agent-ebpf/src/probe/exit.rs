@@ -7,6 +7,7 @@
 //! Only argument 0 is touched: kernels before 6.18 have no other, and a raw tracepoint that reads beyond its arguments is refused.
 //! Cost: a look-up for each thread of the node that ends.
 
+use aya_ebpf::helpers;
 use lastwords_agent_common::record::{Exited, kind};
 
 use crate::{
@@ -30,29 +31,35 @@ hook!("sched_process_exit", sched_process_exit, sched_process_exit_raw, |argumen
     };
     let task = pointer(arguments, 0);
     let signal = follow(task, &offset::TASK_SIGNAL);
-    let tgid: u32 = read(task, &offset::TASK_TGID);
+    let process = helpers::bpf_get_current_pid_tgid();
+    let (tgid, tid) = ((process >> 32) as u32, process as u32);
     let told_to_exit = read::<u32>(signal, &offset::SIGNAL_FLAGS) & SIGNAL_GROUP_EXIT != 0;
     let is_main = container.main_tgid() == tgid;
-    let tid: u32 = read(task, &offset::TASK_PID);
-    // The thread that told the others may be the last to come here, but it alone was not killed.
-    let killed = read::<u32>(task, &offset::TASK_FLAGS) & PF_SIGNALED != 0;
-    if is_main && told_to_exit && (container.first_tid() == 0 || !killed) {
-        container.set_first_tid(tid);
+    if is_main && told_to_exit {
+        // The thread that told the others may be the last to come here, but it alone was not killed.
+        let killed = read::<u32>(task, &offset::TASK_FLAGS) & PF_SIGNALED != 0;
+        if container.first_tid() == 0 || !killed {
+            container.set_first_tid(tid);
+        }
     }
     if read::<u32>(signal, &offset::SIGNAL_LIVE) != 0 {
         return;
     }
-    let leader = follow(task, &offset::TASK_GROUP_LEADER);
     let status: u32 = if told_to_exit {
         read(signal, &offset::SIGNAL_GROUP_EXIT_CODE)
     } else {
-        read(leader, &offset::TASK_EXIT_CODE)
+        read(follow(task, &offset::TASK_GROUP_LEADER), &offset::TASK_EXIT_CODE)
     };
+    // Most children end well: nothing more is read of them.
+    if !is_main && status == 0 {
+        return;
+    }
+    let leader = follow(task, &offset::TASK_GROUP_LEADER);
     if is_main {
         emit_for::<Exited>(kind::EXITED, container, |record| {
             fill(record, task, leader, container, status, tgid, tid)
         });
-    } else if status != 0 {
+    } else {
         record_child(container, leader, status, tgid);
     }
 });

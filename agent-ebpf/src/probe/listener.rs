@@ -13,8 +13,7 @@ use lastwords_agent_common::{
 };
 
 use crate::{
-    container::Container,
-    emit::emit_for,
+    container::{Container, Owned},
     kernel::{Address, current_task, follow, now, offset, open_file, read, read_comm, read_user_bytes},
     maps::{CLOSED_LISTENERS, LISTENERS, count},
     probe::socket::write_address,
@@ -79,7 +78,8 @@ pub fn ended(key: u64) {
 
 /// bind(2) or listen(2) gave EADDRINUSE, at `time` in the thread `process` (as bpf_get_current_pid_tgid gives it).
 #[inline(always)]
-pub fn taken(container: Container, recorder: *mut Recorder, time: u64, process: u64, arguments: [u64; 3]) {
+pub fn taken(owned: Owned, time: u64, process: u64, arguments: [u64; 3]) {
+    let recorder = owned.recorder;
     // SAFETY: fields of the container's recorder.
     unsafe {
         if (*recorder).notices >= NOTICES {
@@ -89,7 +89,7 @@ pub fn taken(container: Container, recorder: *mut Recorder, time: u64, process: 
     }
     let [descriptor, address, length] = arguments;
     let socket = socket_of(descriptor);
-    emit_for::<PortTaken>(kind::PORT_TAKEN, container, |record| {
+    owned.emit::<PortTaken>(kind::PORT_TAKEN, |record| {
         // SAFETY: every field is written.
         unsafe {
             (*record).failure_time = time;

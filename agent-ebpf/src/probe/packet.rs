@@ -3,7 +3,9 @@
 //! `skb_consume_udp(sk, skb, len)` runs when a program has received a datagram, `ip_send_skb(net, skb)` and `ip6_send_skb(skb)` when it
 //! sends one, in its own context and with the whole packet in hand, on every kernel from 5.10 to 7.2. Address translation for Services
 //! comes later on the way out and earlier on the way in, so the name server is the one that the program knows.
-//! Cost: of each datagram three reads to see its port (some 250 instructions received); of one of port 53 in a container some 3 000.
+//! Cost: of each datagram the peer's port of its socket, some 15 instructions; where the socket is not connected, a read of the packet's own
+//! port, some 120; of one of port 53 in a container some 3 000. What follows the first stands in a function of its own: the others must not
+//! pay for its registers and stack.
 
 use aya_ebpf::{
     EbpfContext, helpers::generated::bpf_probe_read_kernel, macros::fentry, programs::FEntryContext,
@@ -13,7 +15,7 @@ use lastwords_agent_common::limits::ADDRESS_BYTES;
 use crate::{
     container::Container,
     dns::{self, SCRATCH_MASK},
-    kernel::{Address, follow, offset, pointer, read},
+    kernel::{Address, load, offset, pointer},
     maps::NameServer,
 };
 
@@ -33,26 +35,57 @@ enum Direction {
 
 #[fentry]
 pub fn skb_consume_udp(context: FEntryContext) -> u32 {
-    packet(pointer(context.as_ptr().cast(), 1), Direction::Received);
+    let arguments = context.as_ptr().cast();
+    if may_ask(pointer(arguments, 0)) {
+        received(pointer(arguments, 1));
+    }
     0
 }
 
 #[fentry]
 pub fn ip_send_skb(context: FEntryContext) -> u32 {
-    packet(pointer(context.as_ptr().cast(), 1), Direction::Sent);
+    let skb = pointer(context.as_ptr().cast(), 1);
+    if may_ask(sender(skb)) {
+        sent(skb);
+    }
     0
 }
 
 #[fentry]
 pub fn ip6_send_skb(context: FEntryContext) -> u32 {
-    packet(pointer(context.as_ptr().cast(), 0), Direction::Sent);
+    let skb = pointer(context.as_ptr().cast(), 0);
+    if may_ask(sender(skb)) {
+        sent(skb);
+    }
     0
 }
 
 #[inline(always)]
+fn sender(skb: Address) -> Address {
+    load::<u64>(skb, &offset::SKB_SOCK) as Address
+}
+
+/// Whether a socket is connected to port 53, or to none: the packet tells then.
+#[inline(always)]
+fn may_ask(socket: Address) -> bool {
+    let port: u16 = load(socket, &offset::SOCK_PORT);
+    port == DOMAIN || port == 0
+}
+
+#[inline(never)]
+fn received(skb: Address) {
+    packet(skb, Direction::Received);
+}
+
+#[inline(never)]
+fn sent(skb: Address) {
+    packet(skb, Direction::Sent);
+}
+
+#[inline(always)]
 fn packet(skb: Address, direction: Direction) {
-    let head = follow(skb, &offset::SKB_HEAD);
-    let transport = head.wrapping_add(usize::from(read::<u16>(skb, &offset::SKB_TRANSPORT)));
+    let head = load::<u64>(skb, &offset::SKB_HEAD) as Address;
+    let transport = head.wrapping_add(usize::from(load::<u16>(skb, &offset::SKB_TRANSPORT)));
     // Source and destination.
     let ports: [u16; 2] = at(transport, 0);
     let port = if direction == Direction::Received { ports[0] } else { ports[1] };
@@ -62,7 +95,7 @@ fn packet(skb: Address, direction: Direction) {
     let Some(container) = Container::of_current() else {
         return;
     };
-    let network = head.wrapping_add(usize::from(read::<u16>(skb, &offset::SKB_NETWORK)));
+    let network = head.wrapping_add(usize::from(load::<u16>(skb, &offset::SKB_NETWORK)));
     let mut server = NameServer { address: [0; ADDRESS_BYTES], protocol: UDP };
     let words = (&raw mut server.address).cast::<u32>();
     let is_4 = at::<u8>(network, 0) >> 4 == 4;

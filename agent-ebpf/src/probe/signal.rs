@@ -7,6 +7,7 @@
 //! Cost: every signal of the node pays a comparison, those that may kill a look-up (about 400 instructions), and one that will kill the
 //! process by its own doing the reading of its stack.
 
+use aya_ebpf::helpers;
 use lastwords_agent_common::record::SignalEntry;
 
 use crate::{
@@ -104,7 +105,7 @@ fn code_and_address(information: Address, signal: u64) -> (i32, u64) {
 /// Whether the process that gets the signal is the one that runs: only its own stack can be read.
 #[inline(always)]
 fn raised_here(tgid: u32) -> bool {
-    read::<u32>(current_task(), &offset::TASK_TGID) == tgid
+    (helpers::bpf_get_current_pid_tgid() >> 32) as u32 == tgid
 }
 
 /// Whether the process does something else than to end. A handler gives itself up (SIG_DFL) before it raises the signal again, and
@@ -123,7 +124,7 @@ fn write_sender(slot: *mut SignalEntry) {
     let sender = current_task();
     // SAFETY: as in the hook.
     unsafe {
-        (*slot).sender_tgid = read(sender, &offset::TASK_TGID);
+        (*slot).sender_tgid = (helpers::bpf_get_current_pid_tgid() >> 32) as u32;
         (*slot).sender_cgroup = read(cgroup_node(sender), &offset::KERNFS_NODE_ID);
         read_comm(&raw mut (*slot).sender_comm, sender);
         read_comm(&raw mut (*slot).sender_parent_comm, follow(sender, &offset::TASK_REAL_PARENT));

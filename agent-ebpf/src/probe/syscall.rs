@@ -91,7 +91,7 @@ fn failed<const TYPED: bool>(registers: Address, result: i64) {
     if result == -ECONNREFUSED && attention::is_any_asking() {
         dns::refused(register::<TYPED>(registers, &offset::REGS_0), ECONNREFUSED as u32);
     }
-    on_failure::<TYPED, false>(registers, -result as u32);
+    on_failure::<TYPED, false>(registers, -result as u64);
 }
 
 #[inline(never)]
@@ -183,7 +183,7 @@ pub fn system_call_opened(context: FExitContext) -> u32 {
 #[fexit]
 pub fn system_call_failed(context: FExitContext) -> u32 {
     let arguments = context.as_ptr().cast();
-    on_failure::<true, true>(registers(arguments), -result(arguments) as u32);
+    on_failure::<true, true>(registers(arguments), -result(arguments) as u64);
     0
 }
 

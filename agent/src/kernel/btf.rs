@@ -77,6 +77,8 @@ impl KernelTypes {
         }
         globals.push(("MEMORY_CGRP_ID", self.constant("cgroup_subsys_id", "memory_cgrp_id")?));
         globals.push(("MEMCG_OOM", self.constant("memcg_memory_event", "MEMCG_OOM")?));
+        let typed = self.constant("bpf_func_id", "BPF_FUNC_get_current_task_btf").is_ok();
+        globals.push(("CURRENT_TASK_TYPED", u32::from(typed)));
         let (stride, count) = self.rss_layout()?;
         globals.push(("RSS_STRIDE", stride));
         globals.push(("RSS_COUNT", count));

@@ -1,5 +1,4 @@
-//! How many known groups have a place, by their number modulo the places: what tells the kernel side, without a look-up, that a process is
-//! in no container. Both sides count, so the map's memory is shared, and counted in by atomic instructions.
+//! Which groups are known, by their place ([`lastwords_agent_common::group_place`]). Both sides add to it, so the map's memory is shared.
 
 use std::{
     io,
@@ -9,14 +8,14 @@ use std::{
 };
 
 use aya::maps::{Map, MapData, MapError};
-use lastwords_agent_common::limits::GROUP_PLACES;
+use lastwords_agent_common::{group_place, limits::GROUP_PLACES, record::Group};
 use nix::libc;
 
 const BYTES: usize = GROUP_PLACES as usize * size_of::<AtomicU64>();
 
-/// The counters.
+/// The sums.
 pub(super) struct GroupPlaces {
-    counters: NonNull<AtomicU64>,
+    sums: NonNull<AtomicU64>,
     /// Its descriptor has to stay open until the programs that use it are loaded.
     _map: MapData,
 }
@@ -49,27 +48,26 @@ impl GroupPlaces {
         if address == libc::MAP_FAILED {
             return Err(io::Error::last_os_error().into());
         }
-        let counters =
-            NonNull::new(address.cast()).ok_or_else(|| io::Error::from(io::ErrorKind::AddrInUse))?;
-        Ok(Self { counters, _map: map })
+        let sums = NonNull::new(address.cast()).ok_or_else(|| io::Error::from(io::ErrorKind::AddrInUse))?;
+        Ok(Self { sums, _map: map })
     }
 
     /// A group was remembered.
-    pub(super) fn count(&self, cgroup_id: u64) {
-        self.counter(cgroup_id).fetch_add(1, Ordering::Relaxed);
+    pub(super) fn add(&self, cgroup_id: u64, group: &Group) {
+        self.sum(cgroup_id).fetch_add(group_place::number(cgroup_id, group.recorder), Ordering::Relaxed);
     }
 
-    /// A group that was counted was forgotten.
-    pub(super) fn discount(&self, cgroup_id: u64) {
-        self.counter(cgroup_id).fetch_sub(1, Ordering::Relaxed);
+    /// A group that was remembered so was forgotten.
+    pub(super) fn subtract(&self, cgroup_id: u64, group: &Group) {
+        self.sum(cgroup_id).fetch_sub(group_place::number(cgroup_id, group.recorder), Ordering::Relaxed);
     }
 
-    fn counter(&self, cgroup_id: u64) -> &AtomicU64 {
-        let place = (cgroup_id % u64::from(GROUP_PLACES)) as usize;
+    fn sum(&self, cgroup_id: u64) -> &AtomicU64 {
+        let place = group_place::place(cgroup_id) as usize;
         #[expect(unsafe_code, reason = "as in `new`")]
         // SAFETY: below the number of elements of the mapping, which lives as long as this; aligned and always initialised.
         unsafe {
-            self.counters.add(place).as_ref()
+            self.sums.add(place).as_ref()
         }
     }
 }
@@ -79,7 +77,7 @@ impl Drop for GroupPlaces {
         #[expect(unsafe_code, reason = "as in `new`")]
         // SAFETY: the mapping that `new` made, to which no reference is left.
         unsafe {
-            libc::munmap(self.counters.as_ptr().cast(), BYTES);
+            libc::munmap(self.sums.as_ptr().cast(), BYTES);
         }
     }
 }

@@ -108,15 +108,17 @@ impl GroupMap {
     /// When the map is full.
     pub fn insert(&mut self, cgroup_id: u64, group: Group) -> Result<(), MapError> {
         self.groups.insert(cgroup_id, PlainGroup(group), 0)?;
-        self.places.count(cgroup_id);
+        self.places.add(cgroup_id, &group);
         Ok(())
     }
 
     /// Forgets a group.
     pub fn remove(&mut self, cgroup_id: u64) {
         // It may be gone already: the kernel side forgets a group when it is removed.
-        if self.groups.remove(&cgroup_id).is_ok() {
-            self.places.discount(cgroup_id);
+        if let Ok(group) = self.groups.get(&cgroup_id, 0)
+            && self.groups.remove(&cgroup_id).is_ok()
+        {
+            self.places.subtract(cgroup_id, &group.0);
         }
     }
 }

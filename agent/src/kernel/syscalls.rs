@@ -74,11 +74,13 @@ const CALL_INSTRUCTION: u32 = if cfg!(target_arch = "aarch64") { 0xd400_0001 } e
 
 /// What else the programs have to know of the architecture, by the names of their globals.
 #[must_use]
-pub fn numbers() -> [(&'static str, u32); 4] {
+pub fn numbers() -> [(&'static str, u32); 5] {
     let number = |call: Sysno| u32::try_from(call.id()).unwrap_or(u32::MAX);
     [
         ("CONNECT_NUMBER", number(Sysno::connect)),
         ("COMPAT_MODE", COMPAT_MODE),
+        // x86-64 has functions of their own for them (__ia32_sys_*), arm64 only where the arguments differ.
+        ("COMPAT_IN_FUNCTIONS", u32::from(cfg!(target_arch = "aarch64"))),
         ("OPEN_DIRECTORY", libc::O_DIRECTORY.cast_unsigned()),
         ("CALL_INSTRUCTION", CALL_INSTRUCTION),
     ]

@@ -30,10 +30,10 @@ const NONE_AGAIN: &str = "none-again";
 
 const ORDER: [&str; 8] = [
     "none",
-    "lastwords-fexit",
-    "empty-fexit",
     "lastwords-sys-exit",
     "empty-sys-exit",
+    "lastwords-fexit",
+    "empty-fexit",
     "opensnoop",
     "exitsnoop",
     "bpftrace",
