@@ -5,7 +5,7 @@
 
 mod candidates;
 
-use candidates::{Candidate, Named, candidates, unexpanded};
+use candidates::{Candidate, Named, candidates, runs_a_script, unexpanded};
 
 use super::Finding;
 use crate::case::Case;
@@ -86,7 +86,7 @@ pub(super) fn guessed(case: &Case<'_>) -> Option<Finding> {
     }
     let read_nothing = startup::read_last(case).is_empty() && case.evidence.listeners.is_empty();
     let says_usage = USAGE_CODES.contains(&startup.code) && startup.life_ms <= PARSED_MS;
-    let at_once = startup.life_ms > 0.0 && startup.life_ms <= AT_ONCE_MS;
+    let at_once = startup.life_ms > 0.0 && startup.life_ms <= AT_ONCE_MS && !runs_a_script(case);
     let candidates = candidates(case);
     // Of several a long one is the likeliest to be misspelt.
     let mut options: Vec<&Candidate> = candidates.iter().filter(|candidate| candidate.is_option()).collect();

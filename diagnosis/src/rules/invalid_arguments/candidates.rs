@@ -140,6 +140,19 @@ fn of_child(case: &Case<'_>, script: &str) -> Vec<Candidate> {
         .collect()
 }
 
+/// True when a script runs: what it ends with is its own doing, and only a code that means "usage" speaks of its arguments. A JVM
+/// looks at its own options first and leaves with 1.
+pub(super) fn runs_a_script(case: &Case<'_>) -> bool {
+    let Some(process) = &case.evidence.process else { return false };
+    let program = process.args.first().map_or("", |program| words::base_name(program));
+    let gives_one = |argument: &String| {
+        !argument.starts_with('-') || INLINE.contains(&argument.as_str()) || argument == "-m"
+    };
+    (is_interpreter(program) || is_interpreter(words::base_name(&process.exe)))
+        && !program.starts_with("java")
+        && process.args.iter().skip(1).any(gives_one)
+}
+
 /// `python3.11`, `node22`: the name with a version behind it.
 fn is_interpreter(program: &str) -> bool {
     INTERPRETERS.contains(&program.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.'))
