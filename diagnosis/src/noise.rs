@@ -95,6 +95,8 @@ pub(crate) fn standing(failure: &Failure) -> Standing {
     match failure.errno {
         errno::ENOENT | errno::ENOTDIR | errno::ENAMETOOLONG | errno::ELOOP => absent(failure),
         errno::EACCES | errno::EPERM | errno::EROFS => refused(failure),
+        // Without IPv6 its loopback is not there, and nobody minds.
+        errno::EADDRNOTAVAIL if syscall == "bind" && !failure.address.starts_with("[::1]") => Standing::Rare,
         errno::EADDRINUSE if matches!(syscall, "bind" | "listen") => Standing::Rare,
         errno::ECONNREFUSED | errno::ETIMEDOUT | errno::EHOSTUNREACH | errno::ENETUNREACH => {
             unconnected(failure)

@@ -91,6 +91,8 @@ const PRECEDENCE: &[Step] = &[
         // These two know what the others would name by the call alone.
         identity_unavailable::call,
         invalid_environment::call,
+        invalid_arguments::address,
+        invalid_configuration::address,
         dns_failed::call,
         exec_failed::call,
         permission_denied::call,

@@ -467,3 +467,34 @@ fn a_port_that_another_container_of_the_pod_has() {
     let summary = diagnose(&evidence, Some(&pod)).summary;
     assert!(summary.contains("by envoy (pid 12) of the container proxy of pod shop/api-7f9:"), "{summary}");
 }
+
+#[test]
+fn an_address_that_the_machine_does_not_have() {
+    let bind = |address: &str| failed_at("bind", errno::EADDRNOTAVAIL, address, 3.0);
+    let app = |arguments: &[&str]| with(exited(arguments, 400, 1), vec![bind("10.9.9.9:80/tcp")]);
+    check(vec![
+        (
+            "in an argument",
+            app(&["/app", "--listen=10.9.9.9:80"]),
+            "INVALID_ARGUMENTS HIGH --listen=10.9.9.9:80",
+        ),
+        (
+            "in a file",
+            read(app(&["/app"]), &[("/etc/app.yaml", 5.0)]),
+            "INVALID_CONFIGURATION MEDIUM /etc/app.yaml",
+        ),
+        (
+            "in a variable",
+            with(
+                exited(&["/app"], 400, 1),
+                vec![Failure { variables: vec!["LISTEN".into()], ..bind("10.9.9.9:80/tcp") }],
+            ),
+            "INVALID_ENVIRONMENT MEDIUM LISTEN",
+        ),
+        (
+            "IPv6 that is switched off",
+            with(exited(&["/app"], 400, 1), vec![bind("[::1]:80/tcp")]),
+            "PROGRAM_ERROR LOW exit code 1",
+        ),
+    ]);
+}

@@ -7,14 +7,15 @@ mod candidates;
 
 use candidates::{Candidate, Named, candidates, runs_a_script, unexpanded};
 
-use super::Finding;
+use super::{Finding, before_the_end, call_and_exit};
+use crate::calls::Call;
 use crate::case::Case;
 use crate::changed;
 use crate::log::{self, Line};
 use crate::pod::ChangeKind;
 use crate::startup::{self, Startup};
 use crate::verdict::{Cause, Confidence, EvidenceRef};
-use crate::words;
+use crate::{errno, words};
 
 /// Exit codes by which programs say that they were called wrongly: getopt's and argparse's 2, EX_USAGE, node's 9.
 const USAGE_CODES: [i32; 3] = [2, 64, 9];
@@ -49,6 +50,34 @@ pub(super) fn told(case: &Case<'_>) -> Option<Finding> {
     };
     let what = format!("it printed how it is to be called: {}", usage.quoted());
     Some(finding(case, &startup, Confidence::Medium, argument, "", &what, Some(*usage)))
+}
+
+/// It wants to listen on an address that this machine does not have, and an argument names it.
+pub(super) fn address(case: &Case<'_>, call: &Call<'_>) -> Option<Finding> {
+    let failure = call.failure;
+    if failure.errno != errno::EADDRNOTAVAIL {
+        return None;
+    }
+    let host = failure.address.rsplit_once(':').map_or("", |(host, _)| host);
+    let candidates = candidates(case);
+    let argument = candidates.iter().map(Candidate::shown).find(|argument| {
+        host.len() > 1 && argument.contains(host.trim_start_matches('[').trim_end_matches(']'))
+    })?;
+    let address = words::one_line(&failure.address);
+    Some(Finding {
+        cause: Cause::InvalidArguments,
+        confidence: call.confidence(),
+        summary: format!(
+            "the argument {argument} names the address {address}, which this machine does not have: {} {}",
+            words::failed(failure),
+            before_the_end(case, call)
+        ),
+        remedy: format!(
+            "let {argument} name 0.0.0.0, or the pod's own address (status.podIP by the downward API)"
+        ),
+        object: argument,
+        evidence: call_and_exit(case, call),
+    })
 }
 
 /// Nothing failed, and an argument is not what it was when the container last ran well.

@@ -2,7 +2,8 @@
 //!
 //! The kernel sees that the file was read and that nothing failed, and no more: only a log that names the file shows that it was the reason.
 
-use super::Finding;
+use super::{Finding, before_the_end, call_and_exit};
+use crate::calls::Call;
 use crate::case::Case;
 use crate::changed;
 use crate::evidence::OpenedFile;
@@ -10,7 +11,7 @@ use crate::log::{self, Line};
 use crate::pod::ChangeKind;
 use crate::startup::{self, Startup};
 use crate::verdict::{Cause, Confidence, EvidenceRef};
-use crate::{context, words};
+use crate::{context, errno, words};
 
 /// A parser that does not like a file leaves within this (milliseconds), also in a slow language on a busy node.
 const AT_ONCE_MS: f64 = 300.0;
@@ -39,6 +40,33 @@ pub(super) fn told(case: &Case<'_>) -> Option<Finding> {
     finding.summary.push_str(&format!("; its log says {}", line.quoted()));
     finding.evidence.insert(1, line.evidence);
     Some(finding)
+}
+
+/// It wants to listen on an address that this machine does not have; without an argument or a variable that names it, it stands in
+/// what was read.
+pub(super) fn address(case: &Case<'_>, call: &Call<'_>) -> Option<Finding> {
+    let failure = call.failure;
+    if failure.errno != errno::EADDRNOTAVAIL {
+        return None;
+    }
+    let (index, file) = *startup::read_last(case).first()?;
+    let (path, address) = (words::one_line(&file.path), words::one_line(&failure.address));
+    let mut evidence = call_and_exit(case, call);
+    evidence.push(EvidenceRef::OpenedFile(index));
+    Some(Finding {
+        cause: Cause::InvalidConfiguration,
+        confidence: call.confidence().min(Confidence::Medium),
+        summary: format!(
+            "{} read {path}{} and could not listen on {address}, an address that this machine does not have: {} {}",
+            words::program(&failure.comm),
+            context::on_volume(case, &file.path),
+            words::failed(failure),
+            before_the_end(case, call)
+        ),
+        remedy: format!("correct the address {address} in {path}: 0.0.0.0, or the pod's own"),
+        object: path,
+        evidence,
+    })
 }
 
 /// Nothing failed, and what is mounted is not what it was when the container last ran well.

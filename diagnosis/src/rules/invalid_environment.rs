@@ -27,13 +27,17 @@ pub(super) fn call(case: &Case<'_>, call: &Call<'_>) -> Option<Finding> {
         (None, errno::ENOENT | errno::ENOTDIR) => {
             format!("a path where nothing is: {}", words::failed(failure))
         }
+        (None, errno::EADDRNOTAVAIL) => {
+            format!("an address that this machine does not have: {}", words::failed(failure))
+        }
         // Whether a server that refused is down or the variable names the wrong one cannot be told, but where it was just changed.
         (None, _) => format!("and {}", words::failed(failure)),
         _ => return None,
     };
     let variable = context::variable(case, failure)?;
     let change = changed::variable(case, &variable.name);
-    let at_fault = failure.dns.is_some() || matches!(failure.errno, errno::ENOENT | errno::ENOTDIR);
+    let at_fault = failure.dns.is_some()
+        || matches!(failure.errno, errno::ENOENT | errno::ENOTDIR | errno::EADDRNOTAVAIL);
     if change.is_none() && (!at_fault || noise::executes(&failure.syscall)) {
         return None;
     }
