@@ -130,6 +130,7 @@ macro_rules! for_each_kernel_field {
             LOCK_START: optional "file_lock.fl_start";
             LOCK_END: optional "file_lock.fl_end";
             SIGINFO_CODE: required "kernel_siginfo.si_code";
+            SIGINFO_SYSCALL: required "kernel_siginfo._sifields._sigsys._syscall";
             SIGINFO_ADDRESS: required "kernel_siginfo._sifields._sigfault._addr";
         }
     };

@@ -68,6 +68,25 @@ pub fn on_failure<const TYPED: bool, const IN_FUNCTION: bool>(registers: Address
     record::<TYPED>(owned, rule, registers, number, errno, filter);
 }
 
+/// A seccomp filter answered a call of the current task with `errno`.
+#[inline(always)]
+pub fn on_refusal(registers: Address, errno: u64) {
+    let Some(owned) = Owned::of_current() else {
+        return;
+    };
+    if is_compat::<false>(registers) {
+        // SAFETY: a field of the container's recorder.
+        unsafe { add(&raw mut (*owned.recorder).compat_calls_failed, 1) };
+        return;
+    }
+    let number = call_number::<false>(registers);
+    if let Some(rule) = SYSCALLS.get(number)
+        && is_listed(rule, errno)
+    {
+        record::<false>(owned, rule, registers, number, errno, seccomp::DENIED);
+    }
+}
+
 #[inline(always)]
 fn is_listed(rule: &SyscallRule, errno: u64) -> bool {
     let errors = if errno < 64 { rule.errors_low } else { rule.errors_high };
@@ -129,7 +148,7 @@ fn record<const TYPED: bool>(
         (*slot).object = u32::from(rule.object);
         (*slot).capabilities = 0;
         (*slot).refused_capability = 0;
-        (*slot).seccomp = seccomp::UNKNOWN;
+        (*slot).seccomp = if filter == seccomp::DENIED { filter } else { seccomp::UNKNOWN };
         (*slot).has_place = 0;
         (*slot).padding = 0;
         if is_permission {

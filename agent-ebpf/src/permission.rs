@@ -27,7 +27,7 @@ pub fn write(recorder: *mut Recorder, slot: *mut FailureEntry, task: Address, fi
         (*slot).seccomp = match offset::TASK_SECCOMP_MODE.load() {
             lastwords_agent_common::offsets::ABSENT => seccomp::UNKNOWN,
             _ if read::<u32>(task, &offset::TASK_SECCOMP_MODE) == NO_SECCOMP => seccomp::NO_FILTER,
-            _ if asked_in_this_call => seccomp::PASSED,
+            _ if asked_in_this_call && filter != seccomp::DENIED => seccomp::PASSED,
             _ => filter,
         };
     }

@@ -51,6 +51,9 @@ pub enum Command {
         #[arg(long, value_enum, value_name = "WAY")]
         way_in: Option<WayIn>,
     },
+    /// The process whose death `check` looks for
+    #[command(hide = true, name = "check-child")]
+    CheckChild,
     /// The process that becomes the tried command; started by `try` alone
     #[command(hide = true, name = "try-child")]
     TryChild,

@@ -12,6 +12,7 @@ use crate::{
         verdict::{State, Verdict, WayIn},
     },
     program::ExitCode,
+    try_command::{Flow, prove},
 };
 
 /// Everything that was found out.
@@ -19,23 +20,37 @@ struct Findings {
     kernel_release: String,
     control_groups: Result<&'static str, String>,
     probes: Result<Vec<Verdict>, String>,
+    /// None where the probes do not run.
+    flow: Option<Flow>,
 }
 
 /// Loads and attaches everything as `run` does, says what came of it, and takes it out again.
 #[must_use]
 pub fn check(way_in: Option<WayIn>, output: Output) -> ExitCode {
-    let findings = Findings {
+    let mut findings = Findings {
         kernel_release: kernel_release(),
         control_groups: ControlGroups::open(Path::new("/sys/fs/cgroup"))
             .and_then(|groups| groups.require_version_2().map(|()| groups.layout_name()))
             .map_err(|error| error.to_string()),
-        probes: Kernel::load(way_in).map(|kernel| kernel.verdicts).map_err(|error| error.to_string()),
+        probes: Ok(Vec::new()),
+        flow: None,
     };
+    match Kernel::load(way_in) {
+        Ok(kernel) => {
+            findings.probes = Ok(kernel.verdicts.clone());
+            findings.flow = findings.works().then(|| prove(kernel));
+        }
+        Err(error) => findings.probes = Err(error.to_string()),
+    }
     match output {
         Output::Text => print_text(&findings),
         Output::Json => println!("{:#}", findings.json()),
     }
-    if findings.works() { ExitCode::Done } else { ExitCode::NotPossibleHere }
+    match findings.flow {
+        _ if !findings.works() => ExitCode::NotPossibleHere,
+        Some(Flow::Missing(_)) => ExitCode::Failed,
+        _ => ExitCode::Done,
+    }
 }
 
 /// The kernel's release, as `uname -r` prints it.
@@ -52,9 +67,14 @@ impl Findings {
             && probes.is_ok_and(|probes| probes.iter().all(|probe| probe.is_active() || !probe.required))
     }
 
+    /// Whether the probes run and yet nothing came out.
+    fn is_dry(&self) -> bool {
+        matches!(self.flow, Some(Flow::Missing(_)))
+    }
+
     fn json(&self) -> Value {
         json!({
-            "ok": self.works(),
+            "ok": self.works() && !self.is_dry(),
             "kernel": self.kernel_release,
             "cgroups": match &self.control_groups {
                 Ok(layout) => json!({"ok": true, "layout": layout}),
@@ -62,8 +82,19 @@ impl Findings {
             },
             "btf": self.probes.is_ok() || Path::new(crate::kernel::btf::VMLINUX).exists(),
             "problem": self.probes.as_ref().err(),
+            "evidence": self.flow.as_ref().map(flow_json),
             "probes": self.probes.iter().flatten().map(probe_json).collect::<Vec<_>>(),
         })
+    }
+}
+
+fn flow_json(flow: &Flow) -> Value {
+    match flow {
+        Flow::Seen { milliseconds, what } => {
+            json!({"verdict": "flows", "milliseconds": milliseconds, "seen": what})
+        }
+        Flow::Skipped(reason) => json!({"verdict": "skipped", "reason": reason}),
+        Flow::Missing(what) => json!({"verdict": "missing", "reason": what}),
     }
 }
 
@@ -105,8 +136,15 @@ fn print_text(findings: &Findings) {
         }
         Err(problem) => println!("probes    {problem}"),
     }
+    if let Some(flow) = &findings.flow {
+        println!("evidence  {flow}");
+    }
     println!(
         "{}",
-        if findings.works() { "Crashes can be recorded here." } else { "Crashes cannot be recorded here." }
+        if findings.works() && !findings.is_dry() {
+            "Crashes can be recorded here."
+        } else {
+            "Crashes cannot be recorded here."
+        }
     );
 }

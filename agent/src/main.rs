@@ -12,6 +12,7 @@ fn main() -> std::process::ExitCode {
         Command::Check { way_in, output } => check::check(way_in, output),
         Command::Try(arguments) => try_command::try_command(&arguments),
         Command::TryEach { way_in } => try_command::try_each(way_in),
+        Command::CheckChild => try_command::die(),
         Command::TryChild => try_command::become_command(),
     }
     .into()

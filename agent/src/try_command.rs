@@ -8,6 +8,7 @@ mod loopback;
 mod mounts;
 mod output;
 mod path;
+mod proof;
 mod seccomp;
 mod session;
 
@@ -29,6 +30,7 @@ use nix::{
 
 pub use child::become_command;
 pub use each::try_each;
+pub use proof::{Flow, die, prove};
 
 use self::{child::Spec, output::Output, session::Session};
 use crate::{

@@ -221,6 +221,7 @@ pub struct Signal {
     pub delivered: bool,
     pub before_death_ms: f64,
     pub fault_address: u64,
+    pub syscall: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

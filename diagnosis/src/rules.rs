@@ -23,6 +23,7 @@ mod invalid_arguments;
 mod probe_failed;
 // 9. Not enough permission.
 mod permission_denied;
+mod seccomp_denied;
 // 10. A read-only file system.
 mod read_only_filesystem;
 // 11. Connection trouble.
@@ -72,6 +73,7 @@ const PRECEDENCE: &[Step] = &[
     Step::Whole(killed::timed_out),
     Step::Whole(out_of_memory::child),
     Step::Whole(resource_limit::by_signal),
+    Step::Whole(seccomp_denied::by_signal),
     Step::Whole(probe_failed::stopped),
     Step::Whole(program_error::fatal_signal),
     Step::Whole(file_locked::waiting),
@@ -94,6 +96,7 @@ const PRECEDENCE: &[Step] = &[
         invalid_arguments::address,
         invalid_configuration::address,
         dns_failed::call,
+        seccomp_denied::call,
         exec_failed::call,
         permission_denied::call,
         read_only_filesystem::call,

@@ -167,6 +167,7 @@ impl Dice {
             .map(|_| Signal {
                 target_pid: self.pid(),
                 fault_address: u64::MAX,
+                syscall: self.text(),
                 ..sent(self.number(), self.number(), self.sender(), self.before())
             })
             .collect();

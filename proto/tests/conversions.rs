@@ -136,6 +136,7 @@ fn full() -> Evidence {
             delivered: true,
             before_death_ms: 0.5,
             fault_address: 0xdead_beef,
+            syscall: "mkdir".into(),
         }],
         execs: vec![Exec { path: "/app".into(), args: vec!["app".into()], time }],
         child_exits: vec![ChildExit { pid: 8, comm: "sub".into(), code: 2, signal: 3, before_death_ms: 4.0 }],

@@ -196,7 +196,11 @@ fn signal(signal: &Signal) -> String {
         who(&signal.target_comm, signal.target_pid)
     };
     let ignored = if signal.delivered { "" } else { ", ignored" };
-    let address = if signal.code > 0 && signal.code < FROM_THE_KERNEL {
+    let call =
+        if signal.syscall.is_empty() { String::new() } else { format!(" for {}", escape(&signal.syscall)) };
+    let address = if !call.is_empty() {
+        call
+    } else if signal.code > 0 && signal.code < FROM_THE_KERNEL {
         format!(", fault address {:#x}", signal.fault_address)
     } else {
         String::new()

@@ -31,7 +31,7 @@ pub struct SignalEntry {
     pub target_tid: u32,
     /// The target's name.
     pub target_comm: Comm,
-    /// `si_addr` of a fault.
+    /// `si_addr` of a fault. Of what a seccomp filter forbade: the number of the call, and in the upper half `si_arch`.
     pub address: u64,
     /// Number of the [`FaultEntry`] that tells where it happened, counted from 1; 0 without one.
     pub place: u64,

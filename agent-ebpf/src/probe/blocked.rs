@@ -114,7 +114,7 @@ fn is_interrupted(registers: Address) -> bool {
 
 /// Where a task's registers are while it is in the kernel; null when the agent could not find out.
 #[inline(always)]
-fn registers(task: Address) -> Address {
+pub fn registers(task: Address) -> Address {
     match REGISTERS.get(0) {
         Some(distance) if *distance != 0 => {
             follow(task, &offset::TASK_STACK).wrapping_add(*distance as usize)

@@ -15,6 +15,7 @@ use crate::{
     emit::emit_for,
     hook,
     kernel::{Address, follow, now, offset, pointer, read, read_comm},
+    probe::signal::{SIGSYS, ended_by_filter},
     recorder::{child_exit_slot, mark},
     working_directory,
 };
@@ -41,6 +42,11 @@ hook!("sched_process_exit", sched_process_exit, sched_process_exit_raw, |argumen
         if container.first_tid() == 0 || !killed {
             container.set_first_tid(tid);
         }
+    }
+    if u64::from(read::<u32>(task, &offset::TASK_EXIT_CODE) & 0x7f) == SIGSYS
+        && read::<u32>(task, &offset::TASK_FLAGS) & PF_SIGNALED == 0
+    {
+        ended_by_filter(container, task, tgid, tid);
     }
     if read::<u32>(signal, &offset::SIGNAL_LIVE) != 0 {
         return;

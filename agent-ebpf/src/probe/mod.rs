@@ -12,6 +12,7 @@ pub mod lock;
 mod oom;
 mod packet;
 mod registers;
+mod seccomp;
 mod signal;
 pub mod socket;
 mod startup;

@@ -13,7 +13,9 @@ use lastwords_agent_common::record::SignalEntry;
 use crate::{
     container::Container,
     fault, hook,
-    kernel::{Address, argument, cgroup_node, current_task, follow, now, offset, pointer, read, read_comm},
+    kernel::{
+        Address, argument, cgroup_node, current_task, follow, is_compat, now, offset, pointer, read, read_comm,
+    },
     probe::{blocked, oom},
     recorder::{SignalClass, mark, signal_slot},
 };
@@ -30,6 +32,11 @@ const OWN_DOING: u64 = FAULTS | 1 << 6;
 pub const REAL_TIME: u64 = 32;
 /// SEND_SIG_PRIV, a siginfo pointer that is none: the kernel itself (include/linux/sched/signal.h).
 const SEND_SIG_PRIV: u64 = 1;
+/// A forbidden system call, and si_code of one that a filter forbade.
+pub const SIGSYS: u64 = 31;
+const SYS_SECCOMP: i32 = 1;
+/// __AUDIT_ARCH_64BIT (include/uapi/linux/audit.h).
+const FULL_WIDTH: u32 = 0x8000_0000;
 /// si_code of what the kernel sends.
 const SI_KERNEL: i32 = 0x80;
 
@@ -99,7 +106,38 @@ hook!("signal_generate", signal_generate, signal_generate_raw, |arguments| {
 fn code_and_address(information: Address, signal: u64) -> (i32, u64) {
     let code: i32 = read(information, &offset::SIGINFO_CODE);
     let is_fault = code > 0 && FAULTS & (1 << signal) != 0;
-    (code, if is_fault { read(information, &offset::SIGINFO_ADDRESS) } else { 0 })
+    let place = if signal == SIGSYS { &offset::SIGINFO_SYSCALL } else { &offset::SIGINFO_ADDRESS };
+    (code, if is_fault { read(information, place) } else { 0 })
+}
+
+/// A thread leaves because a filter ended it: as the kernel does that without a signal (for one thread of several; for a whole process
+/// up to Linux 5.15), what the signal would have said is written in its place.
+#[inline(always)]
+pub fn ended_by_filter(container: Container, task: Address, tgid: u32, tid: u32) {
+    let registers = blocked::registers(task);
+    let Some(recorder) = container.recorder().filter(|_| !registers.is_null()) else {
+        return;
+    };
+    let time = now();
+    let class = if container.main_tgid() == tgid { SignalClass::ToMain } else { SignalClass::ToOther };
+    let width = if is_compat::<false>(registers) { 0 } else { FULL_WIDTH };
+    let number: u32 = read(registers, &offset::REGS_CALL);
+    let slot = signal_slot(recorder, class);
+    // SAFETY: a slot of the container's recorder.
+    unsafe {
+        (*slot).begin = mark(time, tid);
+        (*slot).time = time;
+        (*slot).signal = SIGSYS as u32;
+        (*slot).code = SYS_SECCOMP;
+        (*slot).result = 0;
+        (*slot).address = u64::from(width) << 32 | u64::from(number);
+        (*slot).place = 0;
+        (*slot).target_tgid = tgid;
+        (*slot).target_tid = tid;
+        read_comm(&raw mut (*slot).target_comm, task);
+        write_sender(slot);
+        (*slot).end = mark(time, tid);
+    }
 }
 
 /// Whether the process that gets the signal is the one that runs: only its own stack can be read.

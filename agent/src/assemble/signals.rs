@@ -3,11 +3,19 @@
 use lastwords_diagnosis::evidence::{KilledBy, SenderKind, Signal};
 
 use super::{Death, Node, is_of_run, milliseconds_before, text};
-use crate::decode::{self, Exited, Recording};
+use crate::{
+    decode::{self, Exited, Recording},
+    kernel::syscalls,
+};
 
 /// si_code of what the kernel itself sends; faults have other positive ones.
 const SI_KERNEL: i32 = 0x80;
 const SIGKILL: i32 = 9;
+const SIGSYS: i32 = 31;
+/// si_code of a SIGSYS that a seccomp filter caused.
+const SYS_SECCOMP: i32 = 1;
+/// __AUDIT_ARCH_64BIT (include/uapi/linux/audit.h).
+const FULL_WIDTH: u64 = 0x8000_0000;
 /// The victim gets its SIGKILL in the same kernel function that announces it (`__oom_kill_process`); half a millisecond was
 /// measured between the two. A second leaves room for a loaded machine.
 const OOM_KILL_WINDOW: u64 = 1_000_000_000;
@@ -44,9 +52,23 @@ pub(super) fn list(death: &Death, node: &Node<'_>, recording: &Recording) -> Vec
             to_main: main == Some(raw.target_tgid),
             delivered: raw.result == 0,
             before_death_ms: milliseconds_before(death.time, raw.time),
-            fault_address: raw.address,
+            fault_address: if is_by_filter(raw) { 0 } else { raw.address },
+            syscall: forbidden(raw),
         })
         .collect()
+}
+
+fn is_by_filter(raw: &decode::Signal) -> bool {
+    raw.signal == SIGSYS && raw.code == SYS_SECCOMP
+}
+
+/// The call that a seccomp filter forbade: its number, and in the upper half the architecture that it is of (`struct siginfo`).
+fn forbidden(raw: &decode::Signal) -> String {
+    let [number, architecture] = [raw.address & 0xffff_ffff, raw.address >> 32];
+    match u32::try_from(number) {
+        Ok(number) if is_by_filter(raw) && architecture & FULL_WIDTH != 0 => syscalls::name(number),
+        _ => String::new(),
+    }
 }
 
 /// Who sent the signal that ended the main process. None when it exited by itself, or when that signal was not seen.

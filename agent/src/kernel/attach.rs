@@ -14,19 +14,32 @@ use super::{
     verdict::{State, Verdict, WayIn},
 };
 
-/// The form that each probe's tracepoint has on this kernel, by name; without those that it has not.
-pub(super) struct Forms(HashMap<&'static str, Tracepoint>);
+/// The form that each probe's tracepoint or function has on this kernel, by name; without those that it has not.
+pub(super) struct Forms {
+    tracepoints: HashMap<&'static str, Tracepoint>,
+    arguments: HashMap<&'static str, usize>,
+}
 
 impl Forms {
     pub(super) fn read(types: &KernelTypes) -> Self {
-        let events = PROBES.iter().flat_map(|probe| probe.ways).filter_map(|way| way.at.tracepoint());
-        Self(events.filter_map(|event| Some((event, types.tracepoint(event)?))).collect())
+        let places = || PROBES.iter().flat_map(|probe| probe.ways).map(|way| &way.at);
+        let events = places().filter_map(At::tracepoint);
+        let functions = places().filter_map(At::counted_function);
+        Self {
+            tracepoints: events.filter_map(|event| Some((event, types.tracepoint(event)?))).collect(),
+            arguments: functions
+                .filter_map(|function| Some((function, types.arguments(function)?)))
+                .collect(),
+        }
     }
 
     /// Why a program cannot be attached there, if it cannot.
     fn objection(&self, at: &At) -> Option<&'static str> {
-        let form = at.tracepoint().map(|event| self.0.get(event));
+        let form = at.tracepoint().map(|event| self.tracepoints.get(event));
         match (at, form) {
+            (At::FunctionOf(function, arguments), _) if self.arguments.get(function) != Some(arguments) => {
+                Some("this kernel has no such function, or another form of it")
+            }
             (_, Some(None)) => Some("this kernel has no such tracepoint"),
             (At::TaskTracepoint(_), Some(Some(form))) if !form.takes_task => {
                 Some("this kernel's tracepoint does not carry the task")
@@ -91,7 +104,8 @@ fn attach(
     }
     if probe.ways.iter().all(|way| way.way_in == WayIn::Function) {
         // Another probe does its work where functions take no programs.
-        let reason = if refused.is_empty() { "not by this way in".to_owned() } else { refused.join("; ") };
+        let objection = objections.first().copied().unwrap_or("not by this way in");
+        let reason = if refused.is_empty() { objection.to_owned() } else { refused.join("; ") };
         return State::Unsupported(reason);
     }
     match objections.first() {
@@ -115,7 +129,7 @@ fn attach_by(ebpf: &mut Ebpf, btf: &Btf, way: &Way, links: &mut Links) -> Result
             .load()
             .and_then(|()| program.attach(event).map(drop))
             .inspect_err(|_| drop(program.unload())),
-        (Program::FExit(program), At::Function(function)) => program
+        (Program::FExit(program), At::Function(function) | At::FunctionOf(function, _)) => program
             .load(function, btf)
             .and_then(|()| program.attach().map(drop))
             .inspect_err(|_| drop(program.unload())),

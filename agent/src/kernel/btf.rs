@@ -131,6 +131,20 @@ impl KernelTypes {
         Some(Tracepoint { arguments: arguments.len(), takes_task })
     }
 
+    /// How many arguments the function `name` has; None when the kernel has none of that name, or no single form of it.
+    #[must_use]
+    pub fn arguments(&self, name: &str) -> Option<usize> {
+        let types = self.0.resolve_types_by_name(name).ok()?;
+        let function = types.iter().find_map(|kind| match kind {
+            Type::Func(function) => Some(function),
+            _ => None,
+        })?;
+        match self.0.resolve_chained_type(function) {
+            Ok(Type::FuncProto(prototype)) => Some(prototype.parameters.len()),
+            _ => None,
+        }
+    }
+
     /// Bytes between the counters of `mm_struct.rss_stat`, and of the number in each: an array of atomics up to Linux 6.1, of
     /// percpu counters since 6.2 (f1a7941243c1).
     fn rss_layout(&self) -> Result<(u32, u32), BtfError> {
@@ -253,6 +267,8 @@ mod tests {
         assert_eq!(types.tracepoint("sys_exit"), Some(Tracepoint { arguments: 2, takes_task: false }));
         assert_eq!(types.tracepoint("sched_process_exec").map(|it| it.takes_task), Some(true));
         assert_eq!(types.tracepoint("no_such_tracepoint"), None);
+        assert_eq!(types.arguments("security_capable"), Some(4));
+        assert_eq!(types.arguments("no_such_function"), None);
         assert_eq!(types.offset("task_struct.no_such_member"), None);
     }
 

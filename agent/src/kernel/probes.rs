@@ -34,6 +34,8 @@ pub(super) enum At {
     TaskTracepoint(&'static str),
     /// The end (fexit) or the beginning (fentry) of a function.
     Function(&'static str),
+    /// The same, where it has so many arguments: its result stands behind them.
+    FunctionOf(&'static str, usize),
     /// The ends of the system calls' own functions, one after the other ([`super::syscalls::functions`]).
     SystemCalls,
 }
@@ -43,7 +45,15 @@ impl At {
     pub(super) fn tracepoint(&self) -> Option<&'static str> {
         match self {
             Self::Tracepoint(event) | Self::TaskTracepoint(event) => Some(event),
-            Self::Function(_) | Self::SystemCalls => None,
+            Self::Function(_) | Self::FunctionOf(..) | Self::SystemCalls => None,
+        }
+    }
+
+    /// The function whose number of arguments matters, if there is one.
+    pub(super) fn counted_function(&self) -> Option<&'static str> {
+        match self {
+            Self::FunctionOf(function, _) => Some(function),
+            _ => None,
         }
     }
 }
@@ -201,6 +211,24 @@ pub(super) const PROBES: &[Probe] = &[
         without: "a lock that a file server refused is not known",
         required: false,
         ways: tracepoint!(Tracepoint "fcntl_setlk"),
+    },
+    Probe {
+        name: "seccomp filters",
+        hook: "__secure_computing",
+        without: "what a filter refuses is seen where system calls are seen at sys_exit, but not that it was the filter",
+        required: false,
+        ways: &[
+            Way {
+                way_in: WayIn::Function,
+                program: Some("secure_computing"),
+                at: At::FunctionOf("__secure_computing", 1),
+            },
+            Way {
+                way_in: WayIn::Function,
+                program: Some("secure_computing_alone"),
+                at: At::FunctionOf("__secure_computing", 0),
+            },
+        ],
     },
     Probe {
         name: "system calls",

@@ -59,7 +59,11 @@ pub(super) struct Explained {
 impl Session {
     /// Loads and attaches the probes, by `way_in` alone when one is given.
     pub(super) fn start(way_in: Option<WayIn>) -> Result<Self, TryError> {
-        let kernel = Kernel::load(way_in)?;
+        Self::of(Kernel::load(way_in)?)
+    }
+
+    /// The same, with probes that are attached already.
+    pub(super) fn of(kernel: Kernel) -> Result<Self, TryError> {
         if let Some(missing) = kernel.missing().next() {
             return Err(TryError::Probe(missing.to_string()));
         }

@@ -3,7 +3,7 @@
 use super::{Finding, before_the_end, call_and_exit};
 use crate::calls::Call;
 use crate::case::Case;
-use crate::evidence::{Failure, FileFacts};
+use crate::evidence::{Failure, FileFacts, Seccomp};
 use crate::verdict::{Cause, Confidence};
 use crate::{context, errno, noise, words};
 
@@ -25,10 +25,17 @@ pub(super) fn call(case: &Case<'_>, call: &Call<'_>) -> Option<Finding> {
     let undecided = failure.errno == errno::EPERM
         && capability_for(&failure.syscall).is_none()
         && !is_held_to_the_owner(&failure.syscall);
-    let doubt = if undecided {
-        "; a file's permissions would have answered EACCES, so look for a seccomp profile, a security module or an immutable file"
-    } else {
-        ""
+    let doubt = match failure.seccomp {
+        _ if !undecided => "",
+        Seccomp::NoFilter | Seccomp::NotByFilter | Seccomp::Denied => {
+            "; a file's permissions would have answered EACCES, and no seccomp filter did, so look for a security module or an immutable file"
+        }
+        Seccomp::Undecided => {
+            "; a file's permissions would have answered EACCES, and whether its seccomp filter did cannot be told: look for that profile, a security module or an immutable file"
+        }
+        Seccomp::Unknown => {
+            "; a file's permissions would have answered EACCES, so look for a seccomp profile, a security module or an immutable file"
+        }
     };
     Some(Finding {
         cause: Cause::PermissionDenied,

@@ -201,6 +201,7 @@ fn signal(signal: &v1::Signal) -> Signal {
         delivered,
         before_death_ms,
         fault_address,
+        syscall,
     } = signal;
     Signal {
         signal: *number,
@@ -212,6 +213,7 @@ fn signal(signal: &v1::Signal) -> Signal {
         delivered: *delivered,
         before_death_ms: *before_death_ms,
         fault_address: *fault_address,
+        syscall: syscall.clone(),
     }
 }
 

@@ -220,6 +220,7 @@ fn signal(signal: &Signal) -> v1::Signal {
         delivered,
         before_death_ms,
         fault_address,
+        syscall,
     } = signal;
     v1::Signal {
         signal: *number,
@@ -232,6 +233,7 @@ fn signal(signal: &Signal) -> v1::Signal {
         delivered: *delivered,
         before_death_ms: *before_death_ms,
         fault_address: *fault_address,
+        syscall: syscall.clone(),
     }
 }
 
