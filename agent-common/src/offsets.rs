@@ -40,6 +40,7 @@ macro_rules! for_each_kernel_field {
             SIGNAL_LIVE: required "signal_struct.live";
             SIGNAL_FLAGS: required "signal_struct.flags";
             SIGNAL_GROUP_EXIT_CODE: required "signal_struct.group_exit_code";
+            SIGNAL_LIMITS: required "signal_struct.rlim";
             SIGNAL_OOM_SCORE_ADJ: required "signal_struct.oom_score_adj";
             CSS_SET_DFL_CGRP: required "css_set.dfl_cgrp";
             CSS_SET_SUBSYS: required "css_set.subsys";

@@ -141,6 +141,8 @@ pub struct Exited {
     pub gid: u32,
     /// Zero.
     pub padding: u32,
+    /// Its soft limits RLIMIT_NPROC and RLIMIT_NOFILE; all ones without one.
+    pub limits: [u64; 2],
     /// Name of the thread group's leader.
     pub comm: Comm,
     /// Where.
@@ -401,7 +403,7 @@ const _: () = {
     assert!(size_of::<CgroupMade>() == 24 + 512);
     assert!(size_of::<WorkingDirectory>() == 8 + 12 * 48);
     assert!(size_of::<Executed>() == 24 + 32 + 16 + 256 + 512 + 584);
-    assert!(size_of::<Exited>() == 24 + 24 + 16 + 584);
+    assert!(size_of::<Exited>() == 24 + 24 + 16 + 16 + 584);
     assert!(size_of::<MemoryLevel>() == 136);
     assert!(size_of::<OomVictim>() == 24 + 16 + 32 + 40 + 8 + 16 + 6 * 136);
     assert!(size_of::<Refused>() == 24 + 16 + 16 + 128 + 8 + 200 + 256);

@@ -113,7 +113,11 @@ pub struct Node<'a> {
 pub fn assemble(death: &Death, node: &Node<'_>) -> Evidence {
     let recording = death.recording.clone().unwrap_or_default();
     let mut failures = failures::folded(death, &recording);
-    death.looked.limits.name(&mut failures);
+    let limits = &death.looked.limits;
+    if let End::Exited(exited) = &death.end {
+        limits.at_end_of(exited).name(failures.iter_mut().filter(|failure| failure.pid == exited.tgid));
+    }
+    limits.name(failures.iter_mut());
     let opened_files = opened::files(death, &recording);
     opened::mark_succeeded(&mut failures, &opened_files);
     failures.extend(dns::failures(death, &recording));

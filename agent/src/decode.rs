@@ -102,6 +102,10 @@ pub struct Exited {
     pub uid: u32,
     /// Real group id.
     pub gid: u32,
+    /// Its soft limit RLIMIT_NPROC; None without one.
+    pub processes: Option<u64>,
+    /// RLIMIT_NOFILE.
+    pub open_files: Option<u64>,
     /// Name of the leader.
     pub comm: Vec<u8>,
     /// Where; None when it could not be read whole.
@@ -299,9 +303,16 @@ fn exited(raw: &record::Exited) -> Exited {
         status: Status::from_wait(raw.status),
         uid: raw.uid,
         gid: raw.gid,
+        processes: limit(raw.limits[0]),
+        open_files: limit(raw.limits[1]),
         comm: until_zero(&raw.comm).to_vec(),
         cwd: working_directory(&raw.cwd),
     }
+}
+
+/// RLIM_INFINITY is all ones.
+fn limit(raw: u64) -> Option<u64> {
+    (raw != u64::MAX).then_some(raw)
 }
 
 fn oom_victim(raw: &record::OomVictim) -> OomVictim {

@@ -204,6 +204,9 @@ fn run(processes: &HostProc, groups: &ControlGroups, jobs: &Receiver<Job>, progr
                     seen.looked.limits = Limits::of(groups, &group, &process.limits);
                     seen.looked.mounts = process.mounts.clone();
                     (seen.pid, seen.process) = (pid, process);
+                } else if let pids @ Some(_) = Limits::of_group(groups, &group).pids {
+                    // The group outlives its processes by a moment.
+                    containers.entry(cgroup_id).or_default().looked.limits.pids = pids;
                 }
             }
             Job::Refused { cgroup_id, pid, passed, path, purpose } => {

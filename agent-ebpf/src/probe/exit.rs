@@ -26,6 +26,11 @@ const SIGNAL_GROUP_EXIT: u32 = 4;
 /// `task->flags`: a signal ended this thread, the one that exit_group(2) gives the others among them (include/linux/sched.h).
 const PF_SIGNALED: u32 = 0x400;
 
+/// Index of that limit, before RLIMIT_NOFILE (include/uapi/asm-generic/resource.h; the same on x86-64 and arm64).
+const RLIMIT_NPROC: usize = 6;
+/// `struct rlimit`: a soft limit and a hard one.
+const LIMIT_BYTES: usize = 16;
+
 hook!("sched_process_exit", sched_process_exit, sched_process_exit_raw, |arguments| {
     let Some(container) = Container::of_current() else {
         return;
@@ -90,9 +95,18 @@ fn fill(
         (*record).uid = read(credentials, &offset::CRED_UID);
         (*record).gid = read(credentials, &offset::CRED_GID);
         (*record).padding = 0;
+        let limits = follow_limits(task);
+        (*record).limits = [limits[0], limits[2]];
         read_comm(&raw mut (*record).comm, leader);
         working_directory::write(task, &raw mut (*record).cwd);
     }
+}
+
+/// The soft and hard limits of processes and open files, as they are now: a program can have set them itself.
+#[inline(always)]
+fn follow_limits(task: Address) -> [u64; 4] {
+    let first = follow(task, &offset::TASK_SIGNAL).wrapping_add(RLIMIT_NPROC * LIMIT_BYTES);
+    read(first, &offset::SIGNAL_LIMITS)
 }
 
 #[inline(always)]

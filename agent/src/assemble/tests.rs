@@ -39,6 +39,8 @@ fn exited(status: Status) -> Exited {
         status,
         uid: 4242,
         gid: 4242,
+        processes: None,
+        open_files: Some(64),
         comm: b"cat".to_vec(),
         cwd: Some(b"/app".to_vec()),
     }
@@ -360,6 +362,17 @@ fn an_oom_kill_is_known_by_its_victim_and_not_by_the_bystander() {
     let mut marked = victim(Vec::new());
     marked.already_exiting = true;
     assert_eq!(oom(marked), Some((SenderKind::Kernel, 0)), "marked on its way out: not killed");
+}
+
+#[test]
+fn the_limit_that_the_process_had_at_last_counts() {
+    let mut death = death(Status { code: 1, ..Status::default() });
+    let full = decode::Failure { errno: 24, ..failure(2_000_000, b"/etc/passwd") };
+    let of_child = decode::Failure { tgid: 7, tid: 7, ..full.clone() };
+    death.recording = Some(Recording { failures: vec![full, of_child], ..Recording::default() });
+    death.looked.limits.open_files = Some(1024);
+    let names: Vec<String> = evidence(&death).failures.into_iter().map(|failure| failure.name).collect();
+    assert_eq!(names, ["RLIMIT_NOFILE 64", "RLIMIT_NOFILE 1024"], "a child's own are not known");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use lastwords_diagnosis::{errno, evidence::Failure};
 
 use super::{cgroup::ControlGroups, procfs::ResourceLimits};
+use crate::decode::Exited;
 
 /// The limits of one container that make calls fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -19,14 +20,27 @@ impl Limits {
     /// Of the container in the group at `path`, whose main process has these resource limits.
     #[must_use]
     pub fn of(groups: &ControlGroups, path: &str, resources: &ResourceLimits) -> Self {
-        let levels = path.match_indices('/').skip(1).map(|(end, _)| end).chain([path.len()]);
-        let pids = levels.filter_map(|end| groups.processes(path.get(..end)?).limit).min();
+        let pids = Self::of_group(groups, path).pids;
         Self { open_files: resources.open_files, processes: resources.processes, pids }
     }
 
+    /// Of the group alone, for a process that is gone already.
+    #[must_use]
+    pub fn of_group(groups: &ControlGroups, path: &str) -> Self {
+        let levels = path.match_indices('/').skip(1).map(|(end, _)| end).chain([path.len()]);
+        let pids = levels.filter_map(|end| groups.processes(path.get(..end)?).limit).min();
+        Self { pids, ..Self::default() }
+    }
+
+    /// With the resource limits that the main process had at last: it may have set them itself, and an earlier look may have come late.
+    #[must_use]
+    pub fn at_end_of(&self, exited: &Exited) -> Self {
+        Self { open_files: exited.open_files, processes: exited.processes, ..*self }
+    }
+
     /// Writes the limit into each failure that one explains.
-    pub fn name(&self, failures: &mut [Failure]) {
-        for failure in failures.iter_mut().filter(|failure| failure.name.is_empty()) {
+    pub fn name<'a>(&self, failures: impl Iterator<Item = &'a mut Failure>) {
+        for failure in failures.filter(|failure| failure.name.is_empty()) {
             let forks = matches!(failure.syscall.as_str(), "clone" | "clone3" | "fork" | "vfork");
             let limit = match failure.errno {
                 errno::EMFILE => self.open_files.map(|limit| format!("RLIMIT_NOFILE {limit}")),
@@ -58,7 +72,7 @@ mod tests {
 
     fn named(limits: Limits, syscall: &str, errno: i32, uid: u32) -> String {
         let mut failures = [Failure { syscall: syscall.to_owned(), errno, uid, ..Failure::default() }];
-        limits.name(&mut failures);
+        limits.name(failures.iter_mut());
         failures[0].name.clone()
     }
 

@@ -227,6 +227,8 @@ fn death() -> Death {
             status: Status::default(),
             uid: 0,
             gid: 0,
+            processes: None,
+            open_files: None,
             comm: Vec::new(),
             cwd: None,
         }),

@@ -95,21 +95,33 @@ pub(super) fn status() -> impl Strategy<Value = (u32, Status)> {
 
 pub(super) fn exited() -> BoxedStrategy<Sent> {
     let identity = (any::<u32>(), any::<u32>(), any::<u32>(), any::<u32>());
-    (header(kind::EXITED), identity, status(), comm(), directory())
-        .prop_map(|(header, (tgid, first_tid, uid, gid), (raw_status, status), comm, (raw_cwd, cwd))| {
-            let raw = record::Exited {
+    let limit = || proptest::option::of(0..u64::MAX);
+    (header(kind::EXITED), identity, status(), comm(), directory(), [limit(), limit()])
+        .prop_map(
+            |(
                 header,
-                tgid,
-                first_tid,
-                status: raw_status,
-                uid,
-                gid,
-                padding: 0,
-                comm: put(&comm),
-                cwd: raw_cwd,
-            };
-            sent(&raw, header, Event::Exited(Exited { tgid, first_tid, status, uid, gid, comm, cwd }))
-        })
+                (tgid, first_tid, uid, gid),
+                (raw_status, status),
+                comm,
+                (raw_cwd, cwd),
+                [processes, open_files],
+            )| {
+                let raw = record::Exited {
+                    header,
+                    tgid,
+                    first_tid,
+                    status: raw_status,
+                    uid,
+                    gid,
+                    padding: 0,
+                    limits: [processes, open_files].map(|limit| limit.unwrap_or(u64::MAX)),
+                    comm: put(&comm),
+                    cwd: raw_cwd,
+                };
+                let exited = Exited { tgid, first_tid, status, uid, gid, processes, open_files, comm, cwd };
+                sent(&raw, header, Event::Exited(exited))
+            },
+        )
         .boxed()
 }
 

@@ -44,7 +44,8 @@ pub(in crate::rules) fn library(case: &Case<'_>) -> Option<Finding> {
     let plural = if places == 1 { "" } else { "s" };
     Some(Finding {
         cause: Cause::ExecFailed,
-        confidence: if places > 1 { Confidence::High } else { Confidence::Medium },
+        // Found in a later folder it would not have been looked for in the last one.
+        confidence: if is_last_folder(&last.path) { Confidence::High } else { Confidence::Medium },
         summary: format!(
             "the loader could not find {object} that {} needs: it looked in {places} place{plural} and left with exit code {LOADER_FAILED}",
             program(case, last)
@@ -55,6 +56,12 @@ pub(in crate::rules) fn library(case: &Case<'_>) -> Option<Finding> {
         object,
         evidence,
     })
+}
+
+/// Whether this is in the folder that loaders look into last: glibc's (with its folders for 64 bits on some distributions), musl's.
+fn is_last_folder(path: &str) -> bool {
+    let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
+    matches!(folder, "/usr/lib" | "/usr/lib64")
 }
 
 /// Whether the loader of the program that was executed last can have made the call.
