@@ -153,12 +153,15 @@ impl<'a> Case<'a> {
     /// True when the process that failed with this call did without it or got it in another way: it had the file open in the end, or had
     /// the port itself, or listened on another one afterwards.
     pub(crate) fn overcame(&self, failure: &Failure) -> bool {
+        /// One that listens by IPv6 and then by IPv4 goes on with the first; one that leaves at once wanted both.
+        const GIVES_UP_MS: f64 = 50.0;
         let opened = self.evidence.opened_files.iter().any(|file| file.path == failure.path);
         let absent = matches!(failure.errno, errno::ENOENT | errno::ENOTDIR);
         let listened = self.evidence.listeners.iter().any(|listener| {
             listener.pid == failure.pid && listener.before_death_ms <= failure.last_before_death_ms
         });
-        let itself = failure.holder.as_ref().is_some_and(|holder| holder.pid == failure.pid);
+        let gave_up = failure.by_dying_thread && failure.last_before_death_ms <= GIVES_UP_MS;
+        let itself = !gave_up && failure.holder.as_ref().is_some_and(|holder| holder.pid == failure.pid);
         (absent && opened && !failure.path.is_empty())
             || (failure.errno == errno::EADDRINUSE && (listened || itself))
     }
