@@ -11,7 +11,7 @@ mod oom;
 mod opened;
 mod signals;
 
-pub(crate) use failures::against;
+pub(crate) use failures::{against, missed};
 
 use lastwords_diagnosis::evidence::{ChildExit, Container, Evidence, Exec, Exit, Losses, Process, UnixNanos};
 

@@ -5,6 +5,7 @@
 
 use std::{
     collections::HashMap,
+    ffi::OsStr,
     io,
     os::unix::ffi::OsStrExt as _,
     path::{Path, PathBuf},
@@ -65,8 +66,19 @@ pub struct Looked {
     pub mounts: Mounts,
     /// Where its own writes go. Noted at its first program: a later look would see what it mounted itself.
     pub writable: Option<Arc<WritableLayer>>,
+    /// Paths that it had missed and that were there once it had ended: it made them itself.
+    pub made: Vec<Vec<u8>>,
     /// Processes that held locks which it wanted, by the process that had taken the lock. The latest ones, at most [`HOLDERS`].
     pub holders: Vec<(u32, FoundHolder)>,
+}
+
+impl Looked {
+    /// Notes which of these absolute paths are there by now. Blocks as long as the file system does.
+    pub fn look_for(&mut self, missed: Vec<Vec<u8>>) {
+        let Some(root) = &self.root else { return };
+        self.made = missed;
+        self.made.retain(|path| root.has(Path::new(OsStr::from_bytes(path))));
+    }
 }
 
 /// What a file was wanted for.
@@ -83,7 +95,7 @@ enum Job {
     Refused { cgroup_id: u64, pid: u32, passed: Vec<u8>, path: PathBuf, purpose: Purpose },
     PortTaken { cgroup_id: u64, taken: PortTaken },
     LockHeld { cgroup_id: u64, held: LockHeld },
-    Ended { cgroup_id: u64, reply: tokio::sync::oneshot::Sender<Looked> },
+    Ended { cgroup_id: u64, missed: Vec<Vec<u8>>, reply: tokio::sync::oneshot::Sender<Looked> },
 }
 
 /// The thread that looks. It ends when this is dropped.
@@ -147,10 +159,10 @@ impl Looker {
         self.send(Job::LockHeld { cgroup_id, held });
     }
 
-    /// What was seen for a container that has ended; forgets it.
-    pub async fn ended(&self, cgroup_id: u64) -> Looked {
+    /// What was seen for a container that has ended, and which of the absolute paths that it missed are there now; forgets it.
+    pub async fn ended(&self, cgroup_id: u64, missed: Vec<Vec<u8>>) -> Looked {
         let (reply, looked) = tokio::sync::oneshot::channel();
-        self.send(Job::Ended { cgroup_id, reply });
+        self.send(Job::Ended { cgroup_id, missed, reply });
         if self.progress.is_stuck() {
             counters::LOOKS_LATE.increment();
             return Looked::default();
@@ -231,12 +243,14 @@ fn run(processes: &HostProc, groups: &ControlGroups, jobs: &Receiver<Job>, progr
                     holders.push((held.holder, found));
                 }
             }
-            Job::Ended { cgroup_id, reply } => {
+            Job::Ended { cgroup_id, missed, reply } => {
                 let looked = containers
                     .remove(&cgroup_id)
                     .map(|seen| Looked { root: seen.process.root.map(Arc::new), ..seen.looked });
+                let mut looked = looked.unwrap_or_default();
+                looked.look_for(missed);
                 // The one who asked may have lost patience.
-                let _ = reply.send(looked.unwrap_or_default());
+                let _ = reply.send(looked);
             }
         }
         progress.done.fetch_add(1, Ordering::Relaxed);

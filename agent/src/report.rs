@@ -87,7 +87,7 @@ impl Reporter {
             return self.tell_healthy(&death);
         }
         if death.end != End::Survived {
-            death.looked = self.looker.ended(death.cgroup_id).await;
+            death.looked = self.looker.ended(death.cgroup_id, assemble::missed(&death)).await;
         }
         // At once: a runtime may remove the files with the container.
         let files = self.read_log_files(&death).await;

@@ -4,7 +4,9 @@
 
 mod tables;
 
-use tables::{BEST_EFFORT, LOOKING, OPTIONAL_ENDINGS, OPTIONAL_FOLDERS, OPTIONAL_NAMES, OPTIONAL_PREFIXES};
+use tables::{
+    BEST_EFFORT, LOOKING, OF_RUNTIMES, OPTIONAL_ENDINGS, OPTIONAL_FOLDERS, OPTIONAL_NAMES, OPTIONAL_PREFIXES,
+};
 
 use crate::evidence::{DnsOutcome, DnsQuery, Failure};
 use crate::{errno, words};
@@ -177,9 +179,17 @@ fn unconnected(failure: &Failure) -> Standing {
     let is_connection = failure.syscall == "connect" || !failure.address.is_empty();
     if only_a_route || !is_connection || is_optional(&failure.path) {
         Standing::Noise
+    } else if is_name_server(&failure.address) {
+        // Some only make ready to ask.
+        Standing::Plain
     } else {
         Standing::Rare
     }
+}
+
+/// True for settings of a language's runtime, which no program is written for.
+pub(crate) fn is_of_a_runtime(path: &str) -> bool {
+    OF_RUNTIMES.iter().any(|folder| path.contains(folder))
 }
 
 /// True for an address where names are resolved.

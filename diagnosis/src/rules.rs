@@ -108,6 +108,7 @@ const PRECEDENCE: &[Step] = &[
         resource_limit::call,
     ]),
     Step::Whole(file_not_found::module),
+    Step::Whole(file_not_found::packages),
     Step::Whole(program_error::handled_fault),
     // What was changed since it last ran well tells more than what it was given.
     Step::Whole(invalid_arguments::changed),

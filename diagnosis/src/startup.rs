@@ -3,7 +3,7 @@
 use crate::calls::Call;
 use crate::case::Case;
 use crate::evidence::OpenedFile;
-use crate::words;
+use crate::{noise, words};
 
 /// A run shorter than this (milliseconds) ended while starting.
 const START_UP_MS: f64 = 10_000.0;
@@ -50,6 +50,7 @@ pub(crate) fn read_last<'a>(case: &Case<'a>) -> Vec<(usize, &'a OpenedFile)> {
     let mut files: Vec<(usize, &OpenedFile)> = Vec::new();
     for (index, file) in case.evidence.opened_files.iter().enumerate().rev() {
         let near = file.before_death_ms <= READ_TO_END_MS && file.before_death_ms <= listened_ms;
+        let near = near && !noise::is_of_a_runtime(&file.path);
         let is_script = case.evidence.execs.iter().any(|exec| exec.path == file.path);
         if !file.written && near && !is_script && files.iter().all(|(_, other)| other.path != file.path) {
             files.push((index, file));

@@ -26,7 +26,9 @@ pub(super) fn folded(death: &Death, recording: &Recording) -> Vec<Failure> {
         };
         one.add(raw);
         one.failure.last_before_death_ms = before_death_ms;
-        one.failure.later_succeeded = made.iter().any(|made| made.time > raw.time && is_made_of(made, raw));
+        let made_itself = missed_path(raw).is_some_and(|path| death.looked.made.iter().any(|it| it == path));
+        one.failure.later_succeeded =
+            made_itself || made.iter().any(|made| made.time > raw.time && is_made_of(made, raw));
         add_holder(death, raw, &mut one.failure);
         folded.push(one);
     }
@@ -64,6 +66,24 @@ fn is_same(a: &decode::Failure, b: &decode::Failure) -> bool {
     let thread = |it: &decode::Failure| if a.late || b.late { 0 } else { it.tid };
     let object = |it: &'_ decode::Failure| (it.object.clone(), it.directory.clone());
     (a.syscall, a.errno, a.tgid, thread(a), object(a)) == (b.syscall, b.errno, b.tgid, thread(b), object(b))
+}
+
+/// Absolute paths that were not there when they were opened or looked at, for finding out whether they are there after the end. A program
+/// that looks for its database, and makes it when there is none, did not end of that.
+pub(crate) fn missed(death: &Death) -> Vec<Vec<u8>> {
+    let recorded = death.recording.iter().flat_map(|recording| &recording.failures);
+    let mut paths: Vec<Vec<u8>> = recorded.filter_map(missed_path).map(<[u8]>::to_vec).collect();
+    paths.sort();
+    paths.dedup();
+    paths
+}
+
+fn missed_path(raw: &decode::Failure) -> Option<&[u8]> {
+    let Object::Path { path, truncated: false, .. } = &raw.object else { return None };
+    let name = syscalls::name(raw.syscall);
+    let opens_or_looks = name.starts_with("open") || name.contains("stat") || name.contains("access");
+    let missed = raw.errno == nix::libc::ENOENT && opens_or_looks && path.starts_with(b"/");
+    missed.then_some(path.as_slice())
 }
 
 /// Whether a connection was made in the end that had failed: to the same address, or by the other of the two protocols (RFC 8305), by

@@ -44,6 +44,12 @@ impl RootHandle {
         Ok(Self { root: openat(process, "root", flags, Mode::empty())?, _mount_namespace: namespace })
     }
 
+    /// Whether there is something at `path`, absolute as the container sees it. Blocks as [`RootHandle::facts`] does.
+    #[must_use]
+    pub fn has(&self, path: &Path) -> bool {
+        path.is_absolute() && path.as_os_str().len() < MAX_PATH_BYTES && self.status(path).is_ok()
+    }
+
     /// Looks at `path`, absolute as the container sees it. When `caller` is given and a directory on the way does not let it
     /// through, the facts are that directory's, for it is what refused the call. When the path does not exist they are those of
     /// its nearest parent that does. `None` for a relative or over-long path, and when nothing could be read.

@@ -114,10 +114,11 @@ impl Session {
     }
 
     async fn look(&self, death: &mut Death, spec: &Spec) {
-        death.looked = self.looker.ended(death.cgroup_id).await;
+        death.looked = self.looker.ended(death.cgroup_id, assemble::missed(death)).await;
         // A command that ended before it was looked at had what it was given, and saw the files that are ours too.
         if death.looked.root.is_none() {
             death.looked.root = self.processes.root_of(std::process::id()).ok().map(Arc::new);
+            death.looked.look_for(assemble::missed(death));
         }
         if death.looked.environment.is_empty() {
             death.looked.environment = Environment::given(spec.environment());

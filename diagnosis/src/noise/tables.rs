@@ -49,11 +49,13 @@ pub(super) const OPTIONAL_PREFIXES: &[&str] = &[
     "/sys/",
     "/usr/lib/debug",
     "/usr/lib/jvm/",
+    "/usr/lib/node",
     "/usr/lib/locale",
     "/usr/lib/userdb",
     "/usr/lib/ssl/",
     "/usr/lib64/locale",
     "/usr/local/share/locale",
+    "/usr/local/lib/node",
     "/usr/local/ssl/",
     "/usr/share/ca-certificates",
     "/usr/share/crypto-policies",
@@ -74,6 +76,8 @@ pub(super) const OPTIONAL_FOLDERS: &[&str] = &[
     "/dist-packages/",
     "/gconv/",
     "/glibc-hwcaps/",
+    "/.node_libraries",
+    "/.node_modules",
     "/node_modules/",
     "/site-packages/",
     "/rubygems-integration/",
@@ -165,6 +169,9 @@ pub(super) const BEST_EFFORT: &[&str] = &[
     "process_vm_readv",
     "kcmp",
 ];
+
+/// Folders within a path that hold the settings of a language's runtime: every program in that language reads them.
+pub(super) const OF_RUNTIMES: &[&str] = &["/cli/conf.d/", "/php/conf.d/"];
 
 /// Words in a file's name that say that it adds to another one, which is enough without it: `application-local.yml`,
 /// `postgresql.auto.conf`, `docker-compose.override.yml`.

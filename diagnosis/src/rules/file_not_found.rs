@@ -71,6 +71,42 @@ fn remedy(case: &Case<'_>, path: &str) -> String {
     )
 }
 
+/// node looks for a package in the folder `node_modules` beside the script and in each folder above, and found none of these.
+pub(super) fn packages(case: &Case<'_>) -> Option<Finding> {
+    const FOLDER: &str = "/node_modules";
+    let code = case.exit_code().filter(|code| *code != 0)?;
+    let evidence: Vec<EvidenceRef> = case
+        .failures()
+        .filter(|(_, failure)| {
+            failure.by_dying_thread
+                && failure.errno == errno::ENOENT
+                && failure.path.ends_with(FOLDER)
+                && failure.last_before_death_ms <= MODULE_MS
+        })
+        .map(|(index, _)| EvidenceRef::Failure(index))
+        .chain([EvidenceRef::Exit])
+        .collect();
+    let EvidenceRef::Failure(nearest) = *evidence.first()? else { return None };
+    let nearest = case.evidence.failures.get(nearest)?;
+    // Two at least: the search ends at the root.
+    if evidence.len() <= 2 || case.calls.iter().any(crate::calls::Call::may_decide) {
+        return None;
+    }
+    let object = words::one_line(&nearest.path);
+    Some(Finding {
+        cause: Cause::FileNotFound,
+        confidence: Confidence::Low,
+        summary: format!(
+            "{} looked for a package, found no {object} nor a folder node_modules above it, and ended with exit code {code} {} later",
+            words::program(&nearest.comm),
+            words::span(nearest.last_before_death_ms)
+        ),
+        remedy: format!("install the packages into {object} when the image is built (npm ci)"),
+        object,
+        evidence,
+    })
+}
+
 /// A language's runtime asked for a module under the endings that it knows (`x`, `x.js`, `x.json`) and found none: one that exists
 /// is found before the last of them.
 pub(super) fn module(case: &Case<'_>) -> Option<Finding> {

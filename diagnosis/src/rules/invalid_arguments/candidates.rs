@@ -9,6 +9,8 @@ const INTERPRETERS: [&str; 12] =
     ["bash", "dash", "ash", "sh", "python", "perl", "ruby", "node", "php", "lua", "java", "deno"];
 /// Options after which the next argument is a program's text.
 const INLINE: [&str; 8] = ["-c", "-e", "-r", "--eval", "-p", "-E", "-lc", "-ec"];
+/// Options of interpreters whose value stands behind them.
+const WITH_A_VALUE: [&str; 7] = ["-d", "-I", "-W", "-X", "-cp", "-classpath", "--class-path"];
 /// Stands where a secret stood.
 const REDACTED: &str = "<redacted>";
 /// Arguments that are looked at; more than this fits no command line that a person wrote.
@@ -115,6 +117,9 @@ pub(super) fn candidates(case: &Case<'_>) -> Vec<Candidate> {
             "-m" | "-jar" if before_script => {
                 arguments.next();
                 before_script = false;
+            }
+            option if before_script && WITH_A_VALUE.contains(&option) => {
+                arguments.next();
             }
             option if before_script && option.starts_with('-') => of_interpreter.push(candidate),
             _ if before_script => before_script = false,
