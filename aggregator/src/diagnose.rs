@@ -79,13 +79,23 @@ pub struct Diagnoser {
     changes: mpsc::Sender<Change>,
     revisions: Revisions,
     healthy: Mutex<Healthy>,
+    /// Held from a change of `healthy` to its writing, so that what is written last is the newest.
+    keeping: tokio::sync::Mutex<()>,
 }
 
 impl Diagnoser {
     /// Judges by what `pods` knows, keeps in `store`, and says to `changes` what [`follow`](Self::follow) has to hear.
     pub fn new(pods: Arc<Mutex<Pods>>, store: Arc<dyn Store>, changes: mpsc::Sender<Change>) -> Self {
         let (watchers, _) = broadcast::channel(WATCH_LAG);
-        Self { pods, store, watchers, changes, revisions: Revisions::default(), healthy: Mutex::default() }
+        Self {
+            pods,
+            store,
+            watchers,
+            changes,
+            revisions: Revisions::default(),
+            healthy: Mutex::default(),
+            keeping: tokio::sync::Mutex::default(),
+        }
     }
 
     /// Judges a report, stores it, and tells the watchers.
@@ -132,7 +142,6 @@ impl Diagnoser {
 
     /// Judges crashes anew as their pods change, until told to stop.
     pub async fn follow(&self, mut changes: mpsc::Receiver<Change>, keep_deleted: Duration, mut stop: Stop) {
-        self.remember_again().await;
         let mut unsettled = self.unsettled_at_start().await;
         let mut tick = tokio::time::interval(TICK);
         let mut heard = Vec::new();
@@ -254,6 +263,7 @@ impl Diagnoser {
     /// again.
     pub async fn note_healthy(&self, run: &v1::HealthyRun) {
         let Some(reported) = &run.container else { return };
+        let _in_order = self.keeping.lock().await;
         let writes = {
             let pods = lock(&self.pods);
             let Some((known, container)) = pair::find(reported, &pods) else { return };
@@ -264,6 +274,7 @@ impl Diagnoser {
 
     /// Notes the templates of the containers that run well now, of all pods or of those with these UIDs.
     async fn note_templates(&self, uids: Option<Vec<&str>>, now: UnixNanos) {
+        let _in_order = self.keeping.lock().await;
         let writes = {
             let (pods, mut healthy) = (lock(&self.pods), lock(&self.healthy));
             let known: Vec<&Known> = match uids {
@@ -288,8 +299,8 @@ impl Diagnoser {
         }
     }
 
-    /// After a restart: what was remembered of runs that went well.
-    async fn remember_again(&self) {
+    /// After a restart: what was remembered of runs that went well. Before anything is noted or judged.
+    pub async fn remember_again(&self) {
         match self.store.kept().await {
             Ok(kept) => *lock(&self.healthy) = Healthy::from_kept(kept),
             Err(error) => tracing::warn!("what was remembered of runs that went well is lost: {error}"),

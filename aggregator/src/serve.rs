@@ -77,6 +77,7 @@ pub async fn start(settings: Settings) -> Result<Aggregator, ServeError> {
     let pods = Arc::new(Mutex::new(Pods::new(settings.back_off)));
     let (changes, heard) = mpsc::channel(CHANGES);
     let diagnoser = Arc::new(Diagnoser::new(Arc::clone(&pods), store.clone(), changes.clone()));
+    diagnoser.remember_again().await;
     let reports = Arc::new(Reports::default());
     let announced = Arc::new(Announced::default());
 

@@ -78,8 +78,11 @@ async fn crash_of(aggregator: &Aggregator, name: &str) -> v1::Crash {
         loop {
             let answer = query.explain_pod(request.clone()).await.map(tonic::Response::into_inner);
             let crash = answer.ok().and_then(|answer| answer.crashes.into_iter().next());
+            // The pod's state is shown as it is now, before the crash is judged anew by it.
             let is_told = |crash: &v1::Crash| {
-                crash.pod_state.as_ref().is_some_and(|state| !state.changed_since_last_good.is_empty())
+                let is_judged = |diagnosis: &v1::Diagnosis| diagnosis.cause() == v1::Cause::InvalidArguments;
+                crash.diagnosis.as_ref().is_some_and(is_judged)
+                    && crash.pod_state.as_ref().is_some_and(|state| !state.changed_since_last_good.is_empty())
             };
             if let Some(crash) = crash.filter(is_told) {
                 return crash;
