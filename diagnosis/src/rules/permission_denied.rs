@@ -134,6 +134,14 @@ fn is_held_to_the_owner(syscall: &str) -> bool {
     ["unlink", "rmdir", "rename", "link"].iter().any(|call| syscall.starts_with(call))
 }
 
+/// True for a call refused with EPERM whose caller has the capability that it takes: somebody else refused it.
+pub(super) fn needs_nothing_more(failure: &Failure) -> bool {
+    let has = |capability: &str| failure.capabilities.iter().any(|held| held == capability);
+    failure.errno == errno::EPERM
+        && failure.capability.is_empty()
+        && capability_for(&failure.syscall).is_some_and(has)
+}
+
 /// A pod spec names capabilities without their prefix.
 fn without_prefix(capability: &str) -> &str {
     capability.strip_prefix("CAP_").unwrap_or(capability)

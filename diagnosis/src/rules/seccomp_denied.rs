@@ -1,6 +1,6 @@
 //! A seccomp filter forbids a system call: it ends the process, or answers in the kernel's place.
 
-use super::{Finding, before_the_end, call_and_exit};
+use super::{Finding, before_the_end, call_and_exit, permission_denied};
 use crate::calls::Call;
 use crate::case::Case;
 use crate::evidence::Seccomp;
@@ -43,7 +43,8 @@ pub(super) fn by_signal(case: &Case<'_>) -> Option<Finding> {
 /// A call that a filter answered with an error.
 pub(super) fn call(case: &Case<'_>, call: &Call<'_>) -> Option<Finding> {
     let failure = call.failure;
-    if failure.seccomp != Seccomp::Denied {
+    let likely = failure.seccomp == Seccomp::Undecided && permission_denied::needs_nothing_more(failure);
+    if failure.seccomp != Seccomp::Denied && !likely {
         return None;
     }
     let object = words::one_line(&failure.syscall);
@@ -51,11 +52,12 @@ pub(super) fn call(case: &Case<'_>, call: &Call<'_>) -> Option<Finding> {
     let on = on.map_or_else(String::new, |on| format!(" on {}", words::one_line(on)));
     Some(Finding {
         cause: Cause::SeccompDenied,
-        confidence: call.confidence(),
+        confidence: if likely { call.confidence().min(Confidence::Medium) } else { call.confidence() },
         summary: format!(
-            "{} (uid {}) called {object}{on}, which its seccomp filter refuses: {} {}",
+            "{} (uid {}) called {object}{on}, which its seccomp filter {}refuses: {} {}",
             words::program(&failure.comm),
             failure.uid,
+            if likely { "most likely (it has the capability for that) " } else { "" },
             words::failed(failure),
             before_the_end(case, call)
         ),
