@@ -8,13 +8,14 @@ mod table;
 mod targets;
 
 use anyhow::Result;
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 
 use self::golden::Golden;
 pub(crate) use self::golden::Judgement;
 use self::table::ATTACHED;
 use crate::build::Build;
 use crate::kernels;
+use crate::output::Output;
 use crate::setup::Setup;
 
 /// The kernel that is counted on unless another is named, and that the gate runs on.
@@ -53,12 +54,6 @@ struct Overhead {
     /// How to print the outcome.
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
     output: Output,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Output {
-    Text,
-    Json,
 }
 
 impl Bench {

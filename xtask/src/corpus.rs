@@ -15,7 +15,7 @@ use std::thread;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-use clap::{Args, ValueEnum};
+use clap::Args;
 use serde_json::Value;
 
 use self::case::Case;
@@ -23,6 +23,7 @@ pub(crate) use self::outcome::Outcome;
 use self::outcome::Row;
 use self::scratch::Scratch;
 use self::session::{Judge, Kernel};
+use crate::output::Output;
 use crate::setup::Setup;
 use crate::{process, workspace};
 
@@ -50,12 +51,6 @@ pub(crate) struct Corpus {
     /// How to print the outcome.
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
     output: Output,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Output {
-    Text,
-    Json,
 }
 
 /// A case, in its folder, and the report of its death.

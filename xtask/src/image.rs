@@ -15,12 +15,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
-use clap::{Args, ValueEnum};
+use clap::Args;
 use serde_json::json;
 
 use self::archive::Image;
 use self::layer::Layer;
 use crate::build::Build;
+use crate::output::Output;
 use crate::setup::Setup;
 use crate::test::Outcome;
 use crate::{process, table, workspace};
@@ -71,12 +72,6 @@ pub(crate) struct Images {
     /// How to print what was made.
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
     output: Output,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Output {
-    Text,
-    Json,
 }
 
 /// An image that was written.

@@ -14,6 +14,7 @@ mod ebpf;
 mod fuzz;
 mod image;
 mod kernels;
+mod output;
 mod process;
 mod setup;
 mod table;

@@ -16,7 +16,7 @@ use std::sync::Mutex;
 use std::thread;
 
 use anyhow::{Context, Result, bail};
-use clap::{Args, ValueEnum};
+use clap::Args;
 use serde_json::json;
 
 use self::boot::Boot;
@@ -26,6 +26,7 @@ use self::suite::{Case, Requests};
 use crate::architecture::Architecture;
 use crate::build::Build;
 use crate::kernels::{self, Series};
+use crate::output::Output;
 use crate::setup::Setup;
 use crate::workspace;
 
@@ -60,12 +61,6 @@ pub(crate) struct Vm {
     /// How to print the outcome.
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
     output: Output,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Output {
-    Text,
-    Json,
 }
 
 /// What is asked of one machine.
