@@ -14,7 +14,8 @@ use crate::{
     container::Container,
     fault, hook,
     kernel::{
-        Address, argument, cgroup_node, current_task, follow, is_compat, now, offset, pointer, read, read_comm,
+        Address, argument, cgroup_node, current_task, follow, is_compat, now, offset, pointer, read,
+        read_comm,
     },
     probe::{blocked, oom},
     recorder::{SignalClass, mark, signal_slot},
