@@ -110,6 +110,7 @@ const PRECEDENCE: &[Step] = &[
     Step::Whole(file_not_found::module),
     Step::Whole(file_not_found::packages),
     Step::Whole(program_error::handled_fault),
+    Step::Whole(program_error::heap_full),
     // What was changed since it last ran well tells more than what it was given.
     Step::Whole(invalid_arguments::changed),
     Step::Whole(invalid_environment::changed),

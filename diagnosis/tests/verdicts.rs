@@ -49,6 +49,11 @@ fn memory() {
             child(&["server"], 1, 30),
             "OUT_OF_MEMORY HIGH memory limit 20Mi",
         ),
+        (
+            "a JVM's own heap",
+            exited(&["java", "-Xmx32m", "-XX:+ExitOnOutOfMemoryError", "-jar", "a.jar"], 90, 3),
+            "PROGRAM_ERROR MEDIUM exit code 3",
+        ),
         ("a child, hours ago", child(&["server"], 1, 7_200_000), "PROGRAM_ERROR LOW exit code 1"),
         ("a child, hours before a clean end", child(&["server"], 0, 7_200_000), "COMPLETED HIGH exit code 0"),
         (

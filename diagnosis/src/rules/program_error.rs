@@ -1,5 +1,9 @@
 //! The program ended itself: by a fault, by a signal it raised, or with an exit code and nothing failed before it.
 
+mod heap;
+
+pub(super) use heap::full as heap_full;
+
 use super::Finding;
 use crate::calls::Call;
 use crate::case::Case;
