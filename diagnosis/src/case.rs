@@ -154,7 +154,7 @@ impl<'a> Case<'a> {
     /// the port itself, or listened on another one afterwards.
     pub(crate) fn overcame(&self, failure: &Failure) -> bool {
         /// One that listens by IPv6 and then by IPv4 goes on with the first; one that leaves at once wanted both.
-        const GIVES_UP_MS: f64 = 50.0;
+        const GIVES_UP_MS: f64 = 250.0;
         let opened = self.evidence.opened_files.iter().any(|file| file.path == failure.path);
         let absent = matches!(failure.errno, errno::ENOENT | errno::ENOTDIR);
         let listened = self.evidence.listeners.iter().any(|listener| {
