@@ -154,16 +154,24 @@ impl<'a> Case<'a> {
     /// the port itself, or listened on another one afterwards.
     pub(crate) fn overcame(&self, failure: &Failure) -> bool {
         /// One that listens by IPv6 and then by IPv4 goes on with the first; one that leaves at once wanted both.
-        const GIVES_UP_MS: f64 = 250.0;
+        const GIVES_UP_MS: f64 = 50.0;
         let opened = self.evidence.opened_files.iter().any(|file| file.path == failure.path);
         let absent = matches!(failure.errno, errno::ENOENT | errno::ENOTDIR);
         let listened = self.evidence.listeners.iter().any(|listener| {
             listener.pid == failure.pid && listener.before_death_ms <= failure.last_before_death_ms
         });
         let gave_up = failure.by_dying_thread && failure.last_before_death_ms <= GIVES_UP_MS;
-        let itself = !gave_up && failure.holder.as_ref().is_some_and(|holder| holder.pid == failure.pid);
         (absent && opened && !failure.path.is_empty())
-            || (failure.errno == errno::EADDRINUSE && (listened || itself))
+            || (failure.errno == errno::EADDRINUSE
+                && (listened || (self.has_it_by_ipv6(failure) && !gave_up)))
+    }
+
+    /// True when the process that may not listen by IPv4 listens on that port by IPv6, for both protocols as is the default.
+    fn has_it_by_ipv6(&self, failure: &Failure) -> bool {
+        let Some(port) = failure.address.strip_prefix("0.0.0.0:") else { return false };
+        self.evidence.listeners.iter().any(|listener| {
+            listener.pid == failure.pid && listener.address.strip_prefix("[::]:") == Some(port)
+        })
     }
 
     /// True when the process that failed with this call was seen at work afterwards: it read its configuration, began to listen, or
