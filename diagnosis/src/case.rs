@@ -157,8 +157,9 @@ impl<'a> Case<'a> {
         const GIVES_UP_MS: f64 = 50.0;
         let opened = self.evidence.opened_files.iter().any(|file| file.path == failure.path);
         let absent = matches!(failure.errno, errno::ENOENT | errno::ENOTDIR);
+        // Of two things in one moment of a coarse clock it cannot be told that the second came later.
         let listened = self.evidence.listeners.iter().any(|listener| {
-            listener.pid == failure.pid && listener.before_death_ms <= failure.last_before_death_ms
+            listener.pid == failure.pid && listener.before_death_ms < failure.last_before_death_ms
         });
         let gave_up = failure.by_dying_thread && failure.last_before_death_ms <= GIVES_UP_MS;
         (absent && opened && !failure.path.is_empty())
