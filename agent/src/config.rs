@@ -4,6 +4,7 @@ mod reader;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use tracing_subscriber::filter::LevelFilter;
 
@@ -16,6 +17,9 @@ const MAX_FILE_BYTES: u64 = 1024 * 1024;
 /// 64 MiB: crash reports are about 4 to 20 KiB, so an aggregator may be away for some thousand crashes of this node; small enough
 /// for the state disk of any node.
 pub const DEFAULT_SPOOL_BYTES: u64 = 64 * 1024 * 1024;
+
+/// A minute: programs that give up for want of something do so earlier.
+pub const HEALTHY_AFTER: Duration = Duration::from_secs(60);
 
 /// How the agent is set up. The defaults are those of the DaemonSet.
 #[derive(Debug, Clone)]
@@ -38,6 +42,8 @@ pub struct Config {
     pub log_tail: LogTailConfig,
     /// `[redact] extra_patterns`: regular expressions of what else to hide in arguments and log lines. Default: none.
     pub redactor: Redactor,
+    /// `healthy_after_seconds`: how long a container has to be up until what failed in it counts as harmless, 2 to 3600. Default: 60.
+    pub healthy_after: Duration,
     /// `log_level`: error, warn, info, debug or trace. Default: info.
     pub log_level: LevelFilter,
 }
@@ -111,6 +117,7 @@ impl Config {
         let host_proc = table.path("host_proc", "/proc");
         let cgroup_root = table.path("cgroup_root", "/sys/fs/cgroup");
         let pod_logs_directory = table.path("pod_logs_directory", "/var/log/pods");
+        let healthy_after = table.number("healthy_after_seconds", HEALTHY_AFTER.as_secs() as usize, 2..=3600);
         let log_level = table.text("log_level", "info", is_log_level).parse().unwrap_or(LevelFilter::INFO);
 
         let log_tail_defaults = LogTailConfig::default();
@@ -144,6 +151,7 @@ impl Config {
             pod_logs_directory,
             log_tail,
             redactor,
+            healthy_after: Duration::from_secs(healthy_after as u64),
             log_level,
         })
     }

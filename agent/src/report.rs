@@ -74,9 +74,14 @@ impl Reporter {
     /// Tells what failed in a container that runs well.
     fn tell_healthy(&self, death: &Death) {
         let evidence = assemble(death, &self.node());
-        let failures = done_without(&evidence);
+        let failures = done_without(&evidence, went_on_ms(self.config.healthy_after));
         let incomplete = evidence.losses.recorder_missing || evidence.losses.agent_started_later;
         if !failures.is_empty() && !incomplete {
+            tracing::info!(
+                "container {} runs well without {} calls that failed",
+                short(&evidence.container.id),
+                failures.len()
+            );
             let container = convert::evidence_to_crash(&evidence).container;
             self.healthy.push(v1::HealthyRun { container, failures });
         }
@@ -167,6 +172,12 @@ fn add(evidence: &mut Evidence, findings: LogFindings) {
     evidence.container.restart_count = findings.restart_count.unwrap_or(0);
     evidence.log_tail = findings.tail;
     evidence.losses.unreadable.extend(findings.unreadable);
+}
+
+/// A program that went on for half the time after a call had failed does without it. One that tries again and again, and may give up
+/// later, has failed more recently.
+fn went_on_ms(healthy_after: Duration) -> f64 {
+    healthy_after.as_secs_f64() * 1e3 / 2.0
 }
 
 /// As much of an id as people use.

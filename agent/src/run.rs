@@ -104,7 +104,8 @@ async fn serve(
         control_groups,
         memory,
         listeners,
-    );
+    )
+    .with_healthy_after(config.healthy_after);
     tracker.adopt(&processes);
     tracing::info!("watching {} containers that were here before", tracker.watched());
 

@@ -5,12 +5,13 @@ mod group_kill;
 mod ports;
 mod sweep;
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use lastwords_agent_common::limits::NOTICES;
 
 use crate::{
     assemble::{Caller, Death, End, against},
+    config::HEALTHY_AFTER,
     container::ContainerRef,
     counters,
     decode::{Event, Executed, Exited, OomVictim, Record, Recording, Refused, place, recording},
@@ -32,9 +33,6 @@ const MAX_OOM_KILLS: usize = 32;
 /// After an OOM kill of another process the main one usually ends within milliseconds; if it still lives after this time the kill
 /// is reported by itself.
 const SURVIVED_AFTER: u64 = 2_000_000_000;
-
-/// From its first program to the look at what a container has done without, in nanoseconds. Programs that give up do so earlier.
-const HEALTHY_AFTER: u64 = 60_000_000_000;
 
 /// One container.
 struct Tracked {
@@ -65,6 +63,8 @@ pub struct Tracker {
     control_groups: ControlGroups,
     memory: MemoryCurves,
     listeners: Listeners,
+    /// From its first program to the look at what a container has done without, in nanoseconds.
+    healthy_after: u64,
     /// After records were dropped: when to look for containers that are gone without a word.
     sweep_at: Option<u64>,
     /// Recorders in use by nobody known, as the last sweep found them.
@@ -95,11 +95,19 @@ impl Tracker {
             control_groups,
             memory,
             listeners,
+            healthy_after: u64::try_from(HEALTHY_AFTER.as_nanos()).unwrap_or(u64::MAX),
             sweep_at: None,
             strays: Vec::new(),
             ring_records_dropped: 0,
             told_dropped: 0,
         }
+    }
+
+    /// Looks at containers that run well after this time, and not after a minute.
+    #[must_use]
+    pub fn with_healthy_after(mut self, time: Duration) -> Self {
+        self.healthy_after = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        self
     }
 
     /// How many containers are being watched.
@@ -145,12 +153,12 @@ impl Tracker {
 
     /// How long until [`Tracker::tick`] has something to do; None when nothing is waiting.
     #[must_use]
-    pub fn due_in(&self, now: u64) -> Option<std::time::Duration> {
+    pub fn due_in(&self, now: u64) -> Option<Duration> {
         let own = |tracked: &Tracked| {
             [tracked.survived_at, tracked.healthy_at, tracked.held_back.as_ref().map(|held| held.until)]
         };
         let next = self.containers.values().flat_map(own).flatten().chain(self.sweep_at).min()?;
-        Some(std::time::Duration::from_nanos(next.saturating_sub(now)))
+        Some(Duration::from_nanos(next.saturating_sub(now)))
     }
 
     /// Reports OOM kills that their containers survived, and containers whose end was lost. `dropped` is the kernel's count of records
@@ -212,7 +220,7 @@ impl Tracker {
             return;
         }
         if tracked.execs.is_empty() {
-            tracked.healthy_at = Some(time + HEALTHY_AFTER);
+            tracked.healthy_at = Some(time + self.healthy_after);
         }
         self.memory.follow(cgroup_id, &tracked.container.cgroup_path);
         self.looker.executed(cgroup_id, executed.tgid, &tracked.container.cgroup_path);

@@ -4,9 +4,6 @@ use crate::calls;
 use crate::errno;
 use crate::evidence::{Evidence, Failure};
 
-/// A program that went on for this long (milliseconds) after a call had failed does without it. One that tries again and again, and may
-/// give up later, has failed more recently.
-const WENT_ON_MS: f64 = 30_000.0;
 /// Calls that are told of one run at most.
 const MOST: usize = 256;
 
@@ -19,12 +16,13 @@ pub fn signature(failure: &Failure) -> u64 {
     bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
 }
 
-/// The failed calls without which a program goes on that is still running when this evidence is taken, sorted.
-pub fn done_without(evidence: &Evidence) -> Vec<u64> {
+/// The failed calls without which a program has gone on for this long (milliseconds) that is still running when this evidence is taken,
+/// sorted.
+pub fn done_without(evidence: &Evidence, went_on_ms: f64) -> Vec<u64> {
     let failures = evidence.failures.iter().filter(|failure| {
         !failure.later_succeeded
             && !calls::thing(failure).is_empty()
-            && failure.last_before_death_ms >= WENT_ON_MS
+            && failure.last_before_death_ms >= went_on_ms
     });
     let mut signatures: Vec<u64> = failures.map(signature).collect();
     signatures.sort_unstable();
@@ -55,7 +53,7 @@ mod tests {
             ],
             ..Evidence::default()
         };
-        assert_eq!(done_without(&evidence), [signature(&failure("/etc/optional", 0.0))]);
+        assert_eq!(done_without(&evidence, 30_000.0), [signature(&failure("/etc/optional", 0.0))]);
         assert_ne!(signature(&failure("/a", 0.0)), signature(&failure("/b", 0.0)));
         assert_eq!(signature(&failure("/a", 0.0)), 4_347_646_475_024_220_761, "kept by older versions");
     }

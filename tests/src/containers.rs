@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Instant;
@@ -15,11 +16,56 @@ use crate::programs::stand_in;
 /// Where cgroup v2 is: the whole hierarchy, or beside the controllers of v1.
 const ROOTS: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
 
+/// The control group of a container that is not there yet.
+#[derive(Debug)]
+pub struct Group {
+    id: String,
+    path: PathBuf,
+}
+
+impl Group {
+    /// Makes one.
+    ///
+    /// # Errors
+    /// When that fails.
+    pub fn make() -> anyhow::Result<Self> {
+        let mut random = [0; 32];
+        getrandom::fill(&mut random).map_err(io::Error::other)?;
+        let id: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+        let root = ROOTS.iter().map(Path::new).find(|root| root.join("cgroup.controllers").exists());
+        let path = root.context("cgroup v2 is not mounted")?.join(&id);
+        fs::create_dir(&path).with_context(|| format!("{} cannot be made", path.display()))?;
+        Ok(Self { id, path })
+    }
+
+    /// Makes one whose number differs from that of `other` by a multiple of `places`; `None` when the kernel gave none.
+    ///
+    /// # Errors
+    /// When none can be made or removed.
+    pub fn make_beside(other: &Group, places: u64) -> anyhow::Result<Option<Self>> {
+        let place = other.number()? % places;
+        // The kernel numbers a group and its files in order: each group is as far from the last one, unless another is made meanwhile.
+        for _ in 0..2 * places {
+            let group = Self::make()?;
+            if group.number()? % places == place {
+                return Ok(Some(group));
+            }
+            fs::remove_dir(&group.path)?;
+        }
+        Ok(None)
+    }
+
+    fn number(&self) -> io::Result<u64> {
+        Ok(fs::metadata(&self.path)?.ino())
+    }
+}
+
 /// A container. Dropping it ends it.
 #[derive(Debug)]
 pub struct Container {
     id: String,
     group: PathBuf,
+    nested: Vec<PathBuf>,
     child: Child,
 }
 
@@ -30,16 +76,19 @@ impl Container {
     /// # Errors
     /// When the group cannot be made or the process not be started.
     pub fn start(command: &[&str]) -> anyhow::Result<Self> {
-        let mut random = [0; 32];
-        getrandom::fill(&mut random).map_err(io::Error::other)?;
-        let id: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
-        let root = ROOTS.iter().map(Path::new).find(|root| root.join("cgroup.controllers").exists());
-        let group = root.context("cgroup v2 is not mounted")?.join(&id);
-        fs::create_dir(&group).with_context(|| format!("{} cannot be made", group.display()))?;
+        Self::start_in(Group::make()?, command)
+    }
+
+    /// As [`Container::start`], in this group.
+    ///
+    /// # Errors
+    /// When the process cannot be started.
+    pub fn start_in(group: Group, command: &[&str]) -> anyhow::Result<Self> {
+        let Group { id, path: group } = group;
         let mut runtime = Command::new(stand_in("stand-in-container")?);
         runtime.arg(&group).args(command).stdin(Stdio::null()).stdout(Stdio::null());
         match runtime.spawn() {
-            Ok(child) => Ok(Self { id, group, child }),
+            Ok(child) => Ok(Self { id, group, nested: Vec::new(), child }),
             Err(error) => {
                 fs::remove_dir(&group)?;
                 Err(error).context("stand-in-container cannot be started")
@@ -57,6 +106,18 @@ impl Container {
         self.child.id()
     }
 
+    /// Makes a group in its own and moves the main process there, as an init does that has groups of its own.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn nest(&mut self) -> io::Result<()> {
+        let nested = self.group.join("init.scope");
+        fs::create_dir(&nested)?;
+        fs::write(nested.join("cgroup.procs"), self.pid().to_string())?;
+        self.nested.push(nested);
+        Ok(())
+    }
+
     /// Waits for its main process and removes the group, as a runtime would. How the process ended, as the kernel tells its parent.
     ///
     /// # Errors
@@ -72,7 +133,7 @@ impl Container {
             }
             std::thread::sleep(std::time::Duration::from_millis(1));
         };
-        while let Err(error) = fs::remove_dir(&self.group) {
+        while let Err(error) = self.remove_groups() {
             if error.kind() != io::ErrorKind::ResourceBusy || Instant::now() > deadline {
                 return Err(error).with_context(|| format!("{} cannot be removed", self.group.display()));
             }
@@ -81,6 +142,14 @@ impl Container {
             std::thread::sleep(std::time::Duration::from_millis(1));
         }
         Ok((std::mem::take(&mut self.id), status))
+    }
+
+    fn remove_groups(&mut self) -> io::Result<()> {
+        while let Some(nested) = self.nested.last() {
+            fs::remove_dir(nested)?;
+            self.nested.pop();
+        }
+        fs::remove_dir(&self.group)
     }
 
     /// Ends every process in the group.
@@ -98,6 +167,6 @@ impl Drop for Container {
         self.kill();
         let _ = self.child.kill();
         let _ = self.child.wait();
-        let _ = fs::remove_dir(&self.group);
+        let _ = self.remove_groups();
     }
 }

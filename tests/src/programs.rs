@@ -233,8 +233,17 @@ impl Lastwords {
     /// # Errors
     /// When one of them does not get ready; with all it has printed.
     pub fn start(node: &Node) -> anyhow::Result<Lastwords> {
+        Self::start_configured(node, "")
+    }
+
+    /// As [`Lastwords::start`], with these lines in the agent's configuration too.
+    ///
+    /// # Errors
+    /// As [`Lastwords::start`].
+    pub fn start_configured(node: &Node, configuration: &str) -> anyhow::Result<Lastwords> {
         let kubeconfig = node.kubeconfig();
-        Self::start_with(&["--kubeconfig".as_ref(), kubeconfig.as_os_str()], &node.pod_logs_directory())
+        let kubernetes = ["--kubeconfig".as_ref(), kubeconfig.as_os_str()];
+        Self::start_with(&kubernetes, &node.pod_logs_directory(), configuration)
     }
 
     /// Starts both with no Kubernetes around them.
@@ -242,10 +251,10 @@ impl Lastwords {
     /// # Errors
     /// As [`Lastwords::start`].
     pub fn alone() -> anyhow::Result<Lastwords> {
-        Self::start_with(&["--no-kubernetes".as_ref()], Path::new("/nonexistent"))
+        Self::start_with(&["--no-kubernetes".as_ref()], Path::new("/nonexistent"), "")
     }
 
-    fn start_with(kubernetes: &[&OsStr], pod_logs: &Path) -> anyhow::Result<Lastwords> {
+    fn start_with(kubernetes: &[&OsStr], pod_logs: &Path, configuration: &str) -> anyhow::Result<Lastwords> {
         let watched = WatchedMachine::alone()?;
         let directory = tempfile::Builder::new().prefix("lastwords-test-").tempdir()?;
         let path = directory.path();
@@ -260,7 +269,7 @@ impl Lastwords {
         let mut aggregator = Program::start(command, "lastwords-aggregator", path)?;
         aggregator.wait_for_line("ready")?;
         let server = format!("http://{address}");
-        let agent = start_agent(pod_logs, &server, path)?;
+        let agent = start_agent(pod_logs, &server, path, configuration)?;
         Ok(Lastwords { agent, aggregator, server, _directory: directory, _watched: watched })
     }
 
@@ -321,10 +330,15 @@ impl WatchedMachine {
     }
 }
 
-fn start_agent(pod_logs: &Path, server: &str, directory: &Path) -> anyhow::Result<Program> {
+fn start_agent(
+    pod_logs: &Path,
+    server: &str,
+    directory: &Path,
+    configuration: &str,
+) -> anyhow::Result<Program> {
     let config = directory.join("agent.toml");
     let text = format!(
-        "node_name = {NODE_NAME:?}\naggregator = {server:?}\nspool_directory = {:?}\npod_logs_directory = {:?}\n",
+        "node_name = {NODE_NAME:?}\naggregator = {server:?}\nspool_directory = {:?}\npod_logs_directory = {:?}\n{configuration}",
         directory.join("spool"),
         pod_logs,
     );

@@ -11,6 +11,7 @@ fn an_empty_file_gives_the_documented_defaults() {
     assert_eq!(config.cgroup_root, Path::new("/sys/fs/cgroup"));
     assert_eq!(config.pod_logs_directory, Path::new("/var/log/pods"));
     assert_eq!(config.log_tail, LogTailConfig::default());
+    assert_eq!(config.healthy_after, Duration::from_secs(60));
     assert_eq!(config.log_level, LevelFilter::INFO);
 }
 
@@ -24,6 +25,7 @@ fn every_key_is_read() {
         host_proc = "/host/proc"
         cgroup_root = "/host/sys/fs/cgroup"
         pod_logs_directory = "/host/var/log/pods"
+        healthy_after_seconds = 300
         log_level = "debug"
         [log_tail]
         enabled = false
@@ -41,6 +43,7 @@ fn every_key_is_read() {
     assert_eq!(config.host_proc, Path::new("/host/proc"));
     assert_eq!(config.cgroup_root, Path::new("/host/sys/fs/cgroup"));
     assert_eq!(config.pod_logs_directory, Path::new("/host/var/log/pods"));
+    assert_eq!(config.healthy_after, Duration::from_secs(300));
     assert_eq!(config.log_level, LevelFilter::DEBUG);
     let expected =
         LogTailConfig { enabled: false, lines: 10, bytes: 4096, disabled_namespaces: vec!["bank".into()] };

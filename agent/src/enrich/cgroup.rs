@@ -198,20 +198,33 @@ impl ControlGroups {
     /// The containers that have a group now, with the ids of their groups.
     #[must_use]
     pub fn containers(&self) -> Vec<(u64, ContainerRef)> {
+        let containers = self.groups_from("/").into_iter().filter_map(|(id, path)| {
+            let container = ContainerRef::from_cgroup_path(&path)?;
+            (container.cgroup_path == path).then_some((id, container))
+        });
+        containers.collect()
+    }
+
+    /// The groups that a container has made below its own at `path`, with their ids; those further up come first.
+    #[must_use]
+    pub fn nested(&self, path: &str) -> Vec<(u64, String)> {
+        self.groups_from(path).into_iter().filter(|(_, nested)| nested != path).collect()
+    }
+
+    /// The group at `path` and all below it, with their ids, as far as [`MAX_GROUPS`] allows.
+    fn groups_from(&self, path: &str) -> Vec<(u64, String)> {
         let root = self.unified_root();
         let mut found = Vec::new();
-        let mut waiting = VecDeque::from([root.clone()]);
+        let mut waiting: VecDeque<PathBuf> = below(&root, path).into_iter().collect();
         let mut looked_at = 0;
         while let Some(directory) = waiting.pop_front() {
             looked_at += 1;
             let path =
                 directory.strip_prefix(&root).ok().and_then(Path::to_str).map(|path| format!("/{path}"));
-            let container = path.as_deref().and_then(ContainerRef::from_cgroup_path);
-            if let (Some(container), Some(path)) = (container, path)
-                && container.cgroup_path == path
+            if let Some(path) = path
                 && let Some(id) = self.id(&path)
             {
-                found.push((id, container));
+                found.push((id, path));
             }
             let room = MAX_GROUPS.saturating_sub(looked_at + waiting.len());
             let entries = std::fs::read_dir(&directory).into_iter().flatten().flatten();
@@ -357,6 +370,9 @@ mod tests {
         assert_eq!(containers.len(), 1);
         assert_eq!(containers[0].1.id, ID);
         assert_eq!(Some(containers[0].0), groups.id(&format!("{POD}/{ID}")));
+
+        let path = format!("{POD}/{ID}/init.scope");
+        assert_eq!(groups.nested(&containers[0].1.cgroup_path), [(groups.id(&path).unwrap(), path)]);
     }
 
     #[test]

@@ -6,6 +6,8 @@ use lastwords_agent_common::{
     record::{Counter, FaultEntry, Group, Listener, NO_RECORDER, Recorder},
 };
 
+use crate::counters;
+
 use super::group_places::GroupPlaces;
 use super::plain::{PlainFault, PlainGroup, PlainListener, PlainRecorder, empty_recorder};
 
@@ -61,10 +63,13 @@ impl RecorderMap {
         let Ok(slot) = self.free.pop(0) else { return NO_RECORDER };
         let mut recorder = empty_recorder();
         recorder.0.cgroup_id = cgroup_id;
-        match self.recorders.set(slot, recorder, 0) {
-            Ok(()) => slot,
-            Err(_) => NO_RECORDER,
+        if self.recorders.set(slot, recorder, 0).is_ok() {
+            return slot;
         }
+        if self.free.push(slot, 0).is_err() {
+            counters::RECORDERS_LOST.increment();
+        }
+        NO_RECORDER
     }
 }
 

@@ -4,9 +4,9 @@ use lastwords_agent_common::{limits::ARGUMENT_BYTES, record::Group};
 
 use super::{Tracked, Tracker};
 use crate::{
-    container::ContainerRef,
     decode::Executed,
-    enrich::{cgroup::ControlGroups, procfs::HostProc},
+    enrich::procfs::{HostProc, ProcessFacts},
+    escape::escape,
 };
 
 impl Tracker {
@@ -17,7 +17,7 @@ impl Tracker {
             if self.groups.contains(cgroup_id) {
                 continue;
             }
-            let Some((started, executed)) = main_process(&self.control_groups, processes, &container) else {
+            let Some((started, executed)) = self.main_process(processes, &container.cgroup_path) else {
                 continue;
             };
             if super::is_sandbox(&executed) {
@@ -31,6 +31,7 @@ impl Tracker {
                 self.stop_watching(cgroup_id, recorder);
                 continue;
             }
+            self.adopt_nested(&container.cgroup_path, group);
             self.looker.executed(cgroup_id, executed.tgid, &container.cgroup_path);
             self.memory.follow(cgroup_id, &container.cgroup_path);
             let mut tracked = Tracked::new(container, recorder, true);
@@ -38,19 +39,36 @@ impl Tracker {
             self.containers.insert(cgroup_id, tracked);
         }
     }
+
+    /// The groups that the container has made in its own belong to it, as those that it makes later will: whoever is in `GROUPS` when
+    /// one is made is told of by the kernel side, so the container itself has to be there before.
+    fn adopt_nested(&mut self, path: &str, group: Group) {
+        for (cgroup_id, nested) in self.control_groups.nested(path) {
+            if !self.groups.contains(cgroup_id)
+                && let Err(error) = self.groups.insert(cgroup_id, group)
+            {
+                tracing::warn!("the group {} cannot be watched: {error}", escape(nested.as_bytes(), 300));
+                return;
+            }
+        }
+    }
+
+    /// PID 1 of the container, or the process that began first where it shares the pod's PID namespace; with the time of its start
+    /// (CLOCK_MONOTONIC). An init that has groups of its own is in one of them: cgroup v2 wants no process beside groups.
+    fn main_process(&self, processes: &HostProc, path: &str) -> Option<(u64, Executed)> {
+        let nested = self.control_groups.nested(path).into_iter().map(|(_, nested)| nested);
+        let groups = std::iter::once(path.to_owned()).chain(nested);
+        let members = groups.flat_map(|group| self.control_groups.members(&group));
+        let known = members.filter_map(|pid| Some((pid, processes.facts(pid)?)));
+        let rank = |pid: Option<u32>, started: Option<u64>| (pid != Some(1), started.unwrap_or(u64::MAX));
+        let (pid, facts) =
+            known.min_by_key(|(_, facts)| rank(facts.namespace_pid, facts.started_boot_time))?;
+        Some((monotonic(facts.started_boot_time.unwrap_or(0)), executed(processes, pid, facts)))
+    }
 }
 
-/// PID 1 of the container, or the process that began first where it shares the pod's PID namespace; with the time of its start
-/// (CLOCK_MONOTONIC).
-fn main_process(
-    control_groups: &ControlGroups,
-    processes: &HostProc,
-    container: &ContainerRef,
-) -> Option<(u64, Executed)> {
-    let members = control_groups.members(&container.cgroup_path);
-    let known = members.into_iter().filter_map(|pid| Some((pid, processes.facts(pid)?)));
-    let rank = |pid: Option<u32>, started: Option<u64>| (pid != Some(1), started.unwrap_or(u64::MAX));
-    let (pid, facts) = known.min_by_key(|(_, facts)| rank(facts.namespace_pid, facts.started_boot_time))?;
+/// What a process executes now, as if its last exec had been seen.
+fn executed(processes: &HostProc, pid: u32, facts: ProcessFacts) -> Executed {
     let (arguments, arguments_truncated) =
         processes.arguments(pid, ARGUMENT_BYTES as u64).unwrap_or_default();
     let bytes = |path: Option<std::path::PathBuf>| {
@@ -59,22 +77,19 @@ fn main_process(
     let filename = bytes(facts.exe).unwrap_or_default();
     let comm = filename.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
     let identity = facts.identity.unwrap_or_default();
-    Some((
-        monotonic(facts.started_boot_time.unwrap_or(0)),
-        Executed {
-            tgid: pid,
-            uid: identity.uid,
-            gid: identity.gid,
-            namespace_init: facts.namespace_pid == Some(1),
-            first: true,
-            compat: false,
-            comm: comm.iter().take(15).copied().collect(),
-            filename: filename.clone(),
-            arguments,
-            arguments_truncated,
-            cwd: bytes(facts.cwd),
-        },
-    ))
+    Executed {
+        tgid: pid,
+        uid: identity.uid,
+        gid: identity.gid,
+        namespace_init: facts.namespace_pid == Some(1),
+        first: true,
+        compat: false,
+        comm: comm.iter().take(15).copied().collect(),
+        filename: filename.clone(),
+        arguments,
+        arguments_truncated,
+        cwd: bytes(facts.cwd),
+    }
 }
 
 /// A time of CLOCK_BOOTTIME as CLOCK_MONOTONIC would have shown it; the two differ by the time the node was asleep.
