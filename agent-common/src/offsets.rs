@@ -18,6 +18,7 @@ macro_rules! for_each_kernel_field {
             TASK_FS: required "task_struct.fs";
             TASK_CRED: required "task_struct.cred";
             TASK_SIGNAL: required "task_struct.signal";
+            TASK_PENDING: required "task_struct.pending.signal";
             TASK_NSPROXY: required "task_struct.nsproxy";
             TASK_CGROUPS: required "task_struct.cgroups";
             TASK_EXIT_CODE: required "task_struct.exit_code";

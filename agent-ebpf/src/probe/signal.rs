@@ -50,6 +50,9 @@ hook!("signal_generate", signal_generate, signal_generate_raw, |arguments| {
     let Some(container) = Container::of_task(task) else {
         return;
     };
+    if FAULTS & (1 << signal) != 0 && is_being_killed(task) {
+        return;
+    }
     let information = argument(arguments, 1);
     // Two senders of this signal in this form reach a container: the OOM killer, and the end of a PID namespace, which comes after the
     // exit of its main process and is then passed over.
@@ -145,6 +148,14 @@ pub fn ended_by_filter(container: Container, task: Address, tgid: u32, tid: u32)
 #[inline(always)]
 fn raised_here(tgid: u32) -> bool {
     (helpers::bpf_get_current_pid_tgid() >> 32) as u32 == tgid
+}
+
+/// Whether the thread is at its end already. One that touches memory then is told of a fault that it never made: the fault's handler
+/// gives up waiting for the memory map (mmap_read_lock_killable in lock_mm_and_find_vma, mm/memory.c, since Linux 6.5 and 6.1.37) and
+/// the architecture's code takes that for an address that is not mapped.
+#[inline(always)]
+fn is_being_killed(task: Address) -> bool {
+    read::<u64>(task, &offset::TASK_PENDING) & (1 << (SIGKILL - 1)) != 0
 }
 
 /// Whether the process does something else than to end. A handler gives itself up (SIG_DFL) before it raises the signal again, and
