@@ -63,6 +63,13 @@ pub(crate) struct Vm {
     output: Output,
 }
 
+/// How many wrong cases of a machine are asked again. An emulated processor stands still in the middle of a death whenever its host
+/// has other things to do, and some hundred deaths were one by luck; more than these are none.
+const ASKED_AGAIN: usize = 4;
+
+/// How many cases of a whole run may be right only when asked again.
+const UNSTEADY: usize = 4;
+
 /// What is asked of one machine.
 #[derive(Clone, Copy)]
 struct Asked<'a> {
@@ -165,6 +172,9 @@ fn judge(rows: &[Row], wanted: &[Machine]) -> Result<()> {
         let ran: usize = rows.iter().map(Row::ran).sum();
         bail!("{failed} of {ran} deaths were not explained as they should be");
     }
+    if let Some(complaint) = too_unsteady(rows) {
+        bail!("{complaint}");
+    }
     let ran = |machine: &Machine| {
         rows.iter().any(|row| {
             row.kernel == machine.name() && row.architecture == machine.architecture() && row.ran() > 0
@@ -182,6 +192,15 @@ fn judge(rows: &[Row], wanted: &[Machine]) -> Result<()> {
         bail!("nothing ran");
     }
     Ok(())
+}
+
+/// What there is to say of a run in which too much was right only when asked again.
+pub(crate) fn too_unsteady(rows: &[Row]) -> Option<String> {
+    let unsteady: usize = rows.iter().map(Row::unsteady).sum();
+    let complaint = || {
+        format!("{unsteady} deaths were explained as they should be only when asked again; {UNSTEADY} may be")
+    };
+    (unsteady > UNSTEADY).then(complaint)
 }
 
 /// The whole suite on the everyday kernels and on this machine's own, one case on the others, for `cargo xtask test`.
@@ -211,7 +230,7 @@ fn run(asked: &[Asked<'_>]) -> Result<Vec<Row>> {
         }
     }
     let run_on = |asked: &Asked<'_>| match files.iter().find(|(of, _)| *of == asked.machine.programs()) {
-        Some((_, files)) => run_on(asked, files),
+        Some((_, files)) => run_steadily(asked, files),
         None => bail!("no programs for {}", asked.machine.architecture()),
     };
     let emulated: Vec<_> = asked
@@ -243,6 +262,19 @@ fn run(asked: &[Asked<'_>]) -> Result<Vec<Row>> {
     done.sort_by_key(|(place, _)| *place);
     let rows: Vec<Vec<Row>> = done.into_iter().map(|(_, rows)| rows).collect::<Result<_>>()?;
     Ok(rows.into_iter().flatten().collect())
+}
+
+/// As [`run_on`], and a few wrong cases once more, so that what luck did is told from what is wrong.
+fn run_steadily(asked: &Asked<'_>, files: &Files) -> Result<Vec<Row>> {
+    let mut rows = run_on(asked, files)?;
+    let wrong = |case: &&Case| rows.iter().flat_map(Row::wrong).any(|name| name == case.name);
+    let wrong: Vec<Case> = asked.cases.iter().filter(wrong).cloned().collect();
+    if !wrong.is_empty() && wrong.len() <= ASKED_AGAIN {
+        for again in run_on(&Asked { cases: &wrong, ..*asked }, files)? {
+            rows.iter_mut().filter(|row| row.way_in == again.way_in).for_each(|row| row.settle(&again));
+        }
+    }
+    Ok(rows)
 }
 
 fn run_on(asked: &Asked<'_>, files: &Files) -> Result<Vec<Row>> {
@@ -334,6 +366,9 @@ mod tests {
     fn a_wrong_case_fails_the_run_and_so_does_running_none() {
         assert!(judge(&[row("6.1", Verdict::Wrong("x".to_owned()))], &[]).is_err());
         assert!(judge(&[row("6.1", Verdict::LeftOut("x".to_owned()))], &[]).is_err());
+        let unsteady = vec![row("6.1", Verdict::Unsteady("x".to_owned())); UNSTEADY + 1];
+        assert!(judge(&unsteady, &[]).is_err());
+        assert!(judge(&unsteady[1..], &[]).is_ok());
         let machine = Machine::named("6.1", Architecture::X86).expect("it is known");
         let asked = Asked { machine, cases: &[], ways_in: suite::ROWS };
         assert!(judge(&not_to_be_had(&asked, "no network"), &[]).is_err());

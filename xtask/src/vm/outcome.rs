@@ -34,6 +34,8 @@ pub(crate) enum Verdict {
     Right,
     /// What the report got wrong.
     Wrong(String),
+    /// What the first report got wrong, where a second one of the same death was right.
+    Unsteady(String),
     /// Why it is not asked here.
     LeftOut(String),
 }
@@ -75,6 +77,27 @@ impl Row {
         self.cases.iter().filter(|(_, verdict)| matches!(verdict, Verdict::Wrong(_))).count()
     }
 
+    /// How many of them were explained as they should be only when asked again.
+    pub(crate) fn unsteady(&self) -> usize {
+        self.cases.iter().filter(|(_, verdict)| matches!(verdict, Verdict::Unsteady(_))).count()
+    }
+
+    /// The names of those that were not.
+    pub(crate) fn wrong(&self) -> impl Iterator<Item = &str> {
+        let wrong = |(_, verdict): &&(String, Verdict)| matches!(verdict, Verdict::Wrong(_));
+        self.cases.iter().filter(wrong).map(|(name, _)| name.as_str())
+    }
+
+    /// Takes over what came of the wrong ones when they were asked `again` on the same kernel by the same way in.
+    pub(crate) fn settle(&mut self, again: &Self) {
+        for (name, verdict) in &mut self.cases {
+            let right = again.cases.iter().any(|(other, then)| other == name && *then == Verdict::Right);
+            if let (Verdict::Wrong(fault), true) = (&verdict, right) {
+                *verdict = Verdict::Unsteady(fault.clone());
+            }
+        }
+    }
+
     /// This row as `-o json` prints it.
     pub(crate) fn json(&self) -> Value {
         let rows: Vec<Value> = self
@@ -83,6 +106,9 @@ impl Row {
             .map(|(name, verdict)| match verdict {
                 Verdict::Right => json!({ "case": name, "fault": null, "left_out": null }),
                 Verdict::Wrong(fault) => json!({ "case": name, "fault": fault, "left_out": null }),
+                Verdict::Unsteady(fault) => {
+                    json!({ "case": name, "fault": null, "first_fault": fault, "left_out": null })
+                }
                 Verdict::LeftOut(reason) => json!({ "case": name, "fault": null, "left_out": reason }),
             })
             .collect();
@@ -93,6 +119,7 @@ impl Row {
             "way_in": self.way_in,
             "cases": self.ran(),
             "failed": self.failed(),
+            "unsteady": self.unsteady(),
             "skipped": self.skipped,
             "instructions": self.instructions,
             "rows": rows,
@@ -206,6 +233,7 @@ pub(crate) fn shown(rows: &[Row]) -> String {
             match verdict {
                 Some(Verdict::Right) => "right".to_owned(),
                 Some(Verdict::Wrong(_)) => "WRONG".to_owned(),
+                Some(Verdict::Unsteady(_)) => "unsteady".to_owned(),
                 Some(Verdict::LeftOut(_)) => "left out".to_owned(),
                 None => "-".to_owned(),
             }
@@ -226,6 +254,9 @@ pub(crate) fn shown(rows: &[Row]) -> String {
                 Verdict::Wrong(fault) if !told.contains(&fault.as_str()) => {
                     text.push_str(&format!("{title} {name}: {fault}\n"));
                     told.push(fault);
+                }
+                Verdict::Unsteady(fault) => {
+                    text.push_str(&format!("right only when asked again: {title} {name}: {fault}\n"));
                 }
                 Verdict::LeftOut(reason) => text.push_str(&format!("left out: {title} {name}: {reason}\n")),
                 _ => {}
@@ -297,6 +328,23 @@ mod tests {
         ] {
             assert!(text.contains(wanted), "{wanted} in {text}");
         }
+    }
+
+    #[test]
+    fn what_is_right_when_asked_again_is_told_and_what_is_not_stays_wrong() {
+        let suite = part("sys-exit", r#"{"name": "a", "problem": "no record"}"#, "");
+        let mut row = rows(PLACE, "6.1.1-1", &cases(), &[suite], None).swap_remove(1);
+        let mut again = row.clone();
+        row.settle(&again);
+        assert_eq!((row.failed(), row.unsteady()), (1, 0));
+        assert_eq!(row.wrong().collect::<Vec<_>>(), ["a"]);
+        again.cases[0].1 = Verdict::Right;
+        row.settle(&again);
+        assert_eq!((row.failed(), row.unsteady()), (0, 1));
+        assert!(
+            shown(&[row])
+                .contains("right only when asked again: 6.1 aarch64 sys-exit a: lastwords-agent says")
+        );
     }
 
     #[test]
