@@ -162,9 +162,11 @@ fn reason(cause: v1::Cause) -> String {
 fn note(container: &v1::Container, diagnosis: &v1::Diagnosis) -> String {
     let confidence =
         diagnosis.confidence().as_str_name().trim_start_matches("CONFIDENCE_").to_ascii_lowercase();
+    let of_container =
+        if container.name.is_empty() { String::new() } else { format!(" -c {}", container.name) };
     let more = format!(
-        " (confidence {confidence}). All evidence: kubectl lastwords explain pod/{} -n {} -c {}",
-        container.pod_name, container.namespace, container.name
+        " (confidence {confidence}). All evidence: kubectl lastwords explain pod/{} -n {}{of_container}",
+        container.pod_name, container.namespace
     );
     let mut said = diagnosis.summary.trim_end_matches('.').to_owned();
     if !diagnosis.remedy.is_empty() {

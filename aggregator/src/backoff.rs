@@ -56,6 +56,8 @@ pub struct Run {
     pub terminated: Option<Terminated>,
     /// The wait after it, as the kubelet's message gave it.
     pub announced: Option<Duration>,
+    /// True once there is a crash of its end.
+    pub told: bool,
 }
 
 impl Run {
@@ -68,6 +70,7 @@ impl Run {
         self.restart_count = newer.restart_count;
         self.started_at = newer.started_at.or(self.started_at);
         self.terminated = newer.terminated.or(self.terminated.take());
+        self.told |= newer.told;
         self.announced = newer.announced.or(self.announced);
         self.ended_at = match &self.terminated {
             Some(terminated) => Some(terminated.finished_at),
@@ -226,6 +229,7 @@ mod tests {
             ended_at: Some(UnixNanos(ended * SECOND)),
             terminated: None,
             announced: announced.map(Duration::from_secs),
+            told: false,
         }
     }
 

@@ -16,6 +16,8 @@ use crate::store::Retention;
 pub struct Settings {
     /// Address to listen on; port 0 takes a free one.
     pub listen: SocketAddr,
+    /// The cluster's name, which goes with every crash; empty without one.
+    pub cluster: String,
     /// The SQLite file.
     pub store: PathBuf,
     /// What is kept at most.
@@ -26,6 +28,8 @@ pub struct Settings {
     pub write_events: bool,
     /// How long pods that vanished are kept for late reports.
     pub keep_deleted_pods: Duration,
+    /// How long an end that the API shows waits for the report of an agent that saw it.
+    pub wait_for_agents: Duration,
     /// What the kubelets are assumed to be configured with.
     pub back_off: Policy,
     /// Largest report taken, in bytes.
@@ -36,12 +40,15 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from(([0, 0, 0, 0], 7443)),
+            cluster: String::new(),
             store: Path::new(DATA_DIRECTORY).join(DATABASE),
             retention: Retention::default(),
             kubernetes: Some(Access::Inferred),
             write_events: true,
             // A node that was cut off for a while sends its spool within minutes of its return.
             keep_deleted_pods: Duration::from_secs(600),
+            // An agent ships within seconds; one that was cut off replaces later what was said without it.
+            wait_for_agents: Duration::from_secs(60),
             back_off: Policy::default(),
             // Ten times the largest that an agent makes: 512 failures with paths and a log tail of 64 KiB.
             max_report_bytes: 1 << 20,
@@ -96,6 +103,7 @@ impl Reader {
         let mut back_off = self.section(&mut table, "back_off");
         let mut ingest = self.section(&mut table, "ingest");
         let settings = Settings {
+            cluster: self.text(&mut table, "", "cluster").unwrap_or_default(),
             listen: listen.map_or(default.listen, |text| self.address(&text)),
             store: self.store(store, data_directory),
             retention: Retention {
@@ -113,6 +121,12 @@ impl Reader {
                 "kubernetes",
                 "keep_deleted_pods",
                 default.keep_deleted_pods,
+            ),
+            wait_for_agents: self.duration(
+                &mut kubernetes,
+                "kubernetes",
+                "wait_for_agents",
+                default.wait_for_agents,
             ),
             write_events: self.switch(&mut kubernetes, "kubernetes", "write_events", default.write_events),
             kubernetes: self.kubernetes(&mut kubernetes, args),
@@ -299,19 +313,21 @@ mod tests {
     #[test]
     fn everything_set() {
         let settings = with(
-            "listen = '127.0.0.1:9'\ndata_directory = '/data'\n[retention]\nmax_age = '7d'\nmax_bytes = '512MiB'\n\
-             [kubernetes]\nenabled = false\nwrite_events = false\nkeep_deleted_pods = '20m'\n[back_off]\ninitial = '1s'\ncap = '1m30s'\n\
+            "listen = '127.0.0.1:9'\ncluster = 'east'\ndata_directory = '/data'\n[retention]\nmax_age = '7d'\nmax_bytes = '512MiB'\n\
+             [kubernetes]\nenabled = false\nwrite_events = false\nkeep_deleted_pods = '20m'\nwait_for_agents = '5s'\n[back_off]\ninitial = '1s'\ncap = '1m30s'\n\
              [ingest]\nmax_report_bytes = 65536\n",
             &[],
         )
         .unwrap();
         let expected = Settings {
             listen: "127.0.0.1:9".parse().unwrap(),
+            cluster: "east".to_owned(),
             store: PathBuf::from("/data/lastwords.db"),
             retention: Retention { max_age: Duration::from_secs(7 * 86_400), max_bytes: 512 << 20 },
             kubernetes: None,
             write_events: false,
             keep_deleted_pods: Duration::from_secs(1200),
+            wait_for_agents: Duration::from_secs(5),
             back_off: Policy { initial: Duration::from_secs(1), cap: Duration::from_secs(90) },
             max_report_bytes: 65_536,
         };

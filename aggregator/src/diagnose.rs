@@ -3,7 +3,10 @@
 //! A crash stays *unsettled* until its container runs again and Kubernetes has told how the run ended; until then every change of
 //! its pod has it judged anew. The store and the watchers get a new revision only when something came out differently.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+mod stated;
+mod unsettled;
+
+use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -20,14 +23,11 @@ use crate::pods::{Known, Pods};
 use crate::shutdown::Stop;
 use crate::store::{Assessment, Filter, Inserted, NewCrash, PageBounds, Store, StoreError};
 use crate::{lock, pair, time};
+use stated::Grace;
+use unsettled::{MAX_UNSETTLED, UNSETTLED_FOR, Unsettled};
 
 /// Crashes a watcher may be behind; the wire contract names this number.
 pub const WATCH_LAG: usize = 256;
-/// Unsettled crashes at most, some 2 KiB each: a storm of 20 000 crashes within [`UNSETTLED_FOR`]. Beyond it the oldest keep the
-/// diagnosis they have.
-const MAX_UNSETTLED: usize = 20_000;
-/// How long a crash may stay unsettled: twice the longest back-off, and then some.
-const UNSETTLED_FOR: Duration = Duration::from_secs(15 * 60);
 /// Revisions of one crash at most. A crash that settles has five; more come from probe events that repeat.
 const MAX_REVISIONS: u32 = 32;
 /// How often old things are forgotten.
@@ -81,11 +81,21 @@ pub struct Diagnoser {
     healthy: Mutex<Healthy>,
     /// Held from a change of `healthy` to its writing, so that what is written last is the newest.
     keeping: tokio::sync::Mutex<()>,
+    /// How long an end that the API shows waits for the report of an agent that saw it.
+    wait_for_agents: Duration,
+    /// Goes with every crash that is told.
+    cluster: String,
 }
 
 impl Diagnoser {
     /// Judges by what `pods` knows, keeps in `store`, and says to `changes` what [`follow`](Self::follow) has to hear.
-    pub fn new(pods: Arc<Mutex<Pods>>, store: Arc<dyn Store>, changes: mpsc::Sender<Change>) -> Self {
+    pub fn new(
+        pods: Arc<Mutex<Pods>>,
+        store: Arc<dyn Store>,
+        changes: mpsc::Sender<Change>,
+        wait_for_agents: Duration,
+        cluster: String,
+    ) -> Self {
         let (watchers, _) = broadcast::channel(WATCH_LAG);
         Self {
             pods,
@@ -95,6 +105,8 @@ impl Diagnoser {
             revisions: Revisions::default(),
             healthy: Mutex::default(),
             keeping: tokio::sync::Mutex::default(),
+            wait_for_agents,
+            cluster,
         }
     }
 
@@ -132,6 +144,13 @@ impl Diagnoser {
 
     /// A stored crash with its pod's state as it is now rather than as it was when it was last judged.
     pub fn present(&self, crash: v1::Crash) -> v1::Crash {
+        let crash = v1::Crash { cluster: self.cluster.clone(), ..crash };
+        if crate::stated::is_state(&crash) {
+            return match self.state_again(&crash) {
+                Some(now) => v1::Crash { pod_state: now.pod_state, ..crash },
+                None => crash,
+            };
+        }
         match pair::pair(&crash, crash.pod_state.as_ref(), &lock(&self.pods), &lock(&self.healthy)) {
             Some(paired) => {
                 v1::Crash { container: Some(paired.container), pod_state: Some(paired.state), ..crash }
@@ -145,14 +164,16 @@ impl Diagnoser {
         let mut unsettled = self.unsettled_at_start().await;
         let mut tick = tokio::time::interval(TICK);
         let mut heard = Vec::new();
+        let mut grace = Grace::default();
         let mut open = true;
         loop {
             tokio::select! {
                 () = stop.requested() => return,
                 count = changes.recv_many(&mut heard, AT_ONCE), if open => match count {
                     0 => open = false,
-                    _ => self.handle(std::mem::take(&mut heard), &mut unsettled).await,
+                    _ => self.handle(std::mem::take(&mut heard), &mut grace, &mut unsettled).await,
                 },
+                () = until(grace.next()) => self.tell_due(&mut grace, &mut unsettled).await,
                 _ = tick.tick() => {
                     let now = time::now();
                     lock(&self.pods).expire(now, keep_deleted);
@@ -164,7 +185,7 @@ impl Diagnoser {
     }
 
     /// Judges anew all that these changes concern, side by side, so that the store writes it in one transaction.
-    async fn handle(&self, changes: Vec<Change>, unsettled: &mut Unsettled) {
+    async fn handle(&self, changes: Vec<Change>, grace: &mut Grace, unsettled: &mut Unsettled) {
         let mut ids = HashSet::new();
         let changed = changes.iter().filter_map(|change| match change {
             Change::Pod(uid) => Some(uid.as_str()),
@@ -176,9 +197,13 @@ impl Diagnoser {
                 Change::Stored(stored) => {
                     // The pod may have changed between the first judgement and this line.
                     ids.insert(stored.id.clone());
+                    self.replaced_by(&stored, unsettled).await;
                     unsettled.add(*stored, time::now());
                 }
-                Change::Pod(uid) => ids.extend(unsettled.of_pod(&self.keys_of(&uid))),
+                Change::Pod(uid) => {
+                    ids.extend(unsettled.of_pod(&self.keys_of(&uid)));
+                    ids.extend(self.look_at(&uid, grace, unsettled).await);
+                }
             }
         }
         let lasts = ids
@@ -229,12 +254,18 @@ impl Diagnoser {
     }
 
     fn tell(&self, crash: v1::Crash) {
+        let crash = v1::Crash { cluster: self.cluster.clone(), ..crash };
         // An error means that nobody watches.
         let _ = self.watchers.send(Arc::new(crash));
     }
 
     /// What is to be said of a crash now, and whether that is final. The revision is that of `last` when nothing changed.
     fn assess(&self, report: &v1::Crash, last: Option<&Assessment>) -> (Assessment, bool) {
+        if let Some(last) = last
+            && crate::stated::is_state(report)
+        {
+            return self.assess_state(report, last);
+        }
         let before = last.and_then(|last| last.pod_state.as_ref());
         let paired = {
             let mut pods = lock(&self.pods);
@@ -352,7 +383,7 @@ impl Diagnoser {
 }
 
 /// A mistake in a rule must cost one diagnosis, and neither the report nor the stream it came by.
-fn diagnosis(crash: &v1::Crash, context: Option<&PodContext>, revision: u32) -> v1::Diagnosis {
+pub(crate) fn diagnosis(crash: &v1::Crash, context: Option<&PodContext>, revision: u32) -> v1::Diagnosis {
     let judge = || {
         let evidence = convert::crash_to_evidence(crash);
         convert::diagnosis_to_wire(&lastwords_diagnosis::diagnose(&evidence, context), revision)
@@ -372,73 +403,17 @@ fn diagnosis(crash: &v1::Crash, context: Option<&PodContext>, revision: u32) -> 
     })
 }
 
+/// Resolves at that time of the clock, or never.
+async fn until(due: Option<UnixNanos>) {
+    match due {
+        Some(due) => {
+            let wait = due.0.saturating_sub(time::now().0);
+            tokio::time::sleep(Duration::from_nanos(u64::try_from(wait).unwrap_or(0))).await;
+        }
+        None => std::future::pending().await,
+    }
+}
+
 fn nanos(duration: Duration) -> i64 {
     i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)
-}
-
-/// Crashes that may have to be judged anew, by all that their pod may be found by.
-#[derive(Debug, Default)]
-struct Unsettled {
-    by_id: HashMap<String, Entry>,
-    by_key: HashMap<String, HashSet<String>>,
-    oldest_first: VecDeque<String>,
-    dropped: u64,
-}
-
-#[derive(Debug)]
-struct Entry {
-    assessment: Assessment,
-    keys: [String; 2],
-    since: UnixNanos,
-}
-
-impl Unsettled {
-    fn add(&mut self, stored: Stored, since: UnixNanos) {
-        let Stored { id, assessment } = stored;
-        if self.by_id.contains_key(&id) {
-            return;
-        }
-        let keys = [assessment.container.id.clone(), assessment.container.pod_uid.clone()];
-        for key in keys.iter().filter(|key| !key.is_empty()) {
-            self.by_key.entry(key.clone()).or_default().insert(id.clone());
-        }
-        self.by_id.insert(id.clone(), Entry { assessment, keys, since });
-        self.oldest_first.push_back(id);
-        while self.by_id.len() > MAX_UNSETTLED
-            && let Some(oldest) = self.oldest_first.pop_front()
-        {
-            self.dropped += u64::from(self.remove(&oldest));
-        }
-    }
-
-    fn of_pod(&self, keys: &[String]) -> Vec<String> {
-        let mut ids: Vec<String> =
-            keys.iter().filter_map(|key| self.by_key.get(key)).flatten().cloned().collect();
-        ids.sort_unstable();
-        ids.dedup();
-        ids
-    }
-
-    fn expire(&mut self, now: UnixNanos) {
-        let limit = now.0.saturating_sub(nanos(UNSETTLED_FOR));
-        self.oldest_first.retain(|id| self.by_id.contains_key(id));
-        let old: Vec<String> =
-            self.by_id.iter().filter(|(_, entry)| entry.since.0 < limit).map(|(id, _)| id.clone()).collect();
-        for id in old {
-            self.remove(&id);
-        }
-    }
-
-    fn remove(&mut self, id: &str) -> bool {
-        let Some(entry) = self.by_id.remove(id) else { return false };
-        for key in &entry.keys {
-            if let Some(ids) = self.by_key.get_mut(key) {
-                ids.remove(id);
-                if ids.is_empty() {
-                    self.by_key.remove(key);
-                }
-            }
-        }
-        true
-    }
 }

@@ -17,6 +17,7 @@ pub mod pair;
 pub mod pods;
 pub mod serve;
 pub mod shutdown;
+pub mod stated;
 pub mod store;
 pub mod telemetry;
 pub mod template;

@@ -44,7 +44,10 @@ enum Shown {
 
 /// Notes in `pods` that this crash's run ended, so that the wait after it can be computed before the kubelet says a word.
 pub fn note(crash: &v1::Crash, pods: &mut Pods) {
-    let Some(reported) = &crash.container else { return };
+    // What never ran has no id.
+    let Some(reported) = crash.container.as_ref().filter(|container| !container.id.is_empty()) else {
+        return;
+    };
     let Some((known, container)) = find(reported, pods) else { return };
     let started_at = crash.process.as_ref().and_then(|process| process.started_at.as_ref());
     let started_at = started_at.and_then(time::from_wire).filter(|time| time.0 > 0);
@@ -52,8 +55,15 @@ pub fn note(crash: &v1::Crash, pods: &mut Pods) {
     let name = container.context.name.clone();
     let restart_count = restart_count(reported, known.history(&name), died_at(crash));
     let uid = known.pod.uid.clone();
-    let run =
-        Run { container_id: reported.id.clone(), restart_count, started_at, ended_at, ..Run::default() };
+    let told = !crash.container_survived;
+    let run = Run {
+        container_id: reported.id.clone(),
+        restart_count,
+        started_at,
+        ended_at,
+        told,
+        ..Run::default()
+    };
     pods.observe_run(&uid, &name, run);
 }
 
@@ -183,7 +193,8 @@ fn named(reported: &v1::Container, known: &Known, container: &Container, run: Op
     }
 }
 
-fn context(known: &Known, container: &Container, terminated: Option<Terminated>) -> PodContext {
+/// What a diagnosis needs of the pod and of a container of it.
+pub(crate) fn context(known: &Known, container: &Container, terminated: Option<Terminated>) -> PodContext {
     let pod = &known.pod;
     let mut of_container = container.context.clone();
     of_container.terminated = terminated;
@@ -196,6 +207,7 @@ fn context(known: &Known, container: &Container, terminated: Option<Terminated>)
         phase: pod.phase.clone(),
         reason: pod.reason.clone(),
         message: pod.message.clone(),
+        disruption: pod.disruption.clone(),
         restart_policy: pod.restart_policy.clone(),
         deleted: known.deleted_at.is_some(),
         memory_limit: pod.memory_limit.clone(),
@@ -240,6 +252,7 @@ fn state(
         restart_count: container.context.restart_count,
         pod_deleted: known.deleted_at.is_some(),
         terminated: terminated.map_or_else(String::new, in_words),
+        attempts: 0,
         message: match terminated {
             Some(terminated) if waiting_message.is_empty() => terminated.message.clone(),
             _ => waiting_message,
@@ -276,7 +289,8 @@ fn is_about_the_next_start(waiting_reason: &str) -> bool {
         || waiting_reason.starts_with("CreateContainer")
 }
 
-fn is_restarted(known: &Known, container: &Container, succeeded: bool) -> bool {
+/// True when the kubelet starts it again after such an end.
+pub(crate) fn is_restarted(known: &Known, container: &Container, succeeded: bool) -> bool {
     match (known.pod.restart_policy.as_str(), container.kind) {
         _ if container.sidecar => true,
         (_, Kind::Ephemeral) | ("Never", _) => false,

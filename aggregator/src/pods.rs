@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use lastwords_diagnosis::evidence::UnixNanos;
-use lastwords_diagnosis::pod::{ContainerContext, ContainerState};
+use lastwords_diagnosis::pod::{ContainerContext, ContainerState, Disruption};
 
 use crate::backoff::{History, Policy, Run, announced_wait};
 use crate::template::Template;
@@ -37,6 +37,10 @@ pub struct Pod {
     pub reason: String,
     /// `status.message`.
     pub message: String,
+    /// The condition `DisruptionTarget`.
+    pub disruption: Disruption,
+    /// True once somebody asked for its deletion.
+    pub deleting: bool,
     /// `Always`, `OnFailure` or `Never`.
     pub restart_policy: String,
     /// `spec.resources.limits.memory`, which all its containers share.
@@ -72,7 +76,7 @@ pub enum Kind {
     Ephemeral,
 }
 
-/// One event that the kubelet wrote of a probe.
+/// One event that the kubelet wrote of a probe, or of a start that failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProbeEvent {
     /// UID of the event; a repeat counts up in the same one.
@@ -81,7 +85,7 @@ pub struct ProbeEvent {
     pub pod_uid: String,
     /// The container's name; empty when the event names none.
     pub container: String,
-    /// `Unhealthy` or `Killing`.
+    /// `Unhealthy` or `Killing`; `Failed` for a start.
     pub reason: String,
     /// What the kubelet says.
     pub message: String,
@@ -121,6 +125,8 @@ pub struct Known {
     pub deleted_at: Option<UnixNanos>,
     /// Its probe events, oldest first.
     pub probe_events: VecDeque<ProbeEvent>,
+    /// Events of starts that failed, oldest first.
+    pub start_events: VecDeque<ProbeEvent>,
     histories: HashMap<String, History>,
     /// The node's cap on back-off, where this pod's messages show one.
     cap: Option<Duration>,
@@ -130,6 +136,11 @@ impl Known {
     /// The runs of one of its containers.
     pub fn history(&self, container: &str) -> Option<&History> {
         self.histories.get(container)
+    }
+
+    /// Its containers that ran, by name, with their runs.
+    pub fn histories(&self) -> impl Iterator<Item = (&str, &History)> {
+        self.histories.iter().map(|(name, history)| (name.as_str(), history))
     }
 
     /// The container of that name.
@@ -273,22 +284,24 @@ impl Pods {
         }
     }
 
-    /// Takes an event of a probe. The UID of its pod when that is known and this is news.
+    /// Takes an event of a probe or of a start. The UID of its pod when that is known and this is news.
     pub fn probe_event(&mut self, event: ProbeEvent) -> Option<String> {
         let known = self.by_uid.get_mut(&event.pod_uid)?;
         let uid = event.pod_uid.clone();
-        if let Some(same) = known.probe_events.iter_mut().find(|same| same.uid == event.uid) {
+        let of_start = event.reason == "Failed";
+        let events = if of_start { &mut known.start_events } else { &mut known.probe_events };
+        if let Some(same) = events.iter_mut().find(|same| same.uid == event.uid) {
             if *same == event {
                 return None;
             }
             *same = event;
         } else {
-            known.probe_events.push_back(event);
-            if known.probe_events.len() > MAX_PROBE_EVENTS {
-                known.probe_events.pop_front();
+            events.push_back(event);
+            if events.len() > MAX_PROBE_EVENTS {
+                events.pop_front();
             }
         }
-        known.probe_events.make_contiguous().sort_by_key(|event| event.last);
+        events.make_contiguous().sort_by_key(|event| event.last);
         Some(uid)
     }
 
@@ -335,7 +348,7 @@ fn runs_shown(container: &Container) -> Vec<Run> {
             started_at: Some(last.started_at).filter(|time| time.0 > 0),
             ended_at: Some(last.finished_at),
             terminated: Some(last.clone()),
-            announced: None,
+            ..Run::default()
         });
     }
     if container.id.is_empty() {

@@ -76,7 +76,13 @@ pub async fn start(settings: Settings) -> Result<Aggregator, ServeError> {
     let (stop_sender, stop) = shutdown::stop();
     let pods = Arc::new(Mutex::new(Pods::new(settings.back_off)));
     let (changes, heard) = mpsc::channel(CHANGES);
-    let diagnoser = Arc::new(Diagnoser::new(Arc::clone(&pods), store.clone(), changes.clone()));
+    let diagnoser = Arc::new(Diagnoser::new(
+        Arc::clone(&pods),
+        store.clone(),
+        changes.clone(),
+        settings.wait_for_agents,
+        settings.cluster,
+    ));
     diagnoser.remember_again().await;
     let reports = Arc::new(Reports::default());
     let announced = Arc::new(Announced::default());

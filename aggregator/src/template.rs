@@ -153,7 +153,7 @@ fn bracketed(key: &str) -> &str {
 }
 
 /// FNV-1a: the same in every version of this program, which the standard library's hash need not be.
-fn digest(text: &str) -> u64 {
+pub(crate) fn digest(text: &str) -> u64 {
     text.bytes()
         .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
 }

@@ -2,7 +2,6 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests too")]
 
 #[path = "common/api_server.rs"]
-#[expect(dead_code, reason = "outages are tried in cluster.rs")]
 mod api_server;
 mod common;
 

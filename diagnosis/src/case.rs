@@ -3,7 +3,7 @@
 use crate::calls::{self, Call};
 use crate::evidence::{ChildExit, Evidence, Exit, Failure, Signal};
 use crate::noise::Noise;
-use crate::pod::PodContext;
+use crate::pod::{ContainerState, PodContext};
 use crate::{errno, signals, words};
 
 /// A child's death counts as part of the main process's when it came at most this long before it (milliseconds): a shell
@@ -138,6 +138,26 @@ impl<'a> Case<'a> {
     /// True when the container's command was never executed, as far as somebody watched.
     pub(crate) fn never_executed(&self) -> bool {
         self.evidence.execs.is_empty() && !self.evidence.losses.agent_started_later
+    }
+
+    /// True for an end of which only Kubernetes tells: no agent was there to see it.
+    pub(crate) fn only_kubernetes(&self) -> bool {
+        let evidence = self.evidence;
+        let seen =
+            !evidence.agent_version.is_empty() || evidence.process.is_some() || evidence.exit.is_some();
+        !seen && !evidence.container_survived
+    }
+
+    /// Reason and message for which a container waits that does not exist yet.
+    pub(crate) fn waits_to_be_made(&self) -> Option<(&'a str, &'a str)> {
+        match &self.pod?.container.state {
+            ContainerState::Waiting { reason, message }
+                if self.only_kubernetes() && self.evidence.container.id.is_empty() =>
+            {
+                Some((reason, message))
+            }
+            _ => None,
+        }
     }
 
     /// True when a program of this name was executed after all, in another folder of a search through PATH.

@@ -21,6 +21,8 @@ pub struct PodContext {
     pub reason: String,
     /// `status.message`; empty when there is none.
     pub message: String,
+    /// Why it is to be deleted, where something other than a person or its controller wants that: condition `DisruptionTarget`.
+    pub disruption: Disruption,
     /// `Always`, `OnFailure` or `Never`.
     pub restart_policy: String,
     /// True once the API no longer has the pod.
@@ -37,6 +39,15 @@ pub struct PodContext {
     pub neighbours: Vec<Neighbour>,
     /// The container that died.
     pub container: ContainerContext,
+}
+
+/// The pod's condition `DisruptionTarget`; empty without one.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Disruption {
+    /// For example `PreemptionByScheduler`, `EvictionByEvictionAPI`, `TerminationByKubelet`.
+    pub reason: String,
+    /// For people.
+    pub message: String,
 }
 
 /// A container that the evidence names by its id.

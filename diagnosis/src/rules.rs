@@ -37,6 +37,13 @@ mod identity_unavailable;
 mod completed;
 mod killed;
 mod unknown;
+// What the Kubernetes API states by itself.
+mod container_config_error;
+mod container_create_error;
+mod evicted;
+mod image_pull_failed;
+mod node_shutdown;
+mod preempted;
 
 use crate::calls::Call;
 use crate::case::Case;
@@ -74,12 +81,22 @@ const PRECEDENCE: &[Step] = &[
     Step::Whole(out_of_memory::child),
     Step::Whole(resource_limit::by_signal),
     Step::Whole(seccomp_denied::by_signal),
+    // A stop from outside, by what the API states of it.
+    Step::Whole(evicted::with_its_pod),
+    Step::Whole(preempted::with_its_pod),
+    Step::Whole(node_shutdown::with_its_pod),
     Step::Whole(probe_failed::stopped),
     Step::Whole(program_error::fatal_signal),
     Step::Whole(file_locked::waiting),
     Step::Whole(killed::by_signal),
     Step::Whole(completed::by_itself),
     Step::Whole(exec_failed::never_started),
+    Step::Whole(container_create_error::never_started),
+    Step::Whole(container_create_error::waiting),
+    Step::Whole(container_config_error::waiting),
+    Step::Whole(image_pull_failed::waiting),
+    Step::Whole(probe_failed::told),
+    Step::Whole(completed::told),
     Step::Whole(killed::stopped),
     Step::Whole(killed::child),
     Step::Whole(program_error::child_fault),

@@ -304,7 +304,7 @@ fn what_only_the_runtime_said() {
     assert_eq!(verdict(&Evidence::default(), Some(&pod)), "EXEC_FAILED HIGH /app/missing");
     pod.container.terminated =
         Some(Terminated { reason: "Error".into(), exit_code: 1, ..Terminated::default() });
-    assert_eq!(verdict(&Evidence::default(), Some(&pod)), "UNKNOWN LOW");
+    assert_eq!(verdict(&Evidence::default(), Some(&pod)), "UNKNOWN LOW exit code 1");
 }
 
 #[test]

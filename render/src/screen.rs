@@ -186,6 +186,9 @@ impl Screen {
         let mut facts = vec![format!("restarts {}", state.restart_count)];
         let words = [&state.waiting_reason, &state.terminated, &state.phase];
         facts.extend(words.into_iter().find(|text| !text.is_empty()).map(|text| escape(text)));
+        if state.attempts > 0 {
+            facts.push(format!("tried {} times", state.attempts));
+        }
         if state.back_off_seconds > 0 {
             let computed = if state.back_off_computed { " (computed)" } else { "" };
             facts.push(format!("back-off {}{computed}", time::duration(i64::from(state.back_off_seconds))));

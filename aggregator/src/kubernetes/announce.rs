@@ -101,7 +101,8 @@ async fn write(recorder: &Recorder, announcement: Announcement) -> Result<(), ku
         namespace: Some(namespace),
         name: Some(pod),
         uid: Some(uid),
-        field_path: Some(format!("spec.containers{{{container}}}")),
+        // What happened to the pod as a whole has none.
+        field_path: (!container.is_empty()).then(|| format!("spec.containers{{{container}}}")),
         ..ObjectReference::default()
     };
     recorder.publish(&event, &regarding).await

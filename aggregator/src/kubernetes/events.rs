@@ -1,5 +1,5 @@
-//! The events that tell of probes: `Unhealthy` (Warning) and `Killing` (Normal). A container killed by its liveness probe shows
-//! nowhere else why.
+//! The events that tell of probes, `Unhealthy` (Warning) and `Killing` (Normal): a container killed by its liveness probe shows
+//! nowhere else why. And `Failed`, which counts how often the kubelet tried to pull an image or to make a container.
 
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, Time};
@@ -12,7 +12,7 @@ use crate::pods::ProbeEvent;
 
 /// Reasons watched, each by a watch of its own: a field selector takes one reason, and all events of all pods would be many
 /// times as much.
-pub(super) const REASONS: [&str; 2] = ["Unhealthy", "Killing"];
+pub(super) const REASONS: [&str; 3] = ["Unhealthy", "Killing", "Failed"];
 
 /// An event as the API gives it.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -74,17 +74,18 @@ impl Resource for KubernetesEvent {
 }
 
 impl KubernetesEvent {
-    /// Reduced to what is kept. None when it tells of something else than a probe.
+    /// Reduced to what is kept. None when it tells of something else than a probe or a start.
     pub fn reduce(self) -> Option<ProbeEvent> {
         let reason = self.reason?;
         let message = self.message.unwrap_or_default();
-        let of_probe = match reason.as_str() {
+        let wanted = match reason.as_str() {
             "Unhealthy" => true,
             // "Stopping container app" is the end of a pod, and says nothing of a probe.
             "Killing" => message.contains("probe"),
+            "Failed" => true,
             _ => false,
         };
-        if !of_probe || self.involved_object.kind.as_deref() != Some("Pod") {
+        if !wanted || self.involved_object.kind.as_deref() != Some("Pod") {
             return None;
         }
         let micro = |time: Option<&MicroTime>| {

@@ -5,7 +5,7 @@ use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::Resource;
 use lastwords_diagnosis::evidence::UnixNanos;
-use lastwords_diagnosis::pod::{ContainerState, Terminated};
+use lastwords_diagnosis::pod::{ContainerState, Disruption, Terminated};
 use serde::Deserialize;
 
 use super::container::{self, ContainerSpec, Resources, SecurityContext};
@@ -46,9 +46,20 @@ struct Status {
     phase: String,
     reason: String,
     message: String,
+    conditions: Option<Vec<Condition>>,
     init_container_statuses: Option<Vec<ContainerStatus>>,
     container_statuses: Option<Vec<ContainerStatus>>,
     ephemeral_container_statuses: Option<Vec<ContainerStatus>>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+struct Condition {
+    #[serde(rename = "type")]
+    kind: String,
+    status: String,
+    reason: String,
+    message: String,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -168,6 +179,8 @@ impl KubernetesPod {
             phase: status.phase.clone(),
             reason: status.reason.clone(),
             message: cut(status.message.clone()),
+            disruption: status.disruption(),
+            deleting: self.metadata.deletion_timestamp.is_some(),
             restart_policy: spec.restart_policy.clone(),
             memory_limit: spec.resources.as_ref().map(Resources::memory_limit).unwrap_or_default(),
             containers,
@@ -190,6 +203,17 @@ impl KubernetesPod {
             ("ReplicaSet", Some(deployment)) => format!("deployment/{deployment}"),
             (kind, _) => format!("{}/{}", kind.to_lowercase(), owner.name),
         }
+    }
+}
+
+impl Status {
+    fn disruption(&self) -> Disruption {
+        let is_target = |it: &&Condition| it.kind == "DisruptionTarget" && it.status == "True";
+        let target = self.conditions.iter().flatten().find(is_target);
+        target.map_or_else(Disruption::default, |target| Disruption {
+            reason: target.reason.clone(),
+            message: cut(target.message.clone()),
+        })
     }
 }
 

@@ -108,6 +108,8 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     async fn insert(&self, crash: NewCrash) -> Result<Inserted, StoreError>;
     /// Stores a newer assessment of a crash. Does nothing when the crash is gone or has one of that revision.
     async fn revise(&self, id: &str, assessment: Assessment) -> Result<(), StoreError>;
+    /// Forgets a crash, because another one tells more of the same end.
+    async fn remove(&self, id: &str) -> Result<(), StoreError>;
     /// One crash.
     async fn get(&self, id: &str) -> Result<Option<v1::Crash>, StoreError>;
     /// One page of crashes, newest first, from `after` on.

@@ -37,6 +37,7 @@ type Read = Box<dyn FnOnce(&Connection) + Send>;
 enum Write {
     Insert(Box<NewCrash>, oneshot::Sender<Result<Inserted, StoreError>>),
     Revise(String, Box<Assessment>, oneshot::Sender<Result<(), StoreError>>),
+    Remove(String, oneshot::Sender<Result<(), StoreError>>),
     Keep(Vec<ToKeep>, oneshot::Sender<Result<(), StoreError>>),
     Close(oneshot::Sender<()>),
 }
@@ -140,6 +141,13 @@ impl Store for Sqlite {
     async fn revise(&self, id: &str, assessment: Assessment) -> Result<(), StoreError> {
         let (reply, answer) = oneshot::channel();
         let write = Write::Revise(id.to_owned(), Box::new(assessment), reply);
+        self.writes.send(write).await.map_err(|_| StoreError::closed())?;
+        answer.await.map_err(|_| StoreError::closed())?
+    }
+
+    async fn remove(&self, id: &str) -> Result<(), StoreError> {
+        let (reply, answer) = oneshot::channel();
+        let write = Write::Remove(id.to_owned(), reply);
         self.writes.send(write).await.map_err(|_| StoreError::closed())?;
         answer.await.map_err(|_| StoreError::closed())?
     }
@@ -264,7 +272,9 @@ impl Writer {
             // Nobody waits any more when a stream broke; the agent asks again.
             match write {
                 Write::Insert(_, reply) => drop(reply.send(outcome)),
-                Write::Revise(_, _, reply) | Write::Keep(_, reply) => drop(reply.send(outcome.map(|_| ()))),
+                Write::Revise(_, _, reply) | Write::Remove(_, reply) | Write::Keep(_, reply) => {
+                    drop(reply.send(outcome.map(|_| ())));
+                }
                 Write::Close(reply) => closing.push(reply),
             }
         }
@@ -305,6 +315,10 @@ fn write_all(connection: &mut Connection, batch: &[Write]) -> rusqlite::Result<V
             Write::Insert(crash, _) => statements::insert(&transaction, crash)?,
             Write::Revise(id, assessment, _) => {
                 statements::revise(&transaction, id, assessment)?;
+                Inserted::Known
+            }
+            Write::Remove(id, _) => {
+                statements::remove(&transaction, id)?;
                 Inserted::Known
             }
             Write::Keep(texts, _) => {

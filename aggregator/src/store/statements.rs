@@ -69,6 +69,12 @@ pub(super) fn revise(connection: &Connection, id: &str, assessment: &Assessment)
     Ok(())
 }
 
+/// With its diagnoses and its line in the lists.
+pub(super) fn remove(connection: &Connection, id: &str) -> rusqlite::Result<()> {
+    connection.prepare_cached("DELETE FROM reports WHERE id = ?1")?.execute([id])?;
+    Ok(())
+}
+
 fn add_diagnosis(connection: &Connection, row: i64, assessment: &Assessment) -> rusqlite::Result<()> {
     connection
         .prepare_cached(

@@ -1,4 +1,5 @@
 //! As much of the Kubernetes API as a watch of pods and events speaks: lists in pages, watches, bookmarks, 410 Gone, outages.
+#![allow(dead_code, reason = "each test file uses a part")]
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};

@@ -20,12 +20,31 @@ pub(super) fn by_itself(case: &Case<'_>) -> Option<Finding> {
         }
         _ => format!("{} ended by itself with exit code 0", case.main_name()),
     };
+    Some(finding(case, Confidence::High, summary, evidence))
+}
+
+/// Only Kubernetes tells of it.
+pub(super) fn told(case: &Case<'_>) -> Option<Finding> {
+    let ended = case.pod?.container.terminated.as_ref().filter(|_| case.only_kubernetes())?;
+    (ended.exit_code == 0).then(|| {
+        let summary = "it ended with exit code 0, says Kubernetes; no agent saw it".to_owned();
+        finding(case, Confidence::Medium, summary, Vec::new())
+    })
+}
+
+fn finding(case: &Case<'_>, confidence: Confidence, summary: String, evidence: Vec<EvidenceRef>) -> Finding {
     // Empty without Kubernetes, where nobody restarts what is done.
     let restarts = case.pod.is_some_and(|pod| pod.restart_policy == "Always");
-    Some(Finding {
+    Finding {
         cause: Cause::Completed,
-        confidence: Confidence::High,
-        summary,
+        confidence,
+        summary: if restarts {
+            format!(
+                "{summary}; with restartPolicy Always the kubelet starts it again, and waits longer each time"
+            )
+        } else {
+            summary
+        },
         object: "exit code 0".to_owned(),
         remedy: if restarts {
             "no crash, yet with spec.restartPolicy Always it is restarted and backs off: run it as a Job, or keep it in the foreground".to_owned()
@@ -33,5 +52,5 @@ pub(super) fn by_itself(case: &Case<'_>) -> Option<Finding> {
             "nothing is wrong; a program that should keep running has to stay in the foreground".to_owned()
         },
         evidence,
-    })
+    }
 }

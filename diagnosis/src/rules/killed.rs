@@ -126,6 +126,37 @@ pub(super) fn child(case: &Case<'_>) -> Option<Finding> {
     })
 }
 
+/// An end that the API explains by what was done to the whole pod. None when this container ended in another way.
+pub(super) fn with_its_pod(
+    case: &Case<'_>,
+    cause: Cause,
+    confidence: Confidence,
+    object: String,
+    summary: String,
+    remedy: String,
+) -> Option<Finding> {
+    if case.only_kubernetes() {
+        return Some(Finding { cause, confidence, summary, object, remedy, evidence: Vec::new() });
+    }
+    let exit = case.exit()?;
+    let from_runtime = |by: Option<&KilledBy>| by.is_some_and(|by| by.kind == SenderKind::Runtime);
+    let stop = asked_to_stop(case).filter(|(_, signal)| from_runtime(signal.sender.as_ref()));
+    let unseen = case.evidence.losses.agent_started_later && case.evidence.signals.is_empty();
+    if stop.is_none() && !from_runtime(exit.killed_by.as_ref()) && !unseen {
+        return None;
+    }
+    let mut evidence = vec![EvidenceRef::Exit];
+    evidence.extend(stop.map(|(index, _)| EvidenceRef::Signal(index)));
+    Some(Finding {
+        cause,
+        confidence: if unseen { confidence.min(Confidence::Medium) } else { confidence },
+        summary: format!("{summary}; {} ended with {}", case.main_name(), words::ending(exit)),
+        object,
+        remedy,
+        evidence,
+    })
+}
+
 /// `; it was waiting in read on /run/in when it was told to stop`, where that is known.
 pub(super) fn waiting(case: &Case<'_>) -> String {
     let Some(blocked) = &case.evidence.blocked else { return String::new() };

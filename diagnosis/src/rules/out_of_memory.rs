@@ -138,10 +138,10 @@ fn finding(
 /// Kernel or Kubernetes say that it was an OOM kill, but the record of the kill itself is missing.
 fn without_record(case: &Case<'_>, confidence: Confidence) -> Finding {
     let written = case.pod.map_or("", |pod| pod.container.memory_limit.as_str());
-    let by = if confidence == Confidence::High {
-        "killed by the kernel's OOM killer"
-    } else {
-        "Kubernetes says OOMKilled"
+    let by = match confidence {
+        Confidence::High => "killed by the kernel's OOM killer",
+        _ if case.only_kubernetes() => "Kubernetes says OOMKilled, and no agent saw it",
+        _ => "Kubernetes says OOMKilled",
     };
     Finding {
         cause: Cause::OutOfMemory,
@@ -151,13 +151,14 @@ fn without_record(case: &Case<'_>, confidence: Confidence) -> Finding {
         ),
         object: format!("memory limit {written}").trim_end().to_owned(),
         remedy: raise(case),
-        evidence: vec![EvidenceRef::Exit],
+        evidence: case.exit().map(|_| EvidenceRef::Exit).into_iter().collect(),
     }
 }
 
 fn told_by_kubernetes(case: &Case<'_>) -> bool {
     let terminated = case.pod.and_then(|pod| pod.container.terminated.as_ref());
-    case.exit().is_some() && terminated.is_some_and(|terminated| terminated.reason == "OOMKilled")
+    (case.exit().is_some() || case.only_kubernetes())
+        && terminated.is_some_and(|terminated| terminated.reason == "OOMKilled")
 }
 
 fn raise(case: &Case<'_>) -> String {

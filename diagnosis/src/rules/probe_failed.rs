@@ -59,6 +59,24 @@ pub(super) fn stopped(case: &Case<'_>) -> Option<Finding> {
     })
 }
 
+/// Only Kubernetes tells of the end; its events name the probe.
+pub(super) fn told(case: &Case<'_>) -> Option<Finding> {
+    let pod = case.pod.filter(|_| case.only_kubernetes() && !case.evidence.container.id.is_empty())?;
+    let (kind, index, confidence) = verdict(pod)?;
+    let probe = pod.container.probes.iter().find(|probe| probe.kind == kind);
+    let action = probe.map_or_else(|| "probe".to_owned(), |probe| words::one_line(&probe.action));
+    Some(Finding {
+        cause: Cause::ProbeFailed,
+        confidence: confidence.min(Confidence::Medium),
+        summary: format!(
+            "the kubelet says that it had the container stopped because its {kind} probe {action} failed; no agent saw it"
+        ),
+        object: if probe.is_some() { format!("{kind} {action}") } else { format!("{kind} probe") },
+        remedy: remedy(case, kind, probe, None),
+        evidence: vec![EvidenceRef::ProbeEvent(index)],
+    })
+}
+
 fn from_runtime(by: Option<&crate::evidence::KilledBy>) -> bool {
     by.is_some_and(|by| by.kind == SenderKind::Runtime)
 }

@@ -18,10 +18,11 @@ pub(super) fn finding(case: &Case<'_>) -> Finding {
             let ending = words::ending(exit);
             (ending.clone(), format!("{} ended with {ending}", case.main_name()))
         }
-        None => (String::new(), told_by_kubernetes(case)),
+        None => (code_by_kubernetes(case), told_by_kubernetes(case)),
     };
     let why_not = match (case.incomplete(), case.calls.len()) {
         (Some(why), _) => why.to_owned(),
+        (None, 0) if case.only_kubernetes() => "no agent saw it, so why is not known".to_owned(),
         (None, 0) => "nothing was recorded that explains it".to_owned(),
         (None, 1) => "one call failed before, but nothing ties it to the end".to_owned(),
         (None, calls) => format!("{calls} calls failed before, but nothing ties one of them to the end"),
@@ -31,15 +32,24 @@ pub(super) fn finding(case: &Case<'_>) -> Finding {
         confidence: Confidence::Low,
         summary: format!("{ended}; {why_not}"),
         object,
-        remedy: "read the evidence below and the program's own documentation of its exit codes".to_owned(),
+        remedy: if case.only_kubernetes() {
+            "see why no agent watched it: kubectl get pods -A -o wide shows on which nodes one runs; the next crash tells more once it does".to_owned()
+        } else {
+            "read the evidence below and the program's own documentation of its exit codes".to_owned()
+        },
         evidence,
     }
+}
+
+fn code_by_kubernetes(case: &Case<'_>) -> String {
+    let ended = case.pod.and_then(|pod| pod.container.terminated.as_ref()).filter(|_| case.only_kubernetes());
+    ended.map_or_else(String::new, |ended| format!("exit code {}", ended.exit_code))
 }
 
 fn told_by_kubernetes(case: &Case<'_>) -> String {
     match case.pod.and_then(|pod| pod.container.terminated.as_ref()) {
         Some(terminated) => format!(
-            "the end was not seen on the node; Kubernetes says {}, exit code {}",
+            "Kubernetes says {}, exit code {}",
             words::one_line(if terminated.reason.is_empty() { "terminated" } else { &terminated.reason }),
             terminated.exit_code
         ),

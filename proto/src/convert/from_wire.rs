@@ -39,6 +39,7 @@ pub fn crash_to_evidence(crash: &v1::Crash) -> Evidence {
         blocked,
         opened_files,
         log_files,
+        cluster: _,
     } = crash;
     Evidence {
         node: node.clone(),

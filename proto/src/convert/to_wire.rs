@@ -40,6 +40,7 @@ pub fn evidence_to_crash(evidence: &Evidence) -> v1::Crash {
     } = evidence;
     v1::Crash {
         id: String::new(),
+        cluster: String::new(),
         node: node.clone(),
         observed_at: timestamp(*observed_at),
         container: Some(container(died)),
