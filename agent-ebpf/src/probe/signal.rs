@@ -7,6 +7,8 @@
 //! Cost: every signal of the node pays a comparison, those that may kill a look-up (about 400 instructions), and one that will kill the
 //! process by its own doing the reading of its stack.
 
+use core::hint::black_box;
+
 use aya_ebpf::helpers;
 use lastwords_agent_common::record::SignalEntry;
 
@@ -50,7 +52,7 @@ hook!("signal_generate", signal_generate, signal_generate_raw, |arguments| {
     let Some(container) = Container::of_task(task) else {
         return;
     };
-    if FAULTS & (1 << signal) != 0 && is_being_killed(task) {
+    if is_fault_of_the_dying(signal, task) {
         return;
     }
     let information = argument(arguments, 1);
@@ -150,12 +152,14 @@ fn raised_here(tgid: u32) -> bool {
     (helpers::bpf_get_current_pid_tgid() >> 32) as u32 == tgid
 }
 
-/// Whether the thread is at its end already. One that touches memory then is told of a fault that it never made: the fault's handler
-/// gives up waiting for the memory map (mmap_read_lock_killable in lock_mm_and_find_vma, mm/memory.c, since Linux 6.5 and 6.1.37) and
-/// the architecture's code takes that for an address that is not mapped.
+/// Whether it is a fault of a thread that is being killed already. One that touches memory then is told of a fault that it never made:
+/// the fault's handler gives up waiting for the memory map (mmap_read_lock_killable in lock_mm_and_find_vma, mm/memory.c, since
+/// Linux 6.5 and 6.1.37) and the architecture's code takes that for an address that is not mapped. One test at the end, or the verifier
+/// would follow what comes after it once for a fault and once for another signal.
 #[inline(always)]
-fn is_being_killed(task: Address) -> bool {
-    read::<u64>(task, &offset::TASK_PENDING) & (1 << (SIGKILL - 1)) != 0
+fn is_fault_of_the_dying(signal: u64, task: Address) -> bool {
+    let pending: u64 = read(task, &offset::TASK_PENDING);
+    black_box(pending >> (SIGKILL - 1) & FAULTS >> signal & 1) != 0
 }
 
 /// Whether the process does something else than to end. A handler gives itself up (SIG_DFL) before it raises the signal again, and
