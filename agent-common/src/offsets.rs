@@ -103,6 +103,7 @@ macro_rules! for_each_kernel_field {
             SOCK_BOUND_6: optional "sock.__sk_common.skc_v6_rcv_saddr";
             SOCK_FLAGS: required "sock.__sk_common.skc_reuse";
             SOCK_PROTOCOL: required "sock.sk_protocol";
+            SOCK_CGROUP: optional "sock.sk_cgrp_data.cgroup";
             NET_INUM: required "net.ns.inum";
             FILES_TABLE: required "files_struct.fdt";
             TABLE_FILES: required "fdtable.fd";

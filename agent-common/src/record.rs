@@ -374,6 +374,8 @@ pub struct Recorder {
     pub opened: [OpenedEntry; OPENED_FILES],
     /// DNS queries that took a slot from another that was still in use.
     pub dns_overwritten: u64,
+    /// Answers that did not fit into a datagram, where what is asked again over TCP is not seen.
+    pub dns_truncated: u64,
     /// DNS queries.
     pub dns: [DnsEntry; DNS_QUERIES],
     /// Files that could not be locked.
@@ -430,7 +432,7 @@ const _: () = {
                 + 8
                 + 24
                 + 12 * 320
-                + 8
+                + 16
                 + 16 * 400
                 + 4 * 720
                 + 736

@@ -29,6 +29,8 @@ const HEADER_BYTES: usize = 12;
 const SHORTEST: u64 = 17;
 /// Of the byte with the flags: an answer.
 const IS_ANSWER: u8 = 0x80;
+/// The number of the call that carried a message, where packets are looked at and no call is known. TCP is not seen there.
+pub const NO_CALL: u32 = u32::MAX;
 /// Of the flags: not all of the answer fitted.
 const TRUNCATED: u32 = 0x0200;
 /// How long before an answer another name of the same series may have been asked for, in nanoseconds: a resolver with two servers waits
@@ -129,13 +131,14 @@ fn received(recorder: *mut Recorder, scratch: *mut DnsScratch, syscall: u32) {
         let word = |at: usize| u32::from(message.add(at).read()) << 8 | u32::from(message.add(at + 1).read());
         (word(2), word(2) & 15, word(6))
     };
-    if flags & TRUNCATED != 0 {
+    let truncated = flags & TRUNCATED != 0;
+    if truncated && syscall != NO_CALL {
         // It will be asked for again over TCP.
         return;
     }
     let (name, label) = hashes(scratch);
     let tgid = (helpers::bpf_get_current_pid_tgid() >> 32) as u32;
-    if code == 0 && answers > 0 {
+    if code == 0 && answers > 0 && !truncated {
         let since = now() - SERIES;
         each(recorder, |entry| {
             // SAFETY: a slot of the container's recorder.
@@ -153,6 +156,10 @@ fn received(recorder: *mut Recorder, scratch: *mut DnsScratch, syscall: u32) {
     }
     let id = id(scratch);
     let answered = now();
+    // The server is there; what it says over TCP is not known, and must not count as no answer.
+    let state = if truncated { dns_state::FREE } else { dns_state::ANSWERED };
+    // SAFETY: a field of the container's recorder.
+    unsafe { (*recorder).dns_truncated += u64::from(truncated) };
     each(recorder, |entry| {
         // SAFETY: a slot of the container's recorder.
         unsafe {
@@ -161,24 +168,20 @@ fn received(recorder: *mut Recorder, scratch: *mut DnsScratch, syscall: u32) {
                 (*entry).response = flags;
                 (*entry).answers = answers;
                 (*entry).syscall = syscall;
-                (*entry).state = dns_state::ANSWERED;
+                (*entry).state = state;
             }
         }
     });
 }
 
-/// The kernel brought an error from a name server instead of an answer: nobody is there.
+/// The kernel brought an error from a name server instead of an answer: nobody is there, whichever process asks.
 #[inline(always)]
 pub fn refused(container: Container, server: &[u8; ADDRESS_BYTES], errno: u32) {
     let Some(recorder) = container.recorder() else { return };
-    let tgid = (helpers::bpf_get_current_pid_tgid() >> 32) as u32;
     each(recorder, |entry| {
         // SAFETY: a slot of the container's recorder.
         unsafe {
-            if (*entry).state == dns_state::WAITING
-                && (*entry).tgid == tgid
-                && same(&raw const (*entry).server, server)
-            {
+            if (*entry).state == dns_state::WAITING && same(&raw const (*entry).server, server) {
                 (*entry).errno = errno;
             }
         }

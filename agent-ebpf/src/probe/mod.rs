@@ -15,5 +15,6 @@ mod registers;
 mod seccomp;
 mod signal;
 pub mod socket;
+mod socket_error;
 mod startup;
 mod syscall;

@@ -23,8 +23,6 @@ use crate::{
 const DOMAIN: u16 = 53u16.to_be();
 const UDP: u32 = 17;
 const UDP_HEADER: u64 = 8;
-/// No call is known here.
-const NO_CALL: u32 = u32::MAX;
 
 /// Which way a packet goes, and so which of its addresses is the name server's.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -127,7 +125,7 @@ fn packet(skb: Address, direction: Direction) {
         bpf_probe_read_kernel(room, length as u32, transport.wrapping_add(UDP_HEADER as usize).cast())
     };
     if result == 0 {
-        dns::take(container, scratch, length, &server, NO_CALL);
+        dns::take(container, scratch, length, &server, dns::NO_CALL);
     }
 }
 

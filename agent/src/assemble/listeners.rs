@@ -31,6 +31,10 @@ pub(super) fn lost(recording: &Recording) -> Vec<String> {
     let counts = [
         (recording.listeners_overwritten, "older listening sockets are not shown"),
         (recording.dns_overwritten, "older DNS queries are not shown"),
+        (
+            recording.dns_truncated,
+            "DNS answers were too long, and what was asked again over TCP was not seen",
+        ),
     ];
     counts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect()
 }

@@ -40,6 +40,8 @@ pub struct Recording {
     pub dns: Vec<DnsQuery>,
     /// Those that newer ones replaced.
     pub dns_overwritten: u64,
+    /// Answers of name servers that were too long, and what was asked again over TCP was not seen.
+    pub dns_truncated: u64,
     /// Files that could not be locked at once, by the time of the last try, oldest first.
     pub locks: Vec<LockTry>,
     /// What the main process was doing when the container was first told to stop.
@@ -239,6 +241,7 @@ pub fn recording(recorder: &Recorder) -> Recording {
     read.dns = recorder.dns.iter().filter_map(dns_query).collect();
     read.dns.sort_by_key(|query| query.time);
     read.dns_overwritten = recorder.dns_overwritten;
+    read.dns_truncated = recorder.dns_truncated;
     read.failures_overwritten += recorder.lock_head.saturating_sub(LOCKS as u64);
     for entry in in_use(&recorder.locks, recorder.lock_head) {
         match wait::lock_try(entry) {

@@ -192,6 +192,13 @@ pub(super) const PROBES: &[Probe] = &[
         ways: function!("ip6_send_skb"),
     },
     Probe {
+        name: "DNS servers that are not there",
+        hook: "inet_sk_error_report",
+        without: "a name server's closed port is told from one that does not answer where system calls are seen at sys_exit",
+        required: false,
+        ways: tracepoint!(Tracepoint "inet_sk_error_report"),
+    },
+    Probe {
         name: "locks (fcntl)",
         hook: "posix_lock_inode",
         without: "who holds a lock that fcntl(2) was refused is not known",
