@@ -1,7 +1,7 @@
 //! Every capacity of the kernel side, each with its reason and with what happens when it is full.
 
 /// Containers with a recorder at the same time, sandboxes included. The kubelet's default is 110 pods a node; 512 leaves room for
-/// two containers and a sandbox in each, and costs 512 × 24 KiB = 12 MiB. When all are in use a new container gets life-cycle
+/// two containers and a sandbox in each, and costs 512 × 39 KiB = 20 MiB. When all are in use a new container gets life-cycle
 /// records only, its crash says `recorder_missing`, and [`crate::record::Counter::RecordersExhausted`] counts it.
 pub const RECORDERS: u32 = 512;
 
@@ -43,8 +43,9 @@ pub const MISSING_FAILURES: usize = 16;
 /// Failures kept of sockets: a retry loop repeats the same one.
 pub const NETWORK_FAILURES: usize = 8;
 
-/// Failures kept of calls that only look (stat, access, readlink).
-pub const LOOKING_FAILURES: usize = 8;
+/// Failures kept of calls that only look (stat, access, readlink). A JVM that asks for one native library looks at eight folders after
+/// it has looked for its class path.
+pub const LOOKING_FAILURES: usize = 16;
 
 /// All of them. Older entries of the same class are overwritten by newer ones, and counted.
 pub const FAILURES: usize = TELLING_FAILURES + MISSING_FAILURES + NETWORK_FAILURES + LOOKING_FAILURES;

@@ -113,7 +113,9 @@ impl Call<'_> {
             _ if noise::is_refused_lock(self.failure) && !fresh => false,
             Standing::Weak => {
                 let alone = self.at_once && self.rivals == 0 && !noise::is_private(&self.failure.path);
-                self.by_dying() && fresh && (self.named || alone)
+                // A JVM's main thread is not the one that ends it.
+                let own = self.by_dying() || (self.named && self.weight.caller == Caller::SameProcess);
+                own && fresh && (self.named || alone)
             }
             Standing::Plain => {
                 let recent = self.named && self.weight.freshness >= Freshness::Recent;
@@ -313,7 +315,14 @@ fn named(case: &Case<'_>, failure: &Failure) -> bool {
     }
     let process_args = case.evidence.process.iter().flat_map(|process| &process.args);
     let exec_args = case.evidence.execs.iter().flat_map(|exec| &exec.args);
-    let in_arguments = process_args.chain(exec_args).any(|argument| argument_names(argument, failure));
+    let mut is_script = false;
+    let in_arguments = process_args.chain(exec_args).any(|argument| {
+        let named = argument_names(argument, failure)
+            // `.read schema.sql` is one argument.
+            || (!is_script && argument.split_whitespace().any(|word| argument_names(word, failure)));
+        is_script = matches!(argument.as_str(), "-c" | "-e" | "-r" | "-ec" | "-lc" | "--eval");
+        named
+    });
     let in_log = case
         .evidence
         .log_tail
@@ -327,18 +336,17 @@ fn named(case: &Case<'_>, failure: &Failure) -> bool {
 /// True when an argument (`/a/b`, `--config=/a/b`, `conf/b`) is the call's path, or the folder above it for a change of ownership.
 /// The words of a shell's `-c` script do not count: a script may mention a file and do without it.
 fn argument_names(argument: &str, failure: &Failure) -> bool {
-    argument.split(['=', ',', ';']).filter(|word| !word.is_empty() && !matches!(*word, "." | ".." | "/")).any(
-        |word| {
-            let word = word.trim_start_matches("./");
-            let path = failure.path.as_str();
-            let relative = !word.starts_with('/') && !word.is_empty();
-            word == path
-                || (failure.dns.is_some() && word.contains(failure.name.as_str()))
-                || (relative && path.strip_suffix(word).is_some_and(|folder| folder.ends_with('/')))
-                || (noise::changes_ownership(&failure.syscall)
-                    && path
-                        .strip_prefix(word.trim_end_matches('/'))
-                        .is_some_and(|rest| rest.starts_with('/')))
-        },
-    )
+    // A search path (`a.jar:b.jar`) names each of its places.
+    let words =
+        argument.split(['=', ',', ';']).chain(argument.split(':').skip(usize::from(!argument.contains(':'))));
+    words.filter(|word| !word.is_empty() && !matches!(*word, "." | ".." | "/")).any(|word| {
+        let word = word.trim_start_matches("./");
+        let path = failure.path.as_str();
+        let relative = !word.starts_with('/') && !word.is_empty();
+        word == path
+            || (failure.dns.is_some() && word.contains(failure.name.as_str()))
+            || (relative && path.strip_suffix(word).is_some_and(|folder| folder.ends_with('/')))
+            || (noise::changes_ownership(&failure.syscall)
+                && path.strip_prefix(word.trim_end_matches('/')).is_some_and(|rest| rest.starts_with('/')))
+    })
 }

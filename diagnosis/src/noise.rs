@@ -80,12 +80,19 @@ pub(crate) fn is_refused_lock(failure: &Failure) -> bool {
     locks(&failure.syscall) && matches!(failure.errno, errno::EAGAIN | errno::EDEADLK | errno::EINTR)
 }
 
-/// True when a lock file was there already: opening gives EEXIST only for O_CREAT with O_EXCL, and the name says what it is for.
+/// True when a lock file was there already: opening gives EEXIST only for O_CREAT with O_EXCL, and the name says what it is for. Folders
+/// and links are made as locks too, by scripts; but `/run/lock` is a folder for them.
 pub(crate) fn is_lock_file(failure: &Failure) -> bool {
     const NAMES: [&str; 4] = ["lock", ".lck", ".pid", "pidfile"];
-    let opens = matches!(failure.syscall.as_str(), "open" | "openat" | "openat2");
     let name = words::base_name(&failure.path).to_ascii_lowercase();
-    failure.errno == errno::EEXIST && opens && NAMES.iter().any(|part| name.contains(part))
+    let says_so = match failure.syscall.as_str() {
+        "open" | "openat" | "openat2" => NAMES.iter().any(|part| name.contains(part)),
+        "mkdir" | "mkdirat" | "symlink" | "symlinkat" | "link" | "linkat" => {
+            [".lock", ".lck", "lockdir"].iter().any(|ending| name.ends_with(ending))
+        }
+        _ => false,
+    };
+    failure.errno == errno::EEXIST && says_so
 }
 
 /// What a failed call can be by its kind alone.
@@ -204,6 +211,8 @@ fn is_optional(path: &str) -> bool {
         // Interpreters name code that is in no file `<string>`, `<stdin>`, `<frozen …>` and look for it when they print a trace.
         || words::base_name(path).starts_with('<')
         || (path.contains("/python3") && path.ends_with(".zip"))
+        // Perl looks for modules below folders that are called as its version.
+        || (path.contains("/perl") && words::base_name(path).bytes().all(|byte| byte.is_ascii_digit() || byte == b'.'))
         || adds_to_another(words::base_name(path))
 }
 

@@ -102,7 +102,9 @@ fn outcome(death: &Death, query: &decode::DnsQuery) -> Option<DnsOutcome> {
             _ => DnsOutcome::Other,
         }),
         None => {
-            let waited = query.errno != 0 || death.time.saturating_sub(query.time) >= PATIENCE;
+            // A resolver that asks again within that time was told that nobody listens there (glibc sees no more than POLLERR of it).
+            let waited =
+                query.errno != 0 || query.sent > 1 || death.time.saturating_sub(query.time) >= PATIENCE;
             waited.then_some(DnsOutcome::NoAnswer)
         }
     }

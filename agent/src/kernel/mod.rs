@@ -9,6 +9,7 @@ mod maps;
 mod plain;
 mod probes;
 mod registers;
+pub mod signals;
 pub mod syscalls;
 mod system_calls;
 pub mod verdict;

@@ -137,6 +137,7 @@ fn set_up(parent: &mut UnixStream) -> Result<(), String> {
         join.write_all(b"0").map_err(cannot("join its control group"))?;
     }
     become_user(&spec)?;
+    crate::kernel::signals::restore_broken_pipe().map_err(cannot("let a broken pipe end it"))?;
     if let Some(filter) = filter {
         filter.apply()?;
     }

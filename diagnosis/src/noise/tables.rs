@@ -95,6 +95,7 @@ pub(super) const OPTIONAL_ENDINGS: &[&str] = &[
     ".pmc",
     ".pth",
     ".pyc",
+    "-thread-multi",
     "._pth",
     "/__pycache__",
     "/dist-packages",

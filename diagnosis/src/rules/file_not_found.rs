@@ -111,9 +111,10 @@ pub(super) fn packages(case: &Case<'_>) -> Option<Finding> {
 /// is found before the last of them.
 pub(super) fn module(case: &Case<'_>) -> Option<Finding> {
     case.exit_code().filter(|code| *code != 0)?;
+    // node loads the file of a worker in a thread of its own.
     let looks = || {
         case.failures().filter(|(_, failure)| {
-            failure.by_dying_thread
+            (failure.by_dying_thread || failure.pid == case.main_pid())
                 && failure.errno == errno::ENOENT
                 && noise::only_looks(&failure.syscall)
                 && failure.last_before_death_ms <= MODULE_MS
@@ -133,7 +134,7 @@ pub(super) fn module(case: &Case<'_>) -> Option<Finding> {
     let object = words::one_line(name);
     Some(Finding {
         cause: Cause::FileNotFound,
-        confidence: Confidence::Medium,
+        confidence: if last.by_dying_thread { Confidence::Medium } else { Confidence::Low },
         summary: format!(
             "{} found the module {object} under none of {tried} endings and ended with exit code {} {} later",
             words::program(&last.comm),

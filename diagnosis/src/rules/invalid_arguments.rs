@@ -113,6 +113,13 @@ pub(super) fn guessed(case: &Case<'_>) -> Option<Finding> {
         );
         return Some(finding(case, &startup, Confidence::Medium, argument, "", &what, None));
     }
+    if let Some(command) = unknown_command(case) {
+        let what = format!(
+            "it looked for a program {}-{command} in the folders of PATH, as it does for a command that it does not know, and found none",
+            case.main_name()
+        );
+        return Some(finding(case, &startup, Confidence::Medium, command, "", &what, None));
+    }
     let read_nothing = startup::read_last(case).is_empty() && case.evidence.listeners.is_empty();
     let says_usage = USAGE_CODES.contains(&startup.code) && startup.life_ms <= PARSED_MS;
     let at_once = startup.life_ms > 0.0 && startup.life_ms <= AT_ONCE_MS && !runs_a_script(case);
@@ -138,6 +145,24 @@ pub(super) fn guessed(case: &Case<'_>) -> Option<Finding> {
         "it was given {argument}, had read no configuration, and no call failed that would explain the end"
     );
     Some(finding(case, &startup, confidence, argument, meaning, &what, None))
+}
+
+/// git, cargo and kubectl look for a program `git-x` when they know no command `x`.
+fn unknown_command(case: &Case<'_>) -> Option<String> {
+    let process = case.evidence.process.as_ref()?;
+    let program = words::base_name(process.args.first()?);
+    let looked_for = |argument: &str| {
+        case.failures().any(|(_, failure)| {
+            failure.errno == errno::ENOENT
+                && words::base_name(&failure.path)
+                    .strip_prefix(program)
+                    .and_then(|rest| rest.strip_prefix('-'))
+                    .is_some_and(|command| command == argument)
+        })
+    };
+    let command =
+        process.args.iter().skip(1).find(|argument| !argument.starts_with('-') && looked_for(argument))?;
+    Some(words::one_line(command))
 }
 
 fn finding(

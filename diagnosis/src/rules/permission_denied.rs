@@ -14,6 +14,8 @@ pub(super) fn call(case: &Case<'_>, call: &Call<'_>) -> Option<Finding> {
     }
     let (object, what, remedy) = if !failure.address.is_empty() {
         port(case, failure)
+    } else if is_for_administrators(failure) {
+        capability(case, failure)
     } else if !failure.path.is_empty() {
         file(case, failure)
     } else {
@@ -105,7 +107,8 @@ fn port(case: &Case<'_>, failure: &Failure) -> (String, String, String) {
 
 /// Object, sentence and remedy for a call that has neither path nor address.
 fn capability(case: &Case<'_>, failure: &Failure) -> (String, String, String) {
-    let named = Some(failure.name.as_str()).filter(|name| !name.is_empty());
+    let named =
+        [failure.name.as_str(), failure.capability.as_str()].into_iter().find(|name| !name.is_empty());
     let capability = named.or_else(|| capability_for(&failure.syscall));
     match capability {
         Some(capability) => {
@@ -115,7 +118,12 @@ fn capability(case: &Case<'_>, failure: &Failure) -> (String, String, String) {
                 without_prefix(&capability),
                 case.field()
             );
-            let what = format!("lacks {capability}: {}", words::failed(failure));
+            let on = if failure.path.is_empty() {
+                String::new()
+            } else {
+                format!(" for {}", words::one_line(&failure.path))
+            };
+            let what = format!("lacks {capability}{on}: {}", words::failed(failure));
             (capability, what, remedy)
         }
         None => {
@@ -127,6 +135,13 @@ fn capability(case: &Case<'_>, failure: &Failure) -> (String, String, String) {
             (words::one_line(&failure.syscall), format!("was refused: {}", words::failed(failure)), remedy)
         }
     }
+}
+
+/// Calls that a capability alone lets through, whoever owns the path that they name.
+fn is_for_administrators(failure: &Failure) -> bool {
+    const CALLS: [&str; 9] =
+        ["mount", "umount", "umount2", "pivot_root", "chroot", "swapon", "swapoff", "acct", "quotactl"];
+    failure.errno == errno::EPERM && CALLS.contains(&failure.syscall.as_str())
 }
 
 /// Calls that answer EPERM to who is not the owner: in a folder with the sticky bit, and for hard links (proc_sys_fs(5)).

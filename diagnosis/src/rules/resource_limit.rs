@@ -3,6 +3,7 @@
 use super::{Finding, before_the_end, call_and_exit};
 use crate::calls::Call;
 use crate::case::Case;
+use crate::evidence::SenderKind;
 use crate::verdict::{Cause, Confidence, EvidenceRef};
 use crate::{errno, signals, words};
 
@@ -51,6 +52,7 @@ pub(super) fn by_signal(case: &Case<'_>) -> Option<Finding> {
     let (limit, what) = match signal {
         signals::SIGXCPU => ("RLIMIT_CPU", "used up its processor time"),
         signals::SIGXFSZ => ("RLIMIT_FSIZE", "wrote a file larger than it may"),
+        signals::SIGKILL if used_all_its_time(case) => ("RLIMIT_CPU", "used up its processor time"),
         _ => return None,
     };
     let sent = match child {
@@ -64,7 +66,11 @@ pub(super) fn by_signal(case: &Case<'_>) -> Option<Finding> {
     let who = child.map_or_else(|| case.main_name(), |(_, child)| words::process(&child.comm, child.pid));
     Some(Finding {
         cause: Cause::ResourceLimit,
-        confidence: if sent.is_some() { Confidence::High } else { Confidence::Medium },
+        confidence: if sent.is_some() && signal != signals::SIGKILL {
+            Confidence::High
+        } else {
+            Confidence::Medium
+        },
         summary: format!("{who} {what} and the kernel ended it with {}", signals::name(signal)),
         object: limit.to_owned(),
         remedy: format!(
@@ -72,4 +78,19 @@ pub(super) fn by_signal(case: &Case<'_>) -> Option<Finding> {
         ),
         evidence,
     })
+}
+
+/// True when the kernel itself killed the first process of a container, which was not out of memory. What is left of the kernel's own
+/// reasons to send SIGKILL is the hard limit on processor time, in whole seconds (`check_process_timers`).
+fn used_all_its_time(case: &Case<'_>) -> bool {
+    const SHORTEST_LIMIT_MS: f64 = 1_000.0;
+    let by_kernel =
+        case.exit().and_then(|exit| exit.killed_by.as_ref()).is_some_and(|by| by.kind == SenderKind::Kernel);
+    let evidence = case.evidence;
+    by_kernel
+        && case.fatal_signal() == Some(signals::SIGKILL)
+        && evidence.process.as_ref().is_some_and(|process| process.namespace_init)
+        && evidence.oom.is_empty()
+        && evidence.losses.ring_records_dropped == 0
+        && case.life_ms().is_some_and(|life| life >= SHORTEST_LIMIT_MS)
 }
