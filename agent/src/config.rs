@@ -3,6 +3,7 @@
 mod reader;
 
 use std::fmt;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -26,8 +27,12 @@ pub const HEALTHY_AFTER: Duration = Duration::from_secs(60);
 pub struct Config {
     /// `node_name`: the node as Kubernetes names it. Default: the environment variable NODE_NAME, else the host's name.
     pub node_name: String,
-    /// `aggregator`: where reports go. Default: `http://lastwords-aggregator:7443`.
+    /// `aggregator`: where reports go. Default: `https://lastwords-aggregator:7443`.
     pub aggregator: String,
+    /// `aggregator_ca`: a file with the authority that the aggregator's certificate has to be of. Default: `/etc/lastwords/ca/ca.crt`.
+    pub aggregator_ca: PathBuf,
+    /// `aggregator_token`: a file with the token by which this agent proves its node. Default: none.
+    pub aggregator_token: Option<PathBuf>,
     /// `spool_directory`: reports are kept here until they are stored. Default: `/var/lib/lastwords`.
     pub spool_directory: PathBuf,
     /// `spool_max_bytes`: bytes of reports kept at most, 1 MiB to 64 GiB. Default: 64 MiB.
@@ -111,7 +116,15 @@ impl Config {
         let mut table = Table::new(document, "", &mut problems);
 
         let node_name = table.text("node_name", node_name, is_node_name);
-        let aggregator = table.text("aggregator", "http://lastwords-aggregator:7443", is_plain_http);
+        let aggregator = table.text("aggregator", "https://lastwords-aggregator:7443", is_address);
+        let aggregator_ca = table.path("aggregator_ca", "/etc/lastwords/ca/ca.crt");
+        let aggregator_token = table.optional_path("aggregator_token");
+        if aggregator_token.is_some() && !may_have_token(&aggregator) {
+            table.report(
+                "aggregator_token",
+                "goes only to an https:// address, or to this host: whoever is on the way would read it",
+            );
+        }
         let spool_directory = table.path("spool_directory", "/var/lib/lastwords");
         let spool_max_bytes = table.bytes("spool_max_bytes", DEFAULT_SPOOL_BYTES, 1 << 20..=64 << 30);
         let host_proc = table.path("host_proc", "/proc");
@@ -144,6 +157,8 @@ impl Config {
         Ok(Self {
             node_name,
             aggregator,
+            aggregator_ca,
+            aggregator_token,
             spool_directory,
             spool_max_bytes,
             host_proc,
@@ -184,16 +199,23 @@ fn is_node_name(name: &str) -> Result<(), String> {
     }
 }
 
-fn is_plain_http(address: &str) -> Result<(), String> {
-    let wrong = || "must be a URL such as http://lastwords-aggregator:7443".to_owned();
+fn is_address(address: &str) -> Result<(), String> {
+    let wrong = || "must be a URL such as https://lastwords-aggregator:7443".to_owned();
     let uri: tonic::transport::Uri = address.parse().map_err(|_| wrong())?;
     let authority = uri.authority().ok_or_else(wrong)?;
     let port_is_right = authority.port_u16().is_some() || authority.as_str() == authority.host();
     match uri.scheme_str() {
-        Some("https") => Err("must begin with http://; this version does not speak TLS".to_owned()),
-        Some("http") if port_is_right && !authority.host().is_empty() => Ok(()),
+        Some("https" | "http") if port_is_right && !authority.host().is_empty() => Ok(()),
         _ => Err(wrong()),
     }
+}
+
+/// Plain text may carry a token only within this host.
+fn may_have_token(address: &str) -> bool {
+    let Ok(uri) = address.parse::<tonic::transport::Uri>() else { return true };
+    let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
+    let is_here = host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+    uri.scheme_str() == Some("https") || is_here
 }
 
 fn is_log_level(level: &str) -> Result<(), String> {

@@ -115,7 +115,11 @@ async fn serve(
     let (stop, stopped) = watch::channel(false);
     tokio::spawn(counters::log_regularly());
     let healthy = Arc::new(HealthyRuns::default());
-    let settings = ShipSettings::new(&config.aggregator);
+    let settings = ShipSettings {
+        authority: Some(config.aggregator_ca.clone()),
+        token: config.aggregator_token.clone(),
+        ..ShipSettings::new(&config.aggregator)
+    };
     let shipping =
         tokio::spawn(ship::ship(Arc::clone(&spool), Arc::clone(&healthy), settings, hello, stopped));
     let reporting = tokio::spawn(Reporter::new(config, looker, symbols, spool, healthy).run(deaths));

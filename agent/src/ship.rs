@@ -4,10 +4,12 @@
 //! breaks, all that is not acknowledged is sent again on the next one.
 
 mod back_off;
+mod connect;
 mod flow;
 mod healthy;
 mod stream;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,8 +30,12 @@ const SYNC_EVERY: Duration = Duration::from_secs(1);
 /// Where to ship, and how patiently.
 #[derive(Debug, Clone)]
 pub struct ShipSettings {
-    /// The aggregator's URL, `http://…`.
+    /// The aggregator's URL, `https://…` or `http://…`.
     pub aggregator: String,
+    /// The file with the authority of its certificate, read anew for each connection. Default: none, which is enough for `http://`.
+    pub authority: Option<PathBuf>,
+    /// The file with the token to send, read anew for each stream: the kubelet replaces it. Default: none.
+    pub token: Option<PathBuf>,
     /// The shortest wait before trying again after a failure. Default 1 s.
     pub shortest_wait: Duration,
     /// The longest wait before trying again. Default 30 s.
@@ -44,6 +50,8 @@ impl ShipSettings {
     pub fn new(aggregator: &str) -> Self {
         Self {
             aggregator: aggregator.to_owned(),
+            authority: None,
+            token: None,
             shortest_wait: Duration::from_secs(1),
             longest_wait: Duration::from_secs(30),
             farewell: Duration::from_secs(3),
@@ -168,3 +176,5 @@ impl<'a> Reach<'a> {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tls_tests;

@@ -25,6 +25,10 @@ const EXPLAIN_MAX: u32 = 100;
 /// Encoded bytes in a page: a gRPC client takes 4 MiB unless told otherwise, and the pod's state is still to come.
 const PAGE_BYTES: usize = 3 << 20;
 
+/// Only crashes of these namespaces: what the guard lays into a request for a list.
+#[derive(Debug, Clone)]
+pub struct Only(pub Vec<String>);
+
 /// The service `CrashQuery`.
 #[derive(Debug, Clone)]
 pub struct Query {
@@ -38,6 +42,14 @@ impl Query {
     /// Answers from `store`, with the state of the pods as it is now.
     pub fn new(store: Arc<dyn Store>, pods: Arc<Mutex<Pods>>, diagnoser: Arc<Diagnoser>, stop: Stop) -> Self {
         Self { store, pods, diagnoser, stop }
+    }
+
+    /// The namespaces of all crashes.
+    ///
+    /// # Errors
+    /// UNAVAILABLE when the store does not answer.
+    pub async fn namespaces(&self) -> Result<Vec<String>, Status> {
+        self.store.namespaces().await.map_err(unavailable)
     }
 
     async fn page(&self, filter: Filter, crashes: u32, after: Option<Cursor>) -> Result<Page, Status> {
@@ -54,6 +66,7 @@ impl CrashQuery for Query {
         &self,
         request: Request<v1::ListCrashesRequest>,
     ) -> Result<Response<v1::ListCrashesResponse>, Status> {
+        let only = request.extensions().get::<Only>().map(|only| only.0.clone());
         let request = request.into_inner();
         let since = match &request.since {
             Some(since) => {
@@ -71,6 +84,7 @@ impl CrashQuery for Query {
         };
         let filter = Filter {
             namespace: request.namespace,
+            only,
             pod_name: request.pod_name,
             container: request.container,
             node: request.node,
@@ -92,7 +106,7 @@ impl CrashQuery for Query {
             Some(crash) => {
                 Ok(Response::new(v1::GetCrashResponse { crash: Some(self.diagnoser.present(crash)) }))
             }
-            None => Err(Status::not_found(format!("no crash has the id {id:?}"))),
+            None => Err(no_crash(&id)),
         }
     }
 
@@ -104,7 +118,7 @@ impl CrashQuery for Query {
         if pod_name.is_empty() {
             return Err(Status::invalid_argument("pod_name is empty: say which pod"));
         }
-        let namespace = if namespace.is_empty() { "default".to_owned() } else { namespace };
+        let namespace = or_default(&namespace).to_owned();
         let filter = Filter {
             namespace: namespace.clone(),
             pod_name: pod_name.clone(),
@@ -120,9 +134,7 @@ impl CrashQuery for Query {
         };
         match pod.or_else(|| crashes.first().map(remembered)) {
             Some(pod) => Ok(Response::new(v1::ExplainPodResponse { pod: Some(pod), crashes })),
-            None => Err(Status::not_found(format!(
-                "neither a pod {pod_name:?} nor a crash of one is known in namespace {namespace:?}"
-            ))),
+            None => Err(no_pod(&namespace, &pod_name)),
         }
     }
 
@@ -232,6 +244,23 @@ fn remembered(crash: &v1::Crash) -> v1::Pod {
         deleted: state.is_some(),
         containers: Vec::new(),
     }
+}
+
+/// The answer when no crash has this id.
+pub(crate) fn no_crash(id: &str) -> Status {
+    Status::not_found(format!("no crash has the id {id:?}"))
+}
+
+/// The answer when nothing is known of this pod.
+pub(crate) fn no_pod(namespace: &str, pod_name: &str) -> Status {
+    Status::not_found(format!(
+        "neither a pod {pod_name:?} nor a crash of one is known in namespace {namespace:?}"
+    ))
+}
+
+/// The namespace of a request for one pod.
+pub(crate) fn or_default(namespace: &str) -> &str {
+    if namespace.is_empty() { "default" } else { namespace }
 }
 
 fn bounded(asked: u32, default: u32, max: u32) -> u32 {

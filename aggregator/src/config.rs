@@ -1,5 +1,7 @@
 //! The configuration: a TOML file, then the command line over it. Every problem is reported, not just the first.
 
+mod security;
+
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,6 +12,7 @@ use crate::args::Args;
 use crate::backoff::{self, Policy};
 use crate::kubernetes::{self, Access};
 use crate::store::Retention;
+use crate::tls;
 
 /// Everything the aggregator is told.
 #[derive(Debug, Clone, PartialEq)]
@@ -18,6 +21,12 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// The cluster's name, which goes with every crash; empty without one.
     pub cluster: String,
+    /// Where the health service listens besides, in plain text: a kubelet's probes speak no TLS.
+    pub health_listen: Option<SocketAddr>,
+    /// Where the certificate of the port comes from.
+    pub tls: tls::Mode,
+    /// The agents' service account (NAME, or NAMESPACE/NAME), where agents and callers have to prove who they are.
+    pub authorization: Option<String>,
     /// The SQLite file.
     pub store: PathBuf,
     /// What is kept at most.
@@ -41,6 +50,9 @@ impl Default for Settings {
         Self {
             listen: SocketAddr::from(([0, 0, 0, 0], 7443)),
             cluster: String::new(),
+            health_listen: None,
+            tls: tls::Mode::Own(tls::Own::default()),
+            authorization: Some(security::AGENT_ACCOUNT.to_owned()),
             store: Path::new(DATA_DIRECTORY).join(DATABASE),
             retention: Retention::default(),
             kubernetes: Some(Access::Inferred),
@@ -95,6 +107,9 @@ impl Reader {
         let default = Settings::default();
         let listen = self.text(&mut table, "", "listen");
         let listen = args.listen.clone().or(listen);
+        let listen = listen.map_or(default.listen, |text| self.address("listen", &text));
+        let health_listen = self.text(&mut table, "", "health_listen");
+        let health_listen = health_listen.map(|text| self.address("health_listen", &text));
         let store = self.text(&mut table, "", "store");
         let store = args.store.clone().or(store);
         let data_directory = self.text(&mut table, "", "data_directory");
@@ -102,9 +117,15 @@ impl Reader {
         let mut kubernetes = self.section(&mut table, "kubernetes");
         let mut back_off = self.section(&mut table, "back_off");
         let mut ingest = self.section(&mut table, "ingest");
+        let mut tls = self.section(&mut table, "tls");
+        let mut authorization = self.section(&mut table, "authorization");
+        let access = self.kubernetes(&mut kubernetes, args);
         let settings = Settings {
             cluster: self.text(&mut table, "", "cluster").unwrap_or_default(),
-            listen: listen.map_or(default.listen, |text| self.address(&text)),
+            listen,
+            health_listen,
+            tls: self.tls(&mut tls, listen, access.is_some()),
+            authorization: self.authorization(&mut authorization, listen, access.is_some()),
             store: self.store(store, data_directory),
             retention: Retention {
                 max_age: self.duration(&mut retention, "retention", "max_age", default.retention.max_age),
@@ -129,7 +150,7 @@ impl Reader {
                 default.wait_for_agents,
             ),
             write_events: self.switch(&mut kubernetes, "kubernetes", "write_events", default.write_events),
-            kubernetes: self.kubernetes(&mut kubernetes, args),
+            kubernetes: access,
             back_off: Policy {
                 initial: self.duration(&mut back_off, "back_off", "initial", default.back_off.initial),
                 cap: self.duration(&mut back_off, "back_off", "cap", default.back_off.cap),
@@ -144,6 +165,8 @@ impl Reader {
             ("kubernetes", kubernetes),
             ("back_off", back_off),
             ("ingest", ingest),
+            ("tls", tls),
+            ("authorization", authorization),
         ];
         for key in table.keys() {
             self.problem(&format!("there is no setting {key:?}: remove it, or correct its spelling"));
@@ -237,12 +260,12 @@ impl Reader {
         usize::try_from(bytes).unwrap_or(default)
     }
 
-    fn address(&mut self, text: &str) -> SocketAddr {
+    fn address(&mut self, key: &str, text: &str) -> SocketAddr {
         match text.to_socket_addrs().ok().and_then(|mut addresses| addresses.next()) {
             Some(address) => address,
             None => {
                 self.problem(&format!(
-                    "listen has to be an address and a port such as \"0.0.0.0:7443\", not {text:?}"
+                    "{key} has to be an address and a port such as \"0.0.0.0:7443\", not {text:?}"
                 ));
                 Settings::default().listen
             }
@@ -313,9 +336,10 @@ mod tests {
     #[test]
     fn everything_set() {
         let settings = with(
-            "listen = '127.0.0.1:9'\ncluster = 'east'\ndata_directory = '/data'\n[retention]\nmax_age = '7d'\nmax_bytes = '512MiB'\n\
-             [kubernetes]\nenabled = false\nwrite_events = false\nkeep_deleted_pods = '20m'\nwait_for_agents = '5s'\n[back_off]\ninitial = '1s'\ncap = '1m30s'\n\
-             [ingest]\nmax_report_bytes = 65536\n",
+            "listen = '127.0.0.1:9'\nhealth_listen = '0.0.0.0:10'\ncluster = 'east'\ndata_directory = '/data'\n\
+             [retention]\nmax_age = '7d'\nmax_bytes = '512MiB'\n[kubernetes]\nenabled = false\nwrite_events = false\n\
+             keep_deleted_pods = '20m'\nwait_for_agents = '5s'\n[back_off]\ninitial = '1s'\ncap = '1m30s'\n\
+             [ingest]\nmax_report_bytes = 65536\n[tls]\ncertificate = '/c'\nkey = '/k'\n",
             &[],
         )
         .unwrap();
@@ -324,6 +348,9 @@ mod tests {
             cluster: "east".to_owned(),
             store: PathBuf::from("/data/lastwords.db"),
             retention: Retention { max_age: Duration::from_secs(7 * 86_400), max_bytes: 512 << 20 },
+            health_listen: Some("0.0.0.0:10".parse().unwrap()),
+            tls: tls::Mode::Files { certificate: "/c".into(), key: "/k".into() },
+            authorization: None,
             kubernetes: None,
             write_events: false,
             keep_deleted_pods: Duration::from_secs(1200),
@@ -373,7 +400,8 @@ mod tests {
 
     #[test]
     fn postgres_is_refused_in_one_sentence() {
-        let problems = with("", &["--store", "postgres://db/lastwords", "--no-kubernetes"]).unwrap_err();
+        let problems =
+            with("", &["--store", "postgres://db/lastwords", "--listen", "127.0.0.1:0"]).unwrap_err();
         assert_eq!(problems.len(), 1);
         assert!(problems[0].contains("PostgreSQL store is not in this version"), "{problems:?}");
     }

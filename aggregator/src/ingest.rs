@@ -19,6 +19,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::counters::{Rejection, Reports};
 use crate::diagnose::Diagnoser;
+use crate::gate::Gate;
 use crate::shutdown::Stop;
 use crate::store::Inserted;
 use crate::time;
@@ -36,18 +37,21 @@ pub struct Ingest {
     diagnoser: Arc<Diagnoser>,
     reports: Arc<Reports>,
     max_report_bytes: usize,
+    gate: Option<Arc<Gate>>,
     stop: Stop,
 }
 
 impl Ingest {
-    /// Hands what it takes to `diagnoser`; a report larger than `max_report_bytes` is rejected.
+    /// Hands what it takes to `diagnoser`; a report larger than `max_report_bytes` is rejected. Agents have to prove their node
+    /// to `gate`, where there is one.
     pub fn new(
         diagnoser: Arc<Diagnoser>,
         reports: Arc<Reports>,
         max_report_bytes: usize,
+        gate: Option<Arc<Gate>>,
         stop: Stop,
     ) -> Self {
-        Self { diagnoser, reports, max_report_bytes, stop }
+        Self { diagnoser, reports, max_report_bytes, gate, stop }
     }
 }
 
@@ -59,10 +63,14 @@ impl CrashIngest for Ingest {
         &self,
         request: Request<Streaming<v1::StreamCrashesRequest>>,
     ) -> Result<Response<Self::StreamCrashesStream>, Status> {
+        let proven = match &self.gate {
+            Some(gate) => Some(gate.agent(request.metadata()).await?),
+            None => None,
+        };
         let (answers, receiver) = mpsc::channel(ACKNOWLEDGEMENTS);
         let ingest = self.clone();
         tokio::spawn(async move {
-            if let Err(status) = ingest.converse(request.into_inner(), &answers).await {
+            if let Err(status) = ingest.converse(request.into_inner(), proven, &answers).await {
                 // An error means that the agent is gone.
                 let _ = answers.send(Err(status)).await;
             }
@@ -77,6 +85,7 @@ impl Ingest {
     async fn converse(
         &self,
         mut messages: Streaming<v1::StreamCrashesRequest>,
+        proven: Option<String>,
         answers: &Answers,
     ) -> Result<(), Status> {
         let mut stop = self.stop.clone();
@@ -86,6 +95,9 @@ impl Ingest {
         };
         let Some(hello) = hello else { return Ok(()) };
         let node = node_of(hello)?;
+        if proven.is_some_and(|proven| proven != node) {
+            return Err(Status::permission_denied("the token is of another node"));
+        }
         let mut in_flight = FuturesUnordered::new();
         let result = loop {
             tokio::select! {
@@ -166,7 +178,7 @@ impl Ingest {
             return Err((Rejection::NoCrash, "the report carries no crash".to_owned()));
         };
         if crash.node != node {
-            let reason = format!("the crash is of node {:?} and this stream of node {node:?}", crash.node);
+            let reason = "the crash is of another node than its stream".to_owned();
             return Err((Rejection::OtherNode, reason));
         }
         well_formed(&crash).map_err(|reason| (Rejection::Malformed, reason.to_owned()))?;

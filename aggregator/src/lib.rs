@@ -1,15 +1,21 @@
 //! The aggregator: takes the agents' reports, pairs each with its pod, names the cause, stores it, and answers queries.
 //!
 //! A report comes in by [`ingest`], is paired by [`pair`] with what [`kubernetes`] keeps in [`pods`], judged and stored by
-//! [`diagnose`] in a [`store`], and read back by [`api`]. [`serve`] puts them together.
+//! [`diagnose`] in a [`store`], and read back by [`api`]. [`gate`] decides who may do that, over [`connection`]s that [`tls`] protects;
+//! [`guard`] stands before the answers. [`serve`] puts them together.
 
 pub mod announce;
 pub mod api;
 pub mod args;
 pub mod backoff;
+pub mod brief;
+pub mod caller;
 pub mod config;
+pub mod connection;
 pub mod counters;
 pub mod diagnose;
+pub mod gate;
+pub mod guard;
 pub mod healthy;
 pub mod ingest;
 pub mod kubernetes;
@@ -22,6 +28,7 @@ pub mod store;
 pub mod telemetry;
 pub mod template;
 pub mod time;
+pub mod tls;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -8,21 +8,25 @@ use std::time::Duration;
 use lastwords_proto::DESCRIPTORS;
 use lastwords_proto::v1::crash_ingest_server::CrashIngestServer;
 use lastwords_proto::v1::crash_query_server::CrashQueryServer;
+use rustls::ServerConfig;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::Server;
 
 use crate::api::Query;
 use crate::config::Settings;
+use crate::connection::connections;
 use crate::counters::Reports;
 use crate::diagnose::Diagnoser;
+use crate::gate::Gate;
+use crate::guard::Guarded;
 use crate::ingest::Ingest;
-use crate::kubernetes::{self, Announced, Announcing, Cluster};
+use crate::kubernetes::{self, Access, Announced, Announcing, Cluster, Reviewer, Security};
 use crate::pods::Pods;
 use crate::shutdown::{self, Stop, StopSender};
 use crate::store::{Sqlite, Store, StoreError};
+use crate::tls::{self, CallerCertificates, Shown};
 
 /// Largest message of a stream. A larger one ends the stream, so it is far above what is rejected one by one.
 pub const MAX_MESSAGE_BYTES: usize = 16 << 20;
@@ -44,6 +48,9 @@ pub enum ServeError {
     /// The address cannot be listened on.
     #[error("cannot listen on {0}: {1}; end what uses it, or name another with --listen")]
     Listen(SocketAddr, std::io::Error),
+    /// The certificate cannot be used.
+    #[error("no TLS: {0}")]
+    Certificate(String),
     /// A part of this program is broken.
     #[error("the server failed: {0}")]
     Server(String),
@@ -60,6 +67,7 @@ pub struct Aggregator {
     diagnoser: Arc<Diagnoser>,
     reports: Arc<Reports>,
     announced: Arc<Announced>,
+    gate: Option<Arc<Gate>>,
 }
 
 /// Opens the store, follows the cluster, and serves.
@@ -73,7 +81,14 @@ pub async fn start(settings: Settings) -> Result<Aggregator, ServeError> {
         .map_err(|error| ServeError::Listen(settings.listen, error))?;
     let address = listener.local_addr().map_err(|error| ServeError::Listen(settings.listen, error))?;
 
+    let health_listener = match settings.health_listen {
+        Some(at) => Some(TcpListener::bind(at).await.map_err(|error| ServeError::Listen(at, error))?),
+        None => None,
+    };
+
     let (stop_sender, stop) = shutdown::stop();
+    let gate = settings.kubernetes.clone().zip(settings.authorization);
+    let gate = gate.map(|(access, account)| Arc::new(Gate::new(Reviewer::new(access), account)));
     let pods = Arc::new(Mutex::new(Pods::new(settings.back_off)));
     let (changes, heard) = mpsc::channel(CHANGES);
     let diagnoser = Arc::new(Diagnoser::new(
@@ -91,6 +106,8 @@ pub async fn start(settings: Settings) -> Result<Aggregator, ServeError> {
         let (diagnoser, stop) = (Arc::clone(&diagnoser), stop.clone());
         async move { diagnoser.follow(heard, settings.keep_deleted_pods, stop).await }
     })];
+    let tls = encrypted(settings.tls, settings.kubernetes.clone(), gate.is_some(), &stop, &mut background)?;
+    say_what_is_open(address, tls.is_some(), gate.is_some());
     if let Some(access) = settings.kubernetes {
         let cluster = Cluster { pods: Arc::clone(&pods), changes };
         let announcing = settings
@@ -99,12 +116,29 @@ pub async fn start(settings: Settings) -> Result<Aggregator, ServeError> {
         background.push(tokio::spawn(kubernetes::follow(access, cluster, announcing, stop.clone())));
     }
 
-    let ingest =
-        Ingest::new(Arc::clone(&diagnoser), Arc::clone(&reports), settings.max_report_bytes, stop.clone());
+    let ingest = Ingest::new(
+        Arc::clone(&diagnoser),
+        Arc::clone(&reports),
+        settings.max_report_bytes,
+        gate.clone(),
+        stop.clone(),
+    );
     let query = Query::new(store.clone(), pods, Arc::clone(&diagnoser), stop.clone());
-    let server = Some(tokio::spawn(serve(listener, ingest, query, stop)));
+    let query = Guarded::new(query, gate.clone());
+    let listeners = Listeners { agents_and_people: listener, tls, probes: health_listener };
+    let server = Some(tokio::spawn(serve(listeners, ingest, query, stop)));
     tracing::info!(%address, store = %settings.store.display(), "ready");
-    Ok(Aggregator { address, stop: stop_sender, server, background, store, diagnoser, reports, announced })
+    Ok(Aggregator {
+        address,
+        stop: stop_sender,
+        server,
+        background,
+        store,
+        diagnoser,
+        reports,
+        announced,
+        gate,
+    })
 }
 
 async fn open(settings: &Settings) -> Result<Sqlite, ServeError> {
@@ -113,16 +147,70 @@ async fn open(settings: &Settings) -> Result<Sqlite, ServeError> {
     Ok(opened.map_err(|error| ServeError::Server(error.to_string()))??)
 }
 
+/// TLS as it is set, its certificate kept up to date in the background; None for plain text.
+fn encrypted(
+    mode: tls::Mode,
+    access: Option<Access>,
+    ask_callers: bool,
+    stop: &Stop,
+    background: &mut Vec<JoinHandle<()>>,
+) -> Result<Option<Arc<ServerConfig>>, ServeError> {
+    let shown = Arc::new(Shown::default());
+    let callers = Arc::new(CallerCertificates::default());
+    let own = match mode {
+        tls::Mode::Off => return Ok(None),
+        tls::Mode::Own(own) => Some((own, Arc::clone(&shown))),
+        tls::Mode::Files { certificate, key } => {
+            let following = tls::follow_files(certificate, key, Arc::clone(&shown));
+            background.push(tokio::spawn(following.map_err(ServeError::Certificate)?));
+            None
+        }
+    };
+    if let Some(access) = access {
+        let security = Security { own, callers: ask_callers.then(|| Arc::clone(&callers)) };
+        background.push(tokio::spawn(kubernetes::secure(access, security, stop.clone())));
+    }
+    let server = tls::server(shown, callers).map_err(|error| ServeError::Certificate(error.to_string()))?;
+    Ok(Some(server))
+}
+
+fn say_what_is_open(address: SocketAddr, encrypted: bool, guarded: bool) {
+    if address.ip().is_loopback() {
+        tracing::debug!(encrypted, guarded, "only this host can connect");
+        return;
+    }
+    if !encrypted {
+        tracing::warn!(
+            "{address} is plain text: whoever is on the way reads and changes what passes (tls.mode is off)"
+        );
+    }
+    if !guarded {
+        tracing::warn!(
+            "{address} asks nobody who they are: whoever reaches it reads all and reports anything (authorization.enabled)"
+        );
+    }
+}
+
+struct Listeners {
+    agents_and_people: TcpListener,
+    tls: Option<Arc<ServerConfig>>,
+    probes: Option<TcpListener>,
+}
+
 async fn serve(
-    listener: TcpListener,
+    listeners: Listeners,
     ingest: Ingest,
-    query: Query,
+    query: Guarded,
     mut stop: Stop,
 ) -> Result<(), ServeError> {
     let failed = |error: &dyn std::fmt::Display| ServeError::Server(error.to_string());
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<CrashIngestServer<Ingest>>().await;
-    health.set_serving::<CrashQueryServer<Query>>().await;
+    health.set_serving::<CrashQueryServer<Guarded>>().await;
+    let probes = listeners.probes.map(|listener| {
+        let server = Server::builder().add_service(health_service.clone());
+        tokio::spawn(server.serve_with_incoming(connections(listener, None)))
+    });
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(DESCRIPTORS)
@@ -136,14 +224,18 @@ async fn serve(
         .add_service(health_service)
         .add_service(reflection().build_v1().map_err(|error| failed(&error))?)
         .add_service(reflection().build_v1alpha().map_err(|error| failed(&error))?)
-        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), {
+        .serve_with_incoming_shutdown(connections(listeners.agents_and_people, listeners.tls), {
             let mut stop = stop.clone();
             async move { stop.requested().await }
         });
-    tokio::select! {
+    let ended = tokio::select! {
         ended = drained => ended.map_err(|error| failed(&error)),
         () = async { stop.requested().await; tokio::time::sleep(DRAIN).await } => Ok(()),
+    };
+    if let Some(probes) = probes {
+        probes.abort();
     }
+    ended
 }
 
 impl Aggregator {
@@ -205,6 +297,7 @@ impl Aggregator {
             events_written = count(&self.announced.written),
             events_dropped = count(&self.announced.dropped),
             events_failed = count(&self.announced.failed),
+            gate = self.gate.as_ref().map(tracing::field::display),
             "stopped; reports: {}",
             self.reports.counts()
         );

@@ -6,20 +6,14 @@ use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use lastwords_proto::v1::Cause;
 
 use crate::output::Format;
+use crate::server::Server;
 
 /// Why containers die, from what the kernel saw at that moment.
 #[derive(Debug, Parser)]
 #[command(name = "lastwords", version, disable_help_subcommand = true)]
 pub struct Arguments {
-    /// The aggregator's address
-    #[arg(
-        long,
-        global = true,
-        value_name = "ADDR",
-        env = "LASTWORDS_SERVER",
-        default_value = "http://127.0.0.1:7443"
-    )]
-    pub(crate) server: String,
+    #[command(flatten)]
+    pub(crate) server: Server,
     /// The form of the answer
     #[arg(short, long, global = true, value_enum, default_value_t, value_name = "FORMAT")]
     pub(crate) output: Format,
@@ -216,7 +210,7 @@ mod tests {
         let arguments =
             parse("lastwords -o json explain pod/api -n shop -c app --server 10.0.0.1:7443").unwrap();
         assert_eq!(arguments.output, Format::Json);
-        assert_eq!(arguments.server, "10.0.0.1:7443");
+        assert_eq!(arguments.server.address.as_deref(), Some("10.0.0.1:7443"));
         let Command::Explain(explain) = arguments.command else { panic!("explain was asked") };
         assert_eq!(
             (explain.pod.as_str(), explain.namespace.as_str(), explain.container.as_str()),

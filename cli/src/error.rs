@@ -6,13 +6,16 @@ use tonic::{Code, Status};
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The address given with `--server` is not one.
-    #[error("--server {address} is no address: {problem}; write it as http://HOST:PORT")]
+    #[error("--server {address} is no address: {problem}; write it as https://HOST:PORT or http://HOST:PORT")]
     Address {
         /// As given.
         address: String,
         /// What is wrong with it.
         problem: String,
     },
+    /// An option is wrong, missing, or does not go with the others.
+    #[error("{0}")]
+    Option(String),
     /// Nobody answered, or not in time.
     #[error(
         "the aggregator at {address} cannot be reached ({problem}); start lastwords-aggregator, give its address with --server or LASTWORDS_SERVER, or forward its port: kubectl -n lastwords port-forward service/lastwords-aggregator 7443"
@@ -26,6 +29,16 @@ pub enum Error {
     /// The aggregator knows nothing of what was asked for.
     #[error("{0}")]
     NotFound(String),
+    /// The aggregator does not know who asks.
+    #[error(
+        "the aggregator at {address} does not let you in: {message}; ask with the kubeconfig of its cluster (--kubeconfig, --context), --token or --token-file, over https://"
+    )]
+    Unknown {
+        /// Who answered.
+        address: String,
+        /// Its message.
+        message: String,
+    },
     /// The aggregator answered with an error.
     #[error("the aggregator at {address} answered {code:?}: {message}")]
     Refused {
@@ -61,6 +74,7 @@ impl Error {
             Code::DeadlineExceeded | Code::Cancelled => {
                 Self::Unreachable { address, problem: "no answer in time".to_owned() }
             }
+            Code::Unauthenticated => Self::Unknown { address, message: status.message().to_owned() },
             code => Self::Refused { address, code, message: status.message().to_owned() },
         }
     }
@@ -68,9 +82,13 @@ impl Error {
     /// The exit code of the program.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Address { .. } => USAGE,
+            Self::Address { .. } | Self::Option(_) => USAGE,
             Self::Unreachable { .. } => UNREACHABLE,
-            Self::NotFound(_) | Self::Refused { .. } | Self::Format(_) | Self::Write(_) => FAILED,
+            Self::NotFound(_)
+            | Self::Unknown { .. }
+            | Self::Refused { .. }
+            | Self::Format(_)
+            | Self::Write(_) => FAILED,
         }
     }
 

@@ -2,10 +2,12 @@
 //! text (by `lastwords-render`), JSON or YAML.
 
 pub mod args;
+mod channel;
 mod commands;
 mod connect;
 mod error;
 mod output;
+mod server;
 
 pub use args::Arguments;
 pub use commands::run;

@@ -52,11 +52,11 @@ impl<'a> Table<'a> {
     }
 
     pub(super) fn path(&mut self, key: &'static str, default: &str) -> PathBuf {
-        let is_absolute = |path: &str| {
-            let plain = path.starts_with('/') && !path.contains('\0');
-            if plain { Ok(()) } else { Err("must be an absolute path".to_owned()) }
-        };
         PathBuf::from(self.text(key, default, is_absolute))
+    }
+
+    pub(super) fn optional_path(&mut self, key: &'static str) -> Option<PathBuf> {
+        self.values.contains_key(key).then(|| self.path(key, "/"))
     }
 
     pub(super) fn texts(&mut self, key: &'static str) -> Vec<String> {
@@ -139,9 +139,14 @@ impl<'a> Table<'a> {
         self.values.remove(key)
     }
 
-    fn report(&mut self, key: &str, problem: &str) {
+    pub(super) fn report(&mut self, key: &str, problem: &str) {
         self.problems.push(format!("{}{key} {problem}", self.prefix));
     }
+}
+
+fn is_absolute(path: &str) -> Result<(), String> {
+    let plain = path.starts_with('/') && !path.contains('\0');
+    if plain { Ok(()) } else { Err("must be an absolute path".to_owned()) }
 }
 
 fn kind(value: &Value) -> &'static str {

@@ -4,7 +4,9 @@ use super::*;
 fn an_empty_file_gives_the_documented_defaults() {
     let config = Config::parse("", "worker-1").unwrap();
     assert_eq!(config.node_name, "worker-1");
-    assert_eq!(config.aggregator, "http://lastwords-aggregator:7443");
+    assert_eq!(config.aggregator, "https://lastwords-aggregator:7443");
+    assert_eq!(config.aggregator_ca, Path::new("/etc/lastwords/ca/ca.crt"));
+    assert_eq!(config.aggregator_token, None);
     assert_eq!(config.spool_directory, Path::new("/var/lib/lastwords"));
     assert_eq!(config.spool_max_bytes, 67_108_864);
     assert_eq!(config.host_proc, Path::new("/proc"));
@@ -19,7 +21,9 @@ fn an_empty_file_gives_the_documented_defaults() {
 fn every_key_is_read() {
     let text = r#"
         node_name = "worker-7"
-        aggregator = "http://10.0.0.1:7443"
+        aggregator = "https://10.0.0.1:7443"
+        aggregator_ca = "/ca.crt"
+        aggregator_token = "/token"
         spool_directory = "/data/spool"
         spool_max_bytes = "16Mi"
         host_proc = "/host/proc"
@@ -37,7 +41,9 @@ fn every_key_is_read() {
     "#;
     let config = Config::parse(text, "").unwrap();
     assert_eq!(config.node_name, "worker-7");
-    assert_eq!(config.aggregator, "http://10.0.0.1:7443");
+    assert_eq!(config.aggregator, "https://10.0.0.1:7443");
+    assert_eq!(config.aggregator_ca, Path::new("/ca.crt"));
+    assert_eq!(config.aggregator_token.as_deref(), Some(Path::new("/token")));
     assert_eq!(config.spool_directory, Path::new("/data/spool"));
     assert_eq!(config.spool_max_bytes, 16 << 20);
     assert_eq!(config.host_proc, Path::new("/host/proc"));
@@ -56,7 +62,7 @@ fn all_problems_are_reported_at_once() {
     let text = r#"
         node_name = "a b"
         agregator = "x"
-        aggregator = "https://x:1"
+        aggregator = "ftp://x:1"
         spool_directory = "var"
         spool_max_bytes = 5
         host_proc = 7
@@ -73,7 +79,7 @@ fn all_problems_are_reported_at_once() {
     let problems = Config::parse(text, "").unwrap_err();
     let starts = [
         "node_name must have",
-        "aggregator must begin with http://",
+        "aggregator must be a URL such as https://",
         "spool_directory must be an absolute path",
         "spool_max_bytes must be a number of bytes from 1048576",
         "host_proc must be a text in quotes, not a number",
@@ -109,11 +115,26 @@ fn broken_files_are_named_with_what_is_wrong() {
 }
 
 #[test]
-fn aggregators_are_plain_http_urls() {
+fn aggregators_are_urls() {
     for address in ["", "lastwords:7443", "ftp://x", "http://", "http:///x", "http://x:port", "not a url"] {
-        assert!(is_plain_http(address).is_err(), "{address}");
+        assert!(is_address(address).is_err(), "{address}");
     }
-    for address in ["http://x", "http://x:7443", "http://[::1]:7443", "http://10.0.0.1:7443/"] {
-        assert_eq!(is_plain_http(address), Ok(()), "{address}");
+    for address in ["http://x", "https://x:7443", "http://[::1]:7443", "https://10.0.0.1:7443/"] {
+        assert_eq!(is_address(address), Ok(()), "{address}");
+    }
+}
+
+#[test]
+fn a_token_goes_to_no_other_machine_in_plain_text() {
+    let with = |address: &str| {
+        Config::parse(&format!("aggregator = {address:?}\naggregator_token = \"/token\""), "n").map(|_| ())
+    };
+    for address in ["https://x:7443", "http://127.0.0.1:7443", "http://[::1]:7443", "http://localhost"] {
+        assert_eq!(with(address), Ok(()), "{address}");
+    }
+    for address in ["http://x:7443", "http://10.0.0.1:7443", "http://[fd00::1]:7443", "http://localhost.evil"]
+    {
+        let problems = with(address).unwrap_err();
+        assert!(problems[0].starts_with("aggregator_token goes only to"), "{address}: {problems:?}");
     }
 }

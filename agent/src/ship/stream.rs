@@ -1,6 +1,6 @@
 //! One stream to the aggregator, from the connection to its end.
 
-use std::error::Error;
+use std::error::Error as _;
 use std::time::Duration;
 
 use lastwords_proto::v1;
@@ -10,20 +10,16 @@ use lastwords_proto::v1::stream_crashes_request::Message;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::{Channel, Endpoint};
+use tonic::Request;
 
 use super::back_off::BackOff;
+use super::connect::{self, OPEN_TIMEOUT, innermost};
 use super::flow::{Flow, IN_FLIGHT};
 use super::{HealthyRuns, ShipSettings, is_down};
 use crate::counters;
 use crate::escape::escape;
 use crate::spool::Spool;
 
-/// Connecting and the answer to the stream's opening; within a cluster either takes milliseconds.
-const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
-/// A connection whose other end vanished without a word is noticed after this and the next together.
-const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(20);
-const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// An aggregator that owes acknowledgements for this long hangs: a new connection may reach another one.
 const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(60);
 /// A stream that lasted this long, or brought an acknowledgement, works: only then the aggregator counts as back.
@@ -52,9 +48,13 @@ pub(super) struct Stream<'a> {
 impl Stream<'_> {
     /// Connects and delivers until the stream breaks, or nothing is left to send after `shutdown`. Calls `settled` once it works.
     pub(super) async fn run(&self, shutdown: &mut watch::Receiver<bool>, mut settled: impl FnMut()) -> Ended {
-        let channel = match self.connect().await {
-            Ok(channel) => channel,
-            Err(error) => return Ended::Broken(innermost(&error)),
+        let opening = async {
+            let channel = connect::connect(self.settings).await?;
+            Ok::<_, String>((channel, connect::token(self.settings)?))
+        };
+        let (channel, token) = match opening.await {
+            Ok(opened) => opened,
+            Err(reason) => return Ended::Broken(reason),
         };
         // Room for all that may be in flight and the hello, so that sending never waits, and for some healthy runs.
         let (requests, outgoing) = mpsc::channel(IN_FLIGHT + 1 + HEALTHY_RUNS);
@@ -63,7 +63,11 @@ impl Stream<'_> {
         if requests.try_send(hello).is_err() {
             return Ended::Broken("the stream ended as it began".to_owned());
         }
-        let opened = timeout(OPEN_TIMEOUT, client.stream_crashes(ReceiverStream::new(outgoing))).await;
+        let mut call = Request::new(ReceiverStream::new(outgoing));
+        if let Some(token) = token {
+            call.metadata_mut().insert("authorization", token);
+        }
+        let opened = timeout(OPEN_TIMEOUT, client.stream_crashes(call)).await;
         let mut acknowledgements = match opened {
             Ok(Ok(response)) => response.into_inner(),
             Ok(Err(status)) => return Ended::Broken(said(&status)),
@@ -127,16 +131,6 @@ impl Stream<'_> {
         }
     }
 
-    async fn connect(&self) -> Result<Channel, tonic::transport::Error> {
-        Endpoint::from_shared(self.settings.aggregator.clone())?
-            .connect_timeout(OPEN_TIMEOUT)
-            .http2_keep_alive_interval(KEEP_ALIVE_EVERY)
-            .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
-            .keep_alive_while_idle(true)
-            .connect()
-            .await
-    }
-
     fn acknowledge(&self, flow: &mut Flow, acknowledgement: &v1::Acknowledgement) {
         let sequence = acknowledgement.sequence;
         match acknowledgement.outcome() {
@@ -177,13 +171,4 @@ fn said(status: &tonic::Status) -> String {
         None if status.message().is_empty() => status.code().to_string(),
         None => escape(status.message().as_bytes(), 300),
     }
-}
-
-/// The error at the bottom of a chain, which names the cause ("Connection refused"), where those above say "transport error".
-fn innermost(error: &dyn Error) -> String {
-    let mut error = error;
-    while let Some(source) = error.source() {
-        error = source;
-    }
-    error.to_string()
 }

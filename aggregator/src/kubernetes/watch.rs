@@ -75,7 +75,7 @@ async fn follow_for_ever(access: Access, cluster: Cluster, announcing: Option<An
     tokio::join!(follow_pods(client.clone(), &cluster, first_list_done), events, announced);
 }
 
-async fn connected(access: &Access) -> Client {
+pub(super) async fn connected(access: &Access) -> Client {
     let mut outage = Outage::new("the Kubernetes API");
     loop {
         match connect::client(access).await {

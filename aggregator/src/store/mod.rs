@@ -69,6 +69,8 @@ pub enum Inserted {
 pub struct Filter {
     /// Only this namespace.
     pub namespace: String,
+    /// Only these namespaces, whatever `namespace` says.
+    pub only: Option<Vec<String>>,
     /// Only this pod.
     pub pod_name: String,
     /// Only this container of it.
@@ -119,6 +121,8 @@ pub trait Store: Send + Sync + std::fmt::Debug {
         bounds: PageBounds,
         after: Option<Cursor>,
     ) -> Result<Page, StoreError>;
+    /// The namespaces of all crashes.
+    async fn namespaces(&self) -> Result<Vec<String>, StoreError>;
     /// Keeps, replaces or removes texts that are remembered by a key.
     async fn keep(&self, texts: Vec<ToKeep>) -> Result<(), StoreError>;
     /// All texts that are kept, with their keys.

@@ -166,6 +166,10 @@ impl Store for Sqlite {
         self.read(move |connection| statements::list(connection, &filter, bounds, after)).await
     }
 
+    async fn namespaces(&self) -> Result<Vec<String>, StoreError> {
+        self.read(statements::namespaces).await
+    }
+
     async fn keep(&self, texts: Vec<ToKeep>) -> Result<(), StoreError> {
         let (reply, answer) = oneshot::channel();
         self.writes.send(Write::Keep(texts, reply)).await.map_err(|_| StoreError::closed())?;

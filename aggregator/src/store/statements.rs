@@ -147,6 +147,12 @@ pub(super) fn list(
     Ok(page)
 }
 
+pub(super) fn namespaces(connection: &Connection) -> rusqlite::Result<Vec<String>> {
+    let mut statement = connection.prepare_cached("SELECT DISTINCT namespace FROM newest")?;
+    let rows = statement.query_map([], |row| row.get(0))?;
+    rows.collect()
+}
+
 fn conditions(filter: &Filter, after: Option<Cursor>) -> (String, Vec<Value>) {
     let mut conditions = vec!["1"];
     let mut values: Vec<Value> = Vec::new();
@@ -161,6 +167,11 @@ fn conditions(filter: &Filter, after: Option<Cursor>) -> (String, Vec<Value>) {
             conditions.push(condition);
             values.push(text.clone().into());
         }
+    }
+    if let Some(only) = &filter.only {
+        // A JSON list is one value, however many they are.
+        conditions.push("n.namespace IN (SELECT value FROM json_each(?))");
+        values.push(serde_json::Value::from(only.clone()).to_string().into());
     }
     if let Some(cause) = filter.cause {
         conditions.push("n.cause = ?");

@@ -1,5 +1,8 @@
-//! As much of the Kubernetes API as a watch of pods and events speaks: lists in pages, watches, bookmarks, 410 Gone, outages.
+//! As much of the Kubernetes API as the aggregator speaks: lists in pages, watches, bookmarks, 410 Gone, outages; reviews of
+//! tokens and rights; Secrets and ConfigMaps.
 #![allow(dead_code, reason = "each test file uses a part")]
+
+pub(crate) mod reviews;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -12,6 +15,7 @@ use tokio::task::JoinHandle;
 
 #[derive(Default)]
 struct State {
+    reviews: reviews::Reviews,
     version: u64,
     /// Objects by resource ("pods", "events"), each with its metadata.uid.
     objects: Vec<(String, Value)>,
@@ -96,6 +100,26 @@ impl ApiServer {
         self.news.send_modify(|version| *version += 1);
     }
 
+    /// A token for this audience, with the `user` of its review.
+    pub(crate) fn token(&self, token: &str, audience: &str, user: Value) {
+        self.state.lock().unwrap().reviews.token(token, audience, user);
+    }
+
+    /// Lets a user or a group read the logs of pods in this namespace, or in all when it is empty.
+    pub(crate) fn allow(&self, who: &str, namespace: &str) {
+        self.state.lock().unwrap().reviews.allow(who, namespace);
+    }
+
+    /// The object at this path.
+    pub(crate) fn object(&self, path: &str) -> Option<Value> {
+        self.state.lock().unwrap().reviews.object(path)
+    }
+
+    /// Puts an object at the path of its kind.
+    pub(crate) fn keep(&self, path: &str, object: Value) {
+        self.state.lock().unwrap().reviews.kept("POST", path, object);
+    }
+
     pub(crate) fn requests(&self) -> Vec<String> {
         self.state.lock().unwrap().requests.clone()
     }
@@ -120,9 +144,23 @@ async fn answer(mut stream: TcpStream, state: Arc<Mutex<State>>, news: watch::Re
         request.push(byte);
     }
     let request = String::from_utf8_lossy(&request).into_owned();
+    let length = request.lines().find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse().ok())?
+    });
+    let mut body = vec![0; length.unwrap_or(0)];
+    if stream.read_exact(&mut body).await.is_err() {
+        return;
+    }
     let target = request.split(' ').nth(1).unwrap_or_default().to_owned();
     state.lock().unwrap().requests.push(target.clone());
     let (path, query) = target.split_once('?').unwrap_or((&target, ""));
+    let body = serde_json::from_slice(&body).unwrap_or_default();
+    let method = request.split(' ').next().unwrap_or_default();
+    let reviewed = state.lock().unwrap().reviews.answer(method, path, &body);
+    if let Some((status, body)) = reviewed {
+        return respond(stream, status, &body).await;
+    }
     let resource = path.rsplit('/').next().unwrap_or_default();
     let value = |key: &str| {
         query
@@ -136,13 +174,18 @@ async fn answer(mut stream: TcpStream, state: Arc<Mutex<State>>, news: watch::Re
         watch_from(stream, resource, since, &state, news).await;
     } else {
         let start: usize = value("continue").and_then(|token| token.parse().ok()).unwrap_or(0);
-        let body = list(resource, start, &state.lock().unwrap()).to_string();
-        let head = format!(
-            "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
-            body.len()
-        );
-        let _ = stream.write_all(format!("{head}{body}").as_bytes()).await;
+        let body = list(resource, start, &state.lock().unwrap());
+        respond(stream, 200, &body).await;
     }
+}
+
+async fn respond(mut stream: TcpStream, status: u16, body: &Value) {
+    let body = body.to_string();
+    let head = format!(
+        "HTTP/1.1 {status} OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+        body.len()
+    );
+    let _ = stream.write_all(format!("{head}{body}").as_bytes()).await;
 }
 
 /// Pages of two, whatever was asked.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use lastwords_aggregator::config::Settings;
 use lastwords_aggregator::serve::{self, Aggregator};
+use lastwords_aggregator::tls::Mode;
 use lastwords_proto::v1;
 use lastwords_proto::v1::crash_ingest_client::CrashIngestClient;
 use lastwords_proto::v1::crash_query_client::CrashQueryClient;
@@ -23,6 +24,8 @@ pub(crate) fn settings(directory: &tempfile::TempDir) -> Settings {
         listen: ([127, 0, 0, 1], 0).into(),
         store: directory.path().join("lastwords.db"),
         kubernetes: None,
+        tls: Mode::Off,
+        authorization: None,
         ..Settings::default()
     }
 }
@@ -51,6 +54,16 @@ impl Agent {
         Self::connect_with(aggregator, Message::Hello(hello)).await
     }
 
+    /// Opens a stream as this node, by this token.
+    pub(crate) async fn prove(channel: Channel, node: &str, token: &str) -> Result<Self, tonic::Status> {
+        let (requests, receiver) = mpsc::channel(1_024);
+        let hello = v1::AgentHello { node: node.to_owned(), ..v1::AgentHello::default() };
+        requests.send(v1::StreamCrashesRequest { message: Some(Message::Hello(hello)) }).await.unwrap();
+        let call = with_token(ReceiverStream::new(receiver), token);
+        let responses = CrashIngestClient::new(channel).stream_crashes(call).await?.into_inner();
+        Ok(Self { requests, responses })
+    }
+
     pub(crate) async fn connect_with(aggregator: &Aggregator, first: Message) -> Self {
         let (requests, receiver) = mpsc::channel(1_024);
         requests.send(v1::StreamCrashesRequest { message: Some(first) }).await.unwrap();
@@ -75,6 +88,15 @@ impl Agent {
         self.send(report).await;
         self.acknowledgement().await
     }
+}
+
+/// A request with this token; without one when it is empty.
+pub(crate) fn with_token<T>(message: T, token: &str) -> tonic::Request<T> {
+    let mut request = tonic::Request::new(message);
+    if !token.is_empty() {
+        request.metadata_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
+    }
+    request
 }
 
 /// A container killed for want of memory, as an agent reports it.

@@ -1,0 +1,89 @@
+//! Agents prove their node: one refusal a rule, and nothing else gets in.
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests too")]
+
+#[path = "common/api_server.rs"]
+mod api_server;
+mod common;
+#[path = "common/secured.rs"]
+mod secured;
+
+use api_server::reviews::API;
+use common::{Agent, report};
+use lastwords_proto::v1::acknowledgement::Outcome;
+use secured::{Secured, agent};
+use tonic::{Code, Status};
+
+/// How a stream of `node` with `token` ends.
+async fn refused(secured: &Secured, node: &str, token: &str) -> Status {
+    match Agent::prove(secured.channel().await, node, token).await {
+        Err(status) => status,
+        Ok(mut agent) => {
+            tokio::time::timeout(common::SOON, agent.responses.message()).await.unwrap().unwrap_err()
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_agent_reports_what_died_on_its_node() {
+    let secured = Secured::start().await;
+    let mut agent = secured.agent().await;
+    let acknowledgement = agent.report(report("node1", 1, "prod", "api")).await;
+    assert_eq!(acknowledgement.outcome(), Outcome::Stored);
+}
+
+#[tokio::test]
+async fn another_nodes_name_is_refused_in_the_stream_and_in_the_report() {
+    let secured = Secured::start().await;
+    let status = refused(&secured, "node2", "of-node1").await;
+    assert_eq!((status.code(), status.message()), (Code::PermissionDenied, "the token is of another node"));
+
+    let mut agent = secured.agent().await;
+    let acknowledgement = agent.report(report("node2", 1, "prod", "api")).await;
+    assert_eq!(acknowledgement.outcome(), Outcome::Rejected);
+    assert_eq!(acknowledgement.reason, "the crash is of another node than its stream");
+    let acknowledgement = agent.report(report("node1", 2, "prod", "api")).await;
+    assert_eq!(acknowledgement.outcome(), Outcome::Stored, "its own goes on being taken");
+}
+
+#[tokio::test]
+async fn a_token_that_ended_or_is_for_others_or_missing_is_refused() {
+    let secured = Secured::start().await;
+    secured.api.token("for-the-api", API, agent(Some("node1"), "lastwords-agent"));
+    for token in ["ended", "for-the-api", ""] {
+        assert_eq!(refused(&secured, "node1", token).await.code(), Code::Unauthenticated, "{token:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_of_another_account_or_of_no_node_is_refused() {
+    let secured = Secured::start().await;
+    secured.api.token("of-another", "lastwords", agent(Some("node1"), "default"));
+    secured.api.token("of-no-node", "lastwords", agent(None, "lastwords-agent"));
+    for (token, said) in [("of-another", "no agent's service account"), ("of-no-node", "names no node")] {
+        let status = refused(&secured, "node1", token).await;
+        assert_eq!(status.code(), Code::PermissionDenied);
+        assert!(status.message().contains(said), "{status}");
+    }
+}
+
+#[tokio::test]
+async fn without_an_answer_of_the_api_nobody_gets_in() {
+    let mut secured = Secured::start().await;
+    let channel = secured.channel().await;
+    secured.api.go_away().await;
+    let status = Agent::prove(channel, "node1", "of-node1").await.map(|_| ()).unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable);
+    secured.api.come_back().await;
+    assert!(Agent::prove(secured.channel().await, "node1", "of-node1").await.is_ok());
+}
+
+#[tokio::test]
+async fn a_token_is_reviewed_once_in_a_while() {
+    let secured = Secured::start().await;
+    for _ in 0..10 {
+        secured.agent().await;
+    }
+    let reviews = secured.api.requests().iter().filter(|request| request.contains("/tokenreviews")).count();
+    // One a minute.
+    assert!((1..5).contains(&reviews), "{reviews}");
+}
