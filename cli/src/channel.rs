@@ -12,8 +12,9 @@ use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
+use tokio_util::either::Either;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::transport::{Channel, Endpoint};
@@ -32,8 +33,8 @@ pub(crate) struct Address {
     /// With its scheme.
     pub(crate) text: String,
     pub(crate) encrypted: bool,
-    host: String,
-    port: u16,
+    pub(crate) host: String,
+    pub(crate) port: u16,
 }
 
 impl Address {
@@ -61,31 +62,36 @@ impl Address {
     }
 }
 
-/// Connects to `address`; with TLS by that configuration.
-pub(crate) async fn open(address: &Address, tls: Option<Arc<ClientConfig>>) -> Result<Channel, String> {
+/// A channel to `address` over the connections that `dial` makes; encrypted by `tls` and then only with the server of that name.
+pub(crate) async fn open<D, F, S>(
+    address: &str,
+    dial: D,
+    tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
+) -> Result<Channel, String>
+where
+    D: Fn() -> F + Clone + Send + 'static,
+    F: Future<Output = io::Result<S>> + Send + 'static,
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     // TLS is the connector's own matter, and the endpoint's address only a name.
-    let endpoint = Endpoint::from_shared(address.text.replacen("https://", "http://", 1))
+    let endpoint = Endpoint::from_shared(address.replacen("https://", "http://", 1))
         .map_err(|error| error.to_string())?
         .connect_timeout(CONNECT)
         .timeout(ANSWER)
         .http2_keep_alive_interval(KEEP_ALIVE)
         .keep_alive_timeout(KEEP_ALIVE)
         .keep_alive_while_idle(true);
-    let connecting = async {
-        let Some(tls) = tls else { return endpoint.connect().await };
-        let (host, port) = (address.host.clone(), address.port);
-        let connector = tower::service_fn(move |_: Uri| {
-            let (host, tls) = (host.clone(), TlsConnector::from(Arc::clone(&tls)));
-            async move {
-                let name = ServerName::try_from(host.clone()).map_err(io::Error::other)?;
-                let stream = TcpStream::connect((host.as_str(), port)).await?;
-                Ok::<_, io::Error>(TokioIo::new(tls.connect(name, stream).await?))
-            }
-        });
-        endpoint.connect_with_connector(connector).await
-    };
+    let connector = tower::service_fn(move |_: Uri| {
+        let (dial, tls) = (dial.clone(), tls.clone());
+        async move {
+            let stream = dial().await?;
+            let Some((config, name)) = tls else { return Ok(TokioIo::new(Either::Left(stream))) };
+            let stream = TlsConnector::from(config).connect(name, stream).await?;
+            Ok::<_, io::Error>(TokioIo::new(Either::Right(stream)))
+        }
+    });
     // Some resolvers wait longer than the time for a connection, which begins only once the address is known.
-    tokio::time::timeout(CONNECT * 2, connecting)
+    tokio::time::timeout(CONNECT * 2, endpoint.connect_with_connector(connector))
         .await
         .map_err(|_| "no answer in time".to_owned())?
         .map_err(|error| innermost(&error))

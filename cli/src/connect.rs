@@ -1,15 +1,21 @@
 //! The way to the aggregator, and who asks: by options, else as the caller's kubeconfig says, its exec plugins, tokens and client
 //! certificates included.
 
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
 use http::HeaderValue;
 use http::header::AUTHORIZATION;
-use kube::client::{Body, ConfigExt as _};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use kube::api::ListParams;
+use kube::client::{Body, ConfigExt as _, UpgradeConnectionError};
 use kube::config::{Config, KubeConfigOptions, Kubeconfig, KubeconfigError};
+use kube::{Api, Client, ResourceExt as _};
 use lastwords_proto::v1::crash_query_client::CrashQueryClient;
 use rustls::client::ResolvesClientCert;
+use rustls::pki_types::ServerName;
+use tokio::net::TcpStream;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
@@ -19,8 +25,15 @@ use crate::Error;
 use crate::channel::{self, Address, Bearer};
 use crate::server::Server;
 
-/// Where the aggregator is when nobody says: on this machine.
+/// Where the aggregator is when nobody says and there is no cluster: on this machine.
 const HERE: &str = "http://127.0.0.1:7443";
+/// How the chart labels the aggregator's pods, where it usually puts them, and the port that they listen on.
+const LABELS: &str = "app.kubernetes.io/name=lastwords,app.kubernetes.io/component=aggregator";
+const NAMESPACE: &str = "lastwords";
+const PORT: u16 = 7443;
+/// Annotations of the pods: the ConfigMap with the authority of their certificate, and a name that this is for.
+const AUTHORITY: &str = "lastwords.dev/authority";
+const SERVER_NAME: &str = "lastwords.dev/server-name";
 /// Largest answer in bytes: a page of 1000 crashes of 64 KiB each.
 const LARGEST_ANSWER: usize = 64 << 20;
 
@@ -37,26 +50,41 @@ struct Credentials {
     certificates: Option<Arc<dyn ResolvesClientCert>>,
 }
 
-/// Connects to the aggregator as `server` says.
+/// Connects to the aggregator as `server` says; without an address to the one in the kubeconfig's cluster.
 pub(crate) async fn connect(server: &Server) -> Result<Aggregator, Error> {
-    let written = server.address.as_deref().unwrap_or(HERE);
+    match &server.address {
+        Some(address) => by_address(address, server).await,
+        None => match kubeconfig(server).await? {
+            Some(config) => in_cluster(config, server).await,
+            None => by_address(HERE, server).await,
+        },
+    }
+}
+
+async fn by_address(written: &str, server: &Server) -> Result<Aggregator, Error> {
     let address =
         Address::parse(written).map_err(|problem| Error::Address { address: written.to_owned(), problem })?;
     let given = given_token(server)?;
     let (tls, authorization) = if address.encrypted {
-        let credentials = match given {
-            Some(token) => Credentials { authorization: Some(token), certificates: None },
-            None => from_kubeconfig(server).await?,
-        };
         let Some(file) = &server.certificate_authority else {
             return Err(Error::Option(
                 "https:// needs --certificate-authority FILE, the authority that the aggregator's certificate is of; kubectl -n lastwords get configmap lastwords-ca -o jsonpath='{.data.ca\\.crt}' prints it"
                     .to_owned(),
             ));
         };
-        let tls = channel::tls(&read(file, "--certificate-authority")?, credentials.certificates)
+        let authority = read(file, "--certificate-authority")?;
+        let credentials = match given {
+            Some(token) => Credentials { authorization: Some(token), certificates: None },
+            None => match kubeconfig(server).await? {
+                Some(config) => credentials(&config).await?,
+                None => Credentials::default(),
+            },
+        };
+        let tls = channel::tls(&authority, credentials.certificates)
             .map_err(|problem| wrong_file("--certificate-authority", file, &problem))?;
-        (Some(tls), credentials.authorization)
+        let name = ServerName::try_from(address.host.clone())
+            .map_err(|error| Error::Address { address: written.to_owned(), problem: error.to_string() })?;
+        (Some((tls, name)), credentials.authorization)
     } else if given.is_some() && !address.is_here() {
         return Err(Error::Option(format!(
             "a token is not sent to {} in plain text, where whoever is on the way reads it: use https://",
@@ -65,10 +93,108 @@ pub(crate) async fn connect(server: &Server) -> Result<Aggregator, Error> {
     } else {
         (None, given)
     };
-    let unreachable = |problem| Error::Unreachable { address: address.text.clone(), problem };
-    let channel = channel::open(&address, tls).await.map_err(unreachable)?;
+    let (host, port) = (address.host.clone(), address.port);
+    let dial = move || {
+        let host = host.clone();
+        async move {
+            let stream = TcpStream::connect((host, port)).await?;
+            stream.set_nodelay(true)?;
+            Ok(stream)
+        }
+    };
+    let channel = channel::open(&address.text, dial, tls).await;
+    aggregator(channel, address.text, authorization)
+}
+
+/// To the aggregator's pod, through the API server.
+async fn in_cluster(config: Config, server: &Server) -> Result<Aggregator, Error> {
+    let not_found =
+        |problem: String| Error::NotInCluster { cluster: config.cluster_url.to_string(), problem };
+    let given = given_token(server)?;
+    let client = Client::try_from(config.clone()).map_err(|error| not_found(channel::innermost(&error)))?;
+    let pod = running_aggregator(&client, server).await.map_err(&not_found)?;
+    let namespace = pod.metadata.namespace.clone().unwrap_or_default();
+    let name = pod.metadata.name.clone().unwrap_or_default();
+    let authority = match &server.certificate_authority {
+        Some(file) => read(file, "--certificate-authority")?,
+        None => authority_of(&client, &namespace, &pod).await.map_err(&not_found)?,
+    };
+    let credentials = match given {
+        Some(token) => Credentials { authorization: Some(token), certificates: None },
+        None => credentials(&config).await?,
+    };
+    let tls = channel::tls(&authority, credentials.certificates).map_err(&not_found)?;
+    let server_name = pod.annotations().get(SERVER_NAME).map_or("localhost", String::as_str);
+    let server_name =
+        ServerName::try_from(server_name.to_owned()).map_err(|error| not_found(error.to_string()))?;
+    let address = format!("https://{name}.{namespace}.pod:{PORT}");
+    let pods: Api<Pod> = Api::namespaced(client, &namespace);
+    let dial = move || {
+        let (pods, name) = (pods.clone(), name.clone());
+        async move {
+            let mut forwarded = pods.portforward(&name, &[PORT]).await.map_err(forwarding)?;
+            forwarded.take_stream(PORT).ok_or_else(|| io::Error::other("the port is not forwarded"))
+        }
+    };
+    let channel = channel::open(&address, dial, Some((tls, server_name))).await;
+    aggregator(channel, address, credentials.authorization)
+}
+
+fn forwarding(error: kube::Error) -> io::Error {
+    io::Error::other(match &error {
+        kube::Error::UpgradeConnection(UpgradeConnectionError::ProtocolSwitch(status))
+            if *status == http::StatusCode::FORBIDDEN =>
+        {
+            "you may not create pods/portforward there".to_owned()
+        }
+        _ => channel::innermost(&error),
+    })
+}
+
+fn aggregator(
+    channel: Result<Channel, String>,
+    address: String,
+    authorization: Option<MetadataValue<Ascii>>,
+) -> Result<Aggregator, Error> {
+    let channel = channel.map_err(|problem| Error::Unreachable { address: address.clone(), problem })?;
     let client = CrashQueryClient::with_interceptor(channel, Bearer(authorization));
-    Ok(Aggregator { client: client.max_decoding_message_size(LARGEST_ANSWER), address: address.text })
+    Ok(Aggregator { client: client.max_decoding_message_size(LARGEST_ANSWER), address })
+}
+
+/// A pod of the aggregator that runs: in the namespace that was named, else in the usual one, else in any.
+async fn running_aggregator(client: &Client, server: &Server) -> Result<Pod, String> {
+    let wanted = ListParams::default().labels(LABELS);
+    let places = match &server.aggregator_namespace {
+        Some(namespace) => vec![Api::namespaced(client.clone(), namespace)],
+        None => vec![Api::<Pod>::namespaced(client.clone(), NAMESPACE), Api::all(client.clone())],
+    };
+    let mut problem = format!("no pod with the labels {LABELS} runs");
+    for pods in places {
+        match pods.list(&wanted).await {
+            Ok(found) => {
+                let runs = |pod: &Pod| {
+                    pod.metadata.deletion_timestamp.is_none()
+                        && pod.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Running")
+                };
+                if let Some(pod) = found.into_iter().find(runs) {
+                    return Ok(pod);
+                }
+            }
+            Err(error) => problem = channel::innermost(&error),
+        }
+    }
+    Err(problem)
+}
+
+/// The authority of the pod's certificate, as the pod says where it is.
+async fn authority_of(client: &Client, namespace: &str, pod: &Pod) -> Result<Vec<u8>, String> {
+    let Some(name) = pod.annotations().get(AUTHORITY) else {
+        return Err(format!("its pod has no annotation {AUTHORITY}: give --certificate-authority"));
+    };
+    let maps: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
+    let map = maps.get(name).await.map_err(|error| channel::innermost(&error))?;
+    let authority = map.data.and_then(|mut data| data.remove("ca.crt"));
+    authority.map(String::into_bytes).ok_or_else(|| format!("the ConfigMap {name} has no ca.crt yet"))
 }
 
 /// The token that the options give.
@@ -95,9 +221,8 @@ fn sensitive(value: HeaderValue) -> MetadataValue<Ascii> {
     value
 }
 
-/// What kubectl would send to the API server. Nothing where there is no kubeconfig and nobody named one.
-async fn from_kubeconfig(server: &Server) -> Result<Credentials, Error> {
-    let Some(config) = kubeconfig(server).await? else { return Ok(Credentials::default()) };
+/// What kubectl would send to the API server.
+async fn credentials(config: &Config) -> Result<Credentials, Error> {
     let unusable = |error: &dyn std::error::Error| {
         Error::Option(format!(
             "the kubeconfig does not say who asks: {}; name another with --kubeconfig or --context, or give --token",

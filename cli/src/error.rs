@@ -26,6 +26,16 @@ pub enum Error {
         /// What the network said.
         problem: String,
     },
+    /// The cluster has none, or does not tell.
+    #[error(
+        "no aggregator is found in the cluster {cluster}: {problem}; say where with --aggregator-namespace or --server, or forward its port: kubectl -n lastwords port-forward service/lastwords-aggregator 7443"
+    )]
+    NotInCluster {
+        /// The API server's address.
+        cluster: String,
+        /// Why.
+        problem: String,
+    },
     /// The aggregator knows nothing of what was asked for.
     #[error("{0}")]
     NotFound(String),
@@ -83,7 +93,7 @@ impl Error {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Address { .. } | Self::Option(_) => USAGE,
-            Self::Unreachable { .. } => UNREACHABLE,
+            Self::Unreachable { .. } | Self::NotInCluster { .. } => UNREACHABLE,
             Self::NotFound(_)
             | Self::Unknown { .. }
             | Self::Refused { .. }

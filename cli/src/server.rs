@@ -9,12 +9,16 @@ use clap::Args;
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Connection")]
 pub(crate) struct Server {
-    /// The aggregator's address: https://HOST:PORT, or http://HOST:PORT [default: http://127.0.0.1:7443]
+    /// The aggregator's address: https://HOST:PORT, or http://HOST:PORT [default: found in the kubeconfig's cluster; without a
+    /// kubeconfig http://127.0.0.1:7443]
     #[arg(long = "server", global = true, value_name = "ADDR", env = "LASTWORDS_SERVER")]
     pub(crate) address: Option<String>,
-    /// The authority that the aggregator's certificate has to be of (PEM)
+    /// The authority that the aggregator's certificate has to be of (PEM) [default: what the cluster says]
     #[arg(long, global = true, value_name = "FILE", env = "LASTWORDS_CERTIFICATE_AUTHORITY")]
     pub(crate) certificate_authority: Option<PathBuf>,
+    /// Where in the cluster it is looked for [default: lastwords, then everywhere]
+    #[arg(long, global = true, value_name = "NS", env = "LASTWORDS_NAMESPACE")]
+    pub(crate) aggregator_namespace: Option<String>,
     /// Ask as whose token this is [default: as the kubeconfig says]
     #[arg(long, global = true, value_name = "TOKEN", env = "LASTWORDS_TOKEN", hide_env_values = true)]
     pub(crate) token: Option<Secret>,
