@@ -153,6 +153,9 @@ pub const CLOSED_LISTENERS: u32 = 512;
 /// Listening sockets kept of one container. A service has one to three; older ones are overwritten by newer ones, and counted.
 pub const CONTAINER_LISTENERS: usize = 8;
 
+/// Listening UNIX sockets kept of one container. Older ones are overwritten by newer ones, and counted.
+pub const UNIX_LISTENERS: usize = 4;
+
 /// Bytes kept of the address that a refused bind(2) was called with: `struct sockaddr_un` has 110.
 pub const BIND_BYTES: usize = 128;
 

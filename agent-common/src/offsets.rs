@@ -104,6 +104,9 @@ macro_rules! for_each_kernel_field {
             SOCK_FLAGS: required "sock.__sk_common.skc_reuse";
             SOCK_PROTOCOL: required "sock.sk_protocol";
             SOCK_CGROUP: optional "sock.sk_cgrp_data.cgroup";
+            UNIX_ADDRESS: optional "unix_sock.addr";
+            UNIX_ADDRESS_LENGTH: optional "unix_address.len";
+            UNIX_ADDRESS_NAME: optional "unix_address.name";
             NET_INUM: required "net.ns.inum";
             FILES_TABLE: required "files_struct.fdt";
             TABLE_FILES: required "fdtable.fd";

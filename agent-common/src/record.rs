@@ -10,7 +10,7 @@ mod signals;
 mod wait;
 
 pub use counter::{COUNTERS, Counter};
-pub use network::{DnsEntry, Listener, PortTaken, dns_state, socket_flag};
+pub use network::{DnsEntry, Listener, PortTaken, UnixListener, dns_state, socket_flag};
 pub use opened::OpenedEntry;
 pub use signals::{BuildIdEntry, ChildExitEntry, FaultEntry, MappingEntry, SignalEntry};
 pub use wait::{BlockedEntry, LockEntry, LockHeld, descriptor, lock};
@@ -18,7 +18,7 @@ pub use wait::{BlockedEntry, LockEntry, LockHeld, descriptor, lock};
 use crate::limits::{
     ARGUMENT_BYTES, CALLER_GROUPS, CGROUP_PATH_BYTES, CHILD_EXITS, CONTAINER_LISTENERS, CWD_PART_BYTES,
     CWD_PARTS, DNS_QUERIES, FAILURES, GROUP_NAME_BYTES, LOCKS, MEMORY_LEVELS, OPENED_FILES, PATH_BYTES,
-    PLACE_BYTES, PLACES, SIGNALS,
+    PLACE_BYTES, PLACES, SIGNALS, UNIX_LISTENERS,
 };
 
 /// `task_struct.comm`.
@@ -360,6 +360,10 @@ pub struct Recorder {
     pub child_exits: [ChildExitEntry; CHILD_EXITS],
     /// TCP sockets that listen or listened.
     pub listeners: [Listener; CONTAINER_LISTENERS],
+    /// UNIX sockets that began to listen, how many.
+    pub unix_listener_head: u64,
+    /// UNIX sockets that listen or listened.
+    pub unix_listeners: [UnixListener; UNIX_LISTENERS],
     /// Where the failures of the first two classes started from, by their index.
     pub places: [Place; PLACES],
     /// For the failure that may come of it.
@@ -414,6 +418,7 @@ const _: () = {
     assert!(size_of::<RefusedCapability>() == 24);
     assert!(size_of::<PortTaken>() == 24 + 8 + 24 + 128 + 32);
     assert!(size_of::<Listener>() == 32 + 12 + 28 + 16);
+    assert!(size_of::<UnixListener>() == 32 + 128);
     assert!(size_of::<DnsEntry>() == 32 + 48 + 16 + 32 + 272);
     assert!(
         size_of::<Recorder>()
@@ -427,6 +432,8 @@ const _: () = {
                 + 16 * 120
                 + 8 * 48
                 + 8 * 88
+                + 8
+                + 4 * 160
                 + 24 * 200
                 + 24
                 + 8

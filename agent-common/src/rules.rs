@@ -55,6 +55,8 @@ pub mod success {
     pub const BIND: u8 = 8;
     /// An option of a socket was asked for, which may be its error.
     pub const OPTION: u8 = 9;
+    /// A socket began to listen.
+    pub const LISTEN: u8 = 10;
 }
 
 /// Which slots of the recorder a failure goes to.

@@ -7,9 +7,11 @@ use lastwords_agent_common::{
     limits::{
         CHILD_EXITS, CONTAINER_LISTENERS, FAILURES, LOCKS, LOOKING_FAILURES, MAIN_FAULTS, MAIN_SIGNALS,
         MISSING_FAILURES, NETWORK_FAILURES, OPENED_FILES, OTHER_SIGNALS, READ_FILES, TELLING_FAILURES,
-        WRITTEN_FILES,
+        UNIX_LISTENERS, WRITTEN_FILES,
     },
-    record::{ChildExitEntry, FailureEntry, Listener, LockEntry, OpenedEntry, Recorder, SignalEntry},
+    record::{
+        ChildExitEntry, FailureEntry, Listener, LockEntry, OpenedEntry, Recorder, SignalEntry, UnixListener,
+    },
 };
 
 /// Which signals share slots.
@@ -127,6 +129,17 @@ pub fn listener_slot(recorder: *mut Recorder, number: u64) -> *mut Listener {
     unsafe { (&raw mut (*recorder).listeners).cast::<Listener>().add(index) }
 }
 
+/// The slot for a UNIX socket that listens.
+#[inline(always)]
+pub fn unix_listener_slot(recorder: *mut Recorder) -> *mut UnixListener {
+    // SAFETY: as in `failure_slot`; the mask keeps the index below the number of slots.
+    unsafe {
+        let head = &raw mut (*recorder).unix_listener_head;
+        let index = core::hint::black_box(next(head) as usize) & (UNIX_LISTENERS - 1);
+        (&raw mut (*recorder).unix_listeners).cast::<UnixListener>().add(index)
+    }
+}
+
 /// The slot for a file that was opened during the start-up: the one that it has already, by its key, else the next of its kind.
 #[inline(always)]
 pub fn opened_slot(recorder: *mut Recorder, writes: bool, key: u64) -> Option<*mut OpenedEntry> {
@@ -206,6 +219,7 @@ pub fn forget(recorder: *mut Recorder) {
         (*recorder).notices = 0;
         (*recorder).compat_calls_failed = 0;
         (*recorder).listener_head = 0;
+        (*recorder).unix_listener_head = 0;
         (*recorder).io_urings = 0;
         (*recorder).opened_heads = [0; 2];
         (*recorder).lock_head = 0;
@@ -232,6 +246,7 @@ const _: () = assert!(
         && OTHER_SIGNALS.is_power_of_two()
         && CHILD_EXITS.is_power_of_two()
         && CONTAINER_LISTENERS.is_power_of_two()
+        && UNIX_LISTENERS.is_power_of_two()
         && READ_FILES.is_power_of_two()
         && WRITTEN_FILES.is_power_of_two()
         && WRITTEN_FILES <= READ_FILES

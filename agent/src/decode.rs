@@ -14,7 +14,7 @@ mod wait;
 pub use address::{SocketAddress, socket_address};
 pub use dns::{DnsAnswer, DnsQuery, question};
 pub(crate) use listener::listener;
-pub use listener::{Bound, Listener, PortTaken, Transport};
+pub use listener::{Bound, Listener, PortTaken, Transport, UnixListener};
 pub use place::{Frame, Mapping, Place, place};
 pub use plain::{Plain, bytes_of, from_bytes, zeroed};
 pub use recorder::{ChildExit, Failure, Object, Opened, Recording, Signal, recording};

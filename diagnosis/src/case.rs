@@ -179,7 +179,10 @@ impl<'a> Case<'a> {
         let absent = matches!(failure.errno, errno::ENOENT | errno::ENOTDIR);
         // Of two things in one moment of a coarse clock it cannot be told that the second came later.
         let listened = self.evidence.listeners.iter().any(|listener| {
-            listener.pid == failure.pid && listener.before_death_ms < failure.last_before_death_ms
+            let is_path = !listener.address.ends_with("/tcp");
+            listener.pid == failure.pid
+                && is_path == failure.address.is_empty()
+                && listener.before_death_ms < failure.last_before_death_ms
         });
         let gave_up = failure.by_dying_thread && failure.last_before_death_ms <= GIVES_UP_MS;
         (absent && opened && !failure.path.is_empty())

@@ -63,6 +63,22 @@ pub struct Listener {
     pub comm: Comm,
 }
 
+/// A UNIX socket that began to listen. Its end is not seen.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct UnixListener {
+    /// When listen(2) was called; 0 in a slot that was never written.
+    pub time: u64,
+    /// The process that called it.
+    pub tgid: u32,
+    /// Bytes of `address` in use.
+    pub length: u32,
+    /// Name of the calling thread.
+    pub comm: Comm,
+    /// The bound address, a `struct sockaddr_un`.
+    pub address: [u8; BIND_BYTES],
+}
+
 /// What became of a DNS query, [`DnsEntry::state`].
 pub mod dns_state {
     /// The slot is free.

@@ -2,7 +2,7 @@
 //!
 //! Why `sock:inet_sock_set_state` (see `socket.rs`): it tells of every TCP socket of the node that begins to listen, in the context of
 //! listen(2), and of its end, whoever closes it. The holder of a port may be in another container or in none, so all are remembered, by
-//! socket; and for a moment after their end, since a container's processes end together. UNIX sockets have no such hook.
+//! socket; and for a moment after their end, since a container's processes end together. UNIX sockets have no such hook (`unix.rs`).
 //! A refused bind(2) or listen(2) is told to the agent at once with the socket's network namespace, and that looks for the holder.
 //! Cost: nothing for a packet or a connection; some 900 instructions for a socket that listens, some 700 for a refused bind.
 

@@ -18,3 +18,4 @@ pub mod socket;
 mod socket_error;
 mod startup;
 mod syscall;
+pub mod unix;

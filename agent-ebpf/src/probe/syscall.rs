@@ -19,7 +19,7 @@ use crate::{
     failure::on_failure,
     kernel::{Address, argument, call_number, is_compat, offset, register},
     maps::{CONTINUED, CONTINUED_CONDITIONAL},
-    probe::{dns, socket, startup},
+    probe::{dns, socket, startup, unix},
 };
 use lastwords_agent_common::{limits::SYSCALLS, rules::success};
 
@@ -106,6 +106,11 @@ fn succeeded<const TYPED: bool>(registers: Address, result: u64, kind: u8, numbe
         success::CONNECT => dns::connected(of(&offset::REGS_0), of(&offset::REGS_1), of(&offset::REGS_2)),
         success::BIND => dns::bound(of(&offset::REGS_0), of(&offset::REGS_1), of(&offset::REGS_2)),
         success::OPTION => asked::<TYPED>(registers),
+        success::LISTEN => {
+            if !is_compat::<TYPED>(registers) {
+                unix::listened(of(&offset::REGS_0));
+            }
+        }
         _ => {
             let descriptor = of(&offset::REGS_0);
             if result > 0

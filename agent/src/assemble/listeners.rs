@@ -1,5 +1,7 @@
 //! What a container listened on, and who held what it could not have.
 
+use std::collections::HashSet;
+
 use lastwords_diagnosis::evidence::{Failure, Holder, Listener};
 
 use super::{Death, is_of_run, milliseconds_before, text};
@@ -8,12 +10,31 @@ use crate::{
     tracker::{PortFacts, PortHolder},
 };
 
-/// Oldest first, those that were there before the agent first.
+/// Oldest first, those that were there before the agent first; then UNIX sockets.
 pub(super) fn list(death: &Death, recording: &Recording) -> Vec<Listener> {
     // A restarted agent finds again what an earlier one's recorder held: but that recorder is gone with it.
     let early = death.early_listeners.iter();
     let own = recording.listeners.iter().filter(|listener| is_of_run(death, listener.time));
-    early.chain(own).map(|it| listener(death, it)).collect()
+    let mut unix: Vec<&decode::UnixListener> =
+        recording.unix_listeners.iter().filter(|listener| is_of_run(death, listener.time)).collect();
+    // Calling listen(2) once more changes how many may wait.
+    let mut seen = HashSet::new();
+    unix.retain(|it| seen.insert((it.tgid, it.path.as_slice())));
+    early
+        .chain(own)
+        .map(|it| listener(death, it))
+        .chain(unix.into_iter().map(|it| unix_listener(death, it)))
+        .collect()
+}
+
+fn unix_listener(death: &Death, listener: &decode::UnixListener) -> Listener {
+    Listener {
+        address: text(&listener.path),
+        pid: listener.tgid,
+        comm: text(&listener.comm),
+        before_death_ms: milliseconds_before(death.time, listener.time),
+        closed: false,
+    }
 }
 
 fn listener(death: &Death, listener: &decode::Listener) -> Listener {

@@ -51,6 +51,19 @@ pub struct Listener {
     pub bound: Bound,
 }
 
+/// A UNIX socket that listens or listened: its end is not seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnixListener {
+    /// When listen(2) was called, CLOCK_MONOTONIC.
+    pub time: u64,
+    /// The process that called it.
+    pub tgid: u32,
+    /// The thread's name.
+    pub comm: Vec<u8>,
+    /// As passed to bind(2); an abstract one begins with `@`.
+    pub path: Vec<u8>,
+}
+
 /// Which ports a socket takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Transport {
@@ -92,6 +105,18 @@ pub(crate) fn listener(raw: &record::Listener) -> Option<Listener> {
         comm: until_zero(&raw.comm).to_vec(),
         net_namespace: raw.net_namespace,
         bound: Bound { address, ipv6_only: raw.flags & socket_flag::IPV6_ONLY != 0 },
+    })
+}
+
+/// A slot of the recorder; None for one that was never written, and for a socket that was bound to nothing.
+pub(super) fn unix_listener(raw: &record::UnixListener) -> Option<UnixListener> {
+    let address = raw.address.get(..raw.length as usize)?;
+    let SocketAddress::Unix(path) = socket_address(address)? else { return None };
+    (raw.time != 0 && !path.is_empty()).then(|| UnixListener {
+        time: raw.time,
+        tgid: raw.tgid,
+        comm: until_zero(&raw.comm).to_vec(),
+        path,
     })
 }
 
@@ -139,6 +164,20 @@ mod tests {
         }
         assert!(!bound("[::]:80", true).conflicts(&bound("0.0.0.0:80", false)), "IPV6_V6ONLY");
         assert!(bound("[::]:80", true).conflicts(&bound("[::]:80", false)));
+    }
+
+    #[test]
+    fn a_unix_socket_is_told_by_its_path() {
+        let mut raw = record::UnixListener { time: 5, tgid: 7, length: 13, comm: [0; 16], address: [0; 128] };
+        raw.address[..13].copy_from_slice(b"\x01\0/run/a.sock");
+        raw.comm[..3].copy_from_slice(b"app");
+        let expected =
+            UnixListener { time: 5, tgid: 7, comm: b"app".to_vec(), path: b"/run/a.sock".to_vec() };
+        assert_eq!(unix_listener(&raw), Some(expected));
+        raw.length = 129;
+        assert_eq!(unix_listener(&raw), None, "more than there is");
+        assert_eq!(unix_listener(&record::UnixListener { time: 0, length: 13, ..raw }), None);
+        assert_eq!(unix_listener(&record::UnixListener { length: 0, ..raw }), None);
     }
 
     #[test]

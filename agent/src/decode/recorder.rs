@@ -3,7 +3,8 @@
 use lastwords_agent_common::{
     limits::{
         CHILD_EXITS, CONTAINER_LISTENERS, LOCKS, LOOKING_FAILURES, MAIN_FAULTS, MAIN_SIGNALS,
-        MISSING_FAILURES, NETWORK_FAILURES, OTHER_SIGNALS, READ_FILES, TELLING_FAILURES, WRITTEN_FILES,
+        MISSING_FAILURES, NETWORK_FAILURES, OTHER_SIGNALS, READ_FILES, TELLING_FAILURES, UNIX_LISTENERS,
+        WRITTEN_FILES,
     },
     record::{self, ChildExitEntry, FailureEntry, OpenedEntry, Recorder, SignalEntry, seccomp},
     rules::object,
@@ -12,9 +13,9 @@ use lastwords_diagnosis::evidence::Seccomp;
 use nix::libc::AT_FDCWD;
 
 use super::{
-    DnsQuery, Listener, Place, SocketAddress, Status,
+    DnsQuery, Listener, Place, SocketAddress, Status, UnixListener,
     dns::dns_query,
-    listener::listener,
+    listener::{listener, unix_listener},
     socket_address, until_zero,
     wait::{self, Blocked, LockTry},
 };
@@ -32,6 +33,8 @@ pub struct Recording {
     pub listeners: Vec<Listener>,
     /// Older ones that newer ones replaced.
     pub listeners_overwritten: u64,
+    /// UNIX sockets that listen or listened, oldest first.
+    pub unix_listeners: Vec<UnixListener>,
     /// Files opened with success during the start-up, oldest first.
     pub opened: Vec<Opened>,
     /// Those of them that newer ones of their kind replaced.
@@ -220,9 +223,14 @@ pub fn recording(recorder: &Recorder) -> Recording {
             None => read.torn += 1,
         }
     }
-    read.listeners_overwritten = recorder.listener_head.saturating_sub(CONTAINER_LISTENERS as u64);
+    let unix_overwritten = recorder.unix_listener_head.saturating_sub(UNIX_LISTENERS as u64);
+    read.listeners_overwritten =
+        recorder.listener_head.saturating_sub(CONTAINER_LISTENERS as u64).saturating_add(unix_overwritten);
     read.listeners = in_use(&recorder.listeners, recorder.listener_head).filter_map(listener).collect();
     read.listeners.sort_by_key(|listener| listener.time);
+    let unix = in_use(&recorder.unix_listeners, recorder.unix_listener_head);
+    read.unix_listeners = unix.filter_map(unix_listener).collect();
+    read.unix_listeners.sort_by_key(|listener| listener.time);
     let mut opened = recorder.opened.as_slice();
     for ((size, head), written) in
         [READ_FILES, WRITTEN_FILES].into_iter().zip(recorder.opened_heads).zip([false, true])

@@ -199,6 +199,13 @@ pub(super) const PROBES: &[Probe] = &[
         ways: tracepoint!(Tracepoint "inet_sk_error_report"),
     },
     Probe {
+        name: "UNIX sockets that listen",
+        hook: "unix_listen",
+        without: "UNIX sockets that listen are seen where system calls are seen at sys_exit",
+        required: false,
+        ways: function!("unix_listen"),
+    },
+    Probe {
         name: "locks (fcntl)",
         hook: "posix_lock_inode",
         without: "who holds a lock that fcntl(2) was refused is not known",

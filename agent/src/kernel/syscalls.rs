@@ -103,6 +103,7 @@ pub fn successes() -> (&'static str, [u8; SYSCALLS as usize]) {
         (Sysno::connect, success::CONNECT),
         (Sysno::bind, success::BIND),
         (Sysno::getsockopt, success::OPTION),
+        (Sysno::listen, success::LISTEN),
     ]
     .into_iter()
     .chain(opening.map(|call| (call, success::OPEN)))
