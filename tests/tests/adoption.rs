@@ -63,6 +63,7 @@ fn containers_that_ran_before_the_agent_are_told_apart() {
     let mut nested = start(Group::make().unwrap(), gate, 5);
     let mut nested_later = start(Group::make().unwrap(), gate, 6);
     nested.container.nest().unwrap();
+    let empty = Group::make().unwrap();
     until("all wait at the gate", || {
         earlier.iter().chain([&nested, &nested_later]).all(|one| waits(&one.container)).then_some(())
     });
@@ -88,5 +89,15 @@ fn containers_that_ran_before_the_agent_are_told_apart() {
         let paths: Vec<_> = crash["failures"].as_array().unwrap().iter().map(|it| &it["path"]).collect();
         assert_eq!(paths, [path.as_str()], "its own, once, and nobody else's");
     }
+
+    // Nobody was in this one before: all of its life was seen.
+    let Earlier { container, path, code } = start(empty, gate, 7);
+    let (id, status) = container.wait().unwrap();
+    assert_eq!(status.code(), Some(code));
     drop(release);
+    let crash = crash_of(&lastwords, &id);
+    assert_eq!(crash["losses"]["agent_started_later"], false, "{crash:#}");
+    assert_eq!(crash["process"]["args"][2], format!("open {path}"), "{crash:#}");
+    let failures = crash["failures"].as_array().unwrap();
+    assert!(failures.iter().any(|failure| failure["path"] == path.as_str()), "{failures:#?}");
 }

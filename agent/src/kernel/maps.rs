@@ -117,6 +117,13 @@ impl GroupMap {
         Ok(())
     }
 
+    /// Says something else of a group that is remembered, with the same recorder. One that is gone already stays so.
+    pub fn update(&mut self, cgroup_id: u64, group: Group) {
+        /// Only an element that there is (include/uapi/linux/bpf.h).
+        const BPF_EXIST: u64 = 2;
+        let _ = self.groups.insert(cgroup_id, PlainGroup(group), BPF_EXIST);
+    }
+
     /// Forgets a group.
     pub fn remove(&mut self, cgroup_id: u64) {
         // It may be gone already: the kernel side forgets a group when it is removed.

@@ -17,25 +17,28 @@ impl Tracker {
             if self.groups.contains(cgroup_id) {
                 continue;
             }
-            let Some((started, executed)) = self.main_process(processes, &container.cgroup_path) else {
-                continue;
-            };
-            if super::is_sandbox(&executed) {
-                continue;
-            }
             let recorder = self.recorders.take(cgroup_id);
-            let group =
-                Group { container: cgroup_id, recorder, main_tgid: executed.tgid, ..Group::default() };
+            let mut group = Group { container: cgroup_id, recorder, ..Group::default() };
             if let Err(error) = self.groups.insert(cgroup_id, group) {
                 tracing::warn!("the container {} cannot be watched: {error}", container.id);
                 self.stop_watching(cgroup_id, recorder);
                 continue;
             }
-            self.adopt_nested(&container.cgroup_path, group);
-            self.looker.executed(cgroup_id, executed.tgid, &container.cgroup_path);
-            self.memory.follow(cgroup_id, &container.cgroup_path);
-            let mut tracked = Tracked::new(container, recorder, true);
-            tracked.execs.push((started, executed));
+            // Only now: whoever comes first into a group that is still empty is seen by the kernel side, and all of its life.
+            let main = self.main_process(processes, &container.cgroup_path);
+            if main.as_ref().is_some_and(|(_, executed)| super::is_sandbox(executed)) {
+                self.stop_watching(cgroup_id, recorder);
+                continue;
+            }
+            let mut tracked = Tracked::new(container, recorder, main.is_some());
+            if let Some((started, executed)) = main {
+                group.main_tgid = executed.tgid;
+                self.groups.update(cgroup_id, group);
+                self.looker.executed(cgroup_id, executed.tgid, &tracked.container.cgroup_path);
+                self.memory.follow(cgroup_id, &tracked.container.cgroup_path);
+                tracked.execs.push((started, executed));
+            }
+            self.adopt_nested(&tracked.container.cgroup_path, group);
             self.containers.insert(cgroup_id, tracked);
         }
     }
