@@ -15,8 +15,9 @@ pub struct Args {
     /// Address to listen on [default: 0.0.0.0:7443]
     #[arg(long, value_name = "ADDRESS")]
     pub listen: Option<String>,
-    /// Where crashes are kept: sqlite:PATH [default: sqlite:lastwords.db, in the data directory]
-    #[arg(long, value_name = "STORE")]
+    /// Where crashes are kept: sqlite:PATH, or postgres://USER:PASSWORD@HOST/DATABASE, best by the environment, where no list of
+    /// processes shows it [default: sqlite:lastwords.db, in the data directory]
+    #[arg(long, value_name = "STORE", env = "LASTWORDS_STORE", hide_env_values = true)]
     pub store: Option<String>,
     /// Reach the Kubernetes API by this file [default: as a pod of the cluster, else as kubectl would]
     #[arg(long, value_name = "FILE", conflicts_with = "no_kubernetes")]

@@ -11,7 +11,7 @@ use toml::{Table, Value};
 use crate::args::Args;
 use crate::backoff::{self, Policy};
 use crate::kubernetes::{self, Access};
-use crate::store::Retention;
+use crate::store::{Place, Retention};
 use crate::tls;
 
 /// Everything the aggregator is told.
@@ -27,8 +27,8 @@ pub struct Settings {
     pub tls: tls::Mode,
     /// The agents' service account (NAME, or NAMESPACE/NAME), where agents and callers have to prove who they are.
     pub authorization: Option<String>,
-    /// The SQLite file.
-    pub store: PathBuf,
+    /// Where crashes are kept.
+    pub store: Place,
     /// What is kept at most.
     pub retention: Retention,
     /// How the Kubernetes API is reached; None without Kubernetes.
@@ -53,7 +53,7 @@ impl Default for Settings {
             health_listen: None,
             tls: tls::Mode::Own(tls::Own::default()),
             authorization: Some(security::AGENT_ACCOUNT.to_owned()),
-            store: Path::new(DATA_DIRECTORY).join(DATABASE),
+            store: Place::Sqlite(Path::new(DATA_DIRECTORY).join(DATABASE)),
             retention: Retention::default(),
             kubernetes: Some(Access::Inferred),
             write_events: true,
@@ -272,18 +272,18 @@ impl Reader {
         }
     }
 
-    fn store(&mut self, store: Option<String>, data_directory: Option<String>) -> PathBuf {
+    fn store(&mut self, store: Option<String>, data_directory: Option<String>) -> Place {
         let directory = PathBuf::from(data_directory.unwrap_or_else(|| DATA_DIRECTORY.to_owned()));
-        match store.as_deref().map(|store| (store, store.strip_prefix("sqlite:"))) {
-            None => directory.join(DATABASE),
-            Some((_, Some(path))) if !path.is_empty() => PathBuf::from(path),
-            Some((store, _)) if store.starts_with("postgres://") || store.starts_with("postgresql://") => {
-                self.problem("a PostgreSQL store is not in this version: use --store sqlite:PATH");
-                directory.join(DATABASE)
-            }
-            Some((store, _)) => {
-                self.problem(&format!("store has to be sqlite:PATH, not {store:?}"));
-                directory.join(DATABASE)
+        let by_default = || Place::Sqlite(directory.join(DATABASE));
+        let Some(store) = store else { return by_default() };
+        if store.starts_with("postgres://") || store.starts_with("postgresql://") {
+            return Place::Postgres(store);
+        }
+        match store.strip_prefix("sqlite:") {
+            Some(path) if !path.is_empty() => Place::Sqlite(PathBuf::from(path)),
+            _ => {
+                self.problem(&format!("store has to be sqlite:PATH or postgres://…, not {store:?}"));
+                by_default()
             }
         }
     }
@@ -346,7 +346,7 @@ mod tests {
         let expected = Settings {
             listen: "127.0.0.1:9".parse().unwrap(),
             cluster: "east".to_owned(),
-            store: PathBuf::from("/data/lastwords.db"),
+            store: Place::Sqlite(PathBuf::from("/data/lastwords.db")),
             retention: Retention { max_age: Duration::from_secs(7 * 86_400), max_bytes: 512 << 20 },
             health_listen: Some("0.0.0.0:10".parse().unwrap()),
             tls: tls::Mode::Files { certificate: "/c".into(), key: "/k".into() },
@@ -367,7 +367,7 @@ mod tests {
         let settings = with("listen = '127.0.0.1:1'\nstore = 'sqlite:/a.db'\n", &line).unwrap();
         assert_eq!(
             (settings.listen.port(), settings.store, settings.kubernetes),
-            (2, PathBuf::from("/b.db"), None)
+            (2, Place::Sqlite(PathBuf::from("/b.db")), None)
         );
     }
 
@@ -399,10 +399,10 @@ mod tests {
     }
 
     #[test]
-    fn postgres_is_refused_in_one_sentence() {
-        let problems =
-            with("", &["--store", "postgres://db/lastwords", "--listen", "127.0.0.1:0"]).unwrap_err();
-        assert_eq!(problems.len(), 1);
-        assert!(problems[0].contains("PostgreSQL store is not in this version"), "{problems:?}");
+    fn postgres_is_a_store_and_nothing_else_is() {
+        let line = |store| with("", &["--store", store, "--listen", "127.0.0.1:0"]);
+        let url = "postgres://u@db/lastwords";
+        assert_eq!(line(url).unwrap().store, Place::Postgres(url.to_owned()));
+        assert!(line("mysql://db").unwrap_err()[0].contains("sqlite:PATH or postgres://"));
     }
 }

@@ -1,7 +1,6 @@
 //! The running aggregator: its parts put together, and taken apart in order.
 
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -25,7 +24,7 @@ use crate::ingest::Ingest;
 use crate::kubernetes::{self, Access, Announced, Announcing, Cluster, Reviewer, Security};
 use crate::pods::Pods;
 use crate::shutdown::{self, Stop, StopSender};
-use crate::store::{Sqlite, Store, StoreError};
+use crate::store::{Store, StoreError};
 use crate::tls::{self, CallerCertificates, Shown};
 
 /// Largest message of a stream. A larger one ends the stream, so it is far above what is rejected one by one.
@@ -63,7 +62,7 @@ pub struct Aggregator {
     stop: StopSender,
     server: Option<JoinHandle<Result<(), ServeError>>>,
     background: Vec<JoinHandle<()>>,
-    store: Arc<Sqlite>,
+    store: Arc<dyn Store>,
     diagnoser: Arc<Diagnoser>,
     reports: Arc<Reports>,
     announced: Arc<Announced>,
@@ -75,7 +74,7 @@ pub struct Aggregator {
 /// # Errors
 /// When the store or the address cannot be used.
 pub async fn start(settings: Settings) -> Result<Aggregator, ServeError> {
-    let store = Arc::new(open(&settings).await?);
+    let store = settings.store.open(settings.retention).await?;
     let listener = TcpListener::bind(settings.listen)
         .await
         .map_err(|error| ServeError::Listen(settings.listen, error))?;
@@ -127,7 +126,7 @@ pub async fn start(settings: Settings) -> Result<Aggregator, ServeError> {
     let query = Guarded::new(query, gate.clone());
     let listeners = Listeners { agents_and_people: listener, tls, probes: health_listener };
     let server = Some(tokio::spawn(serve(listeners, ingest, query, stop)));
-    tracing::info!(%address, store = %settings.store.display(), "ready");
+    tracing::info!(%address, store = %settings.store, "ready");
     Ok(Aggregator {
         address,
         stop: stop_sender,
@@ -139,12 +138,6 @@ pub async fn start(settings: Settings) -> Result<Aggregator, ServeError> {
         announced,
         gate,
     })
-}
-
-async fn open(settings: &Settings) -> Result<Sqlite, ServeError> {
-    let (path, retention) = (settings.store.clone(), settings.retention);
-    let opened = tokio::task::spawn_blocking(move || Sqlite::open(Path::new(&path), retention)).await;
-    Ok(opened.map_err(|error| ServeError::Server(error.to_string()))??)
 }
 
 /// TLS as it is set, its certificate kept up to date in the background; None for plain text.
@@ -280,9 +273,7 @@ impl Aggregator {
             task.abort();
         }
         if tokio::time::timeout(STORE_CLOSE, self.store.close()).await.is_err() {
-            tracing::warn!(
-                "the store did not close in time; what was acknowledged is safe in its write-ahead log"
-            );
+            tracing::warn!("the store did not close in time; what was acknowledged is safe in it");
         }
         let revisions = self.diagnoser.revisions();
         let count =

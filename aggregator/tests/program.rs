@@ -44,14 +44,8 @@ fn wrong_configuration_is_64_and_every_problem_is_said() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("a.toml");
     std::fs::write(&file, "listen = 'x'\nretain = 3\n").unwrap();
-    let (code, stderr) = refused(&[
-        "--config",
-        file.to_str().unwrap(),
-        "--store",
-        "postgres://db/x",
-        "--kubeconfig",
-        "/no/such",
-    ]);
+    let (code, stderr) =
+        refused(&["--config", file.to_str().unwrap(), "--store", "mysql://db/x", "--kubeconfig", "/no/such"]);
     assert_eq!(code, Some(64));
     assert_eq!(stderr.lines().count(), 4, "{stderr}");
     assert!(stderr.lines().all(|line| line.starts_with("lastwords-aggregator: ")), "{stderr}");

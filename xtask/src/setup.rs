@@ -67,6 +67,7 @@ const CORPUS_PACKAGES: &[&str] = &[
     "openjdk-17-jdk-headless",
     "pgbouncer",
     "php8.2-cli",
+    "openssl",
     "postgresql-15",
     "prometheus-node-exporter",
     "redis-server",

@@ -3,10 +3,14 @@
 
 mod cursor;
 mod error;
+mod place;
+mod postgres;
 mod retention;
 mod schema;
 mod sqlite;
 mod statements;
+
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use lastwords_diagnosis::evidence::UnixNanos;
 use lastwords_proto::v1;
@@ -15,8 +19,32 @@ use crate::healthy::ToKeep;
 
 pub use cursor::Cursor;
 pub use error::{Kind, StoreError};
+pub use place::Place;
+pub use postgres::Postgres;
 pub use retention::Retention;
-pub use sqlite::{Sqlite, Written};
+pub use sqlite::Sqlite;
+
+/// What was written and removed since the start.
+#[derive(Debug, Default)]
+pub struct Written {
+    /// Transactions.
+    pub transactions: AtomicU64,
+    /// Reports removed because they were older than `retention.max_age`.
+    pub removed_too_old: AtomicU64,
+    /// Reports removed because the store was larger than `retention.max_bytes`.
+    pub removed_too_much: AtomicU64,
+}
+
+impl Written {
+    fn note(&self, removed: retention::Removed) {
+        let retention::Removed { too_old, too_much } = removed;
+        self.removed_too_old.fetch_add(too_old, Ordering::Relaxed);
+        self.removed_too_much.fetch_add(too_much, Ordering::Relaxed);
+        if too_old + too_much > 0 {
+            tracing::info!(too_old, too_much, "oldest crashes removed");
+        }
+    }
+}
 
 /// What was made of a report: everything of a [`v1::Crash`] that the agent did not fill.
 #[derive(Debug, Clone, PartialEq)]
@@ -129,4 +157,6 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     async fn kept(&self) -> Result<Vec<(String, String)>, StoreError>;
     /// Finishes what was begun and closes. Whatever comes later is refused.
     async fn close(&self);
+    /// What was written and removed since the start.
+    fn written(&self) -> &Written;
 }

@@ -6,7 +6,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use lastwords_proto::v1;
@@ -16,7 +16,8 @@ use tokio::sync::{mpsc, oneshot};
 use super::retention::{self, Retention};
 use super::schema::{self, Prepared};
 use super::{
-    Assessment, Cursor, Filter, Inserted, Kind, NewCrash, Page, PageBounds, Store, StoreError, statements,
+    Assessment, Cursor, Filter, Inserted, Kind, NewCrash, Page, PageBounds, Store, StoreError, Written,
+    statements,
 };
 use crate::healthy::ToKeep;
 use crate::time;
@@ -40,17 +41,6 @@ enum Write {
     Remove(String, oneshot::Sender<Result<(), StoreError>>),
     Keep(Vec<ToKeep>, oneshot::Sender<Result<(), StoreError>>),
     Close(oneshot::Sender<()>),
-}
-
-/// What was written and removed since the start.
-#[derive(Debug, Default)]
-pub struct Written {
-    /// Transactions.
-    pub transactions: AtomicU64,
-    /// Reports removed because they were older than `retention.max_age`.
-    pub removed_too_old: AtomicU64,
-    /// Reports removed because the store was larger than `retention.max_bytes`.
-    pub removed_too_much: AtomicU64,
 }
 
 /// A store in one SQLite file.
@@ -106,11 +96,6 @@ impl Sqlite {
         spawn("store-write", path, move || thread.run(write_queue))?;
         spawn("store-read", path, move || read(&reader, read_queue))?;
         Ok(Self { path: path.to_owned(), writes, reads, written })
-    }
-
-    /// What was written and removed since the start.
-    pub fn written(&self) -> &Written {
-        &self.written
     }
 
     async fn read<T: Send + 'static>(
@@ -186,6 +171,10 @@ impl Store for Sqlite {
             // An error means that the thread ended already.
             let _ = answer.await;
         }
+    }
+
+    fn written(&self) -> &Written {
+        &self.written
     }
 }
 
@@ -294,17 +283,7 @@ impl Writer {
 
     fn retain(&mut self) {
         match retention::enforce(&self.connection, &self.retention, time::now().0) {
-            Ok(removed) => {
-                self.written.removed_too_old.fetch_add(removed.too_old, Ordering::Relaxed);
-                self.written.removed_too_much.fetch_add(removed.too_much, Ordering::Relaxed);
-                if removed.too_old + removed.too_much > 0 {
-                    tracing::info!(
-                        too_old = removed.too_old,
-                        too_much = removed.too_much,
-                        "oldest crashes removed"
-                    );
-                }
-            }
+            Ok(removed) => self.written.note(removed),
             Err(error) => tracing::warn!("{}", StoreError::from_sqlite(&self.path, &error)),
         }
     }

@@ -22,7 +22,7 @@ pub(crate) const SPOOL: &str = "0123456789abcdef0123456789abcdef";
 pub(crate) fn settings(directory: &tempfile::TempDir) -> Settings {
     Settings {
         listen: ([127, 0, 0, 1], 0).into(),
-        store: directory.path().join("lastwords.db"),
+        store: lastwords_aggregator::store::Place::Sqlite(directory.path().join("lastwords.db")),
         kubernetes: None,
         tls: Mode::Off,
         authorization: None,
