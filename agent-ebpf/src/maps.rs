@@ -101,6 +101,8 @@ pub struct Caller {
     pub gid: u32,
     /// The thread's name.
     pub comm: Comm,
+    /// When, CLOCK_MONOTONIC.
+    pub began: u64,
 }
 
 /// `struct sock *` → who connects it, from the first packet to the answer: the answer comes in the context of whatever runs then.

@@ -7,6 +7,7 @@ mod failures;
 mod fault;
 mod listeners;
 mod locks;
+mod netlink;
 mod oom;
 mod opened;
 mod signals;
@@ -120,6 +121,7 @@ pub fn assemble(death: &Death, node: &Node<'_>) -> Evidence {
     limits.name(failures.iter_mut());
     let opened_files = opened::files(death, &recording);
     opened::mark_succeeded(&mut failures, &opened_files);
+    failures.extend(netlink::refused(death, &recording));
     failures.extend(dns::failures(death, &recording));
     // Behind that: to open a file is not to have its lock.
     failures.extend(locks::failures(death, &recording));

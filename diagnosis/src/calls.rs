@@ -112,7 +112,9 @@ impl Call<'_> {
             _ if self.went_on && self.standing < Standing::Rare => false,
             _ if noise::is_refused_lock(self.failure) && !fresh => false,
             Standing::Weak => {
-                let alone = self.at_once && self.rivals == 0 && !noise::is_private(&self.failure.path);
+                let path = &self.failure.path;
+                let optional = noise::is_private(path) || noise::is_of_a_package(path);
+                let alone = self.at_once && self.rivals == 0 && !optional;
                 // A JVM's main thread is not the one that ends it.
                 let own = self.by_dying() || (self.named && self.weight.caller == Caller::SameProcess);
                 own && fresh && (self.named || alone)
@@ -204,6 +206,13 @@ pub(crate) fn strongest_first<'a>(case: &Case<'a>, noise: Noise) -> Vec<Call<'a>
         .filter(|(_, failure)| noise == Noise::Ignored || !(is_over(failure) || is_harmless(case, failure)))
         .filter_map(|(index, failure)| call(case, index, failure, noise.standing(failure)))
         .collect();
+    // An allocator that may not have a place of its choice takes another: what the program then came to is later.
+    let outlived: Vec<usize> = calls
+        .iter()
+        .filter(|call| noise::asks_for_memory(call.failure) && calls.iter().any(|other| came_to(call, other)))
+        .map(|call| call.index)
+        .collect();
+    calls.retain(|call| !outlived.contains(&call.index));
     // By a coarse clock several have one time: the last of them stands last.
     calls.sort_by(|one, other| other.weight.order(&one.weight).then(other.index.cmp(&one.index)));
     let rivals: Vec<usize> =
@@ -212,6 +221,11 @@ pub(crate) fn strongest_first<'a>(case: &Case<'a>, noise: Noise) -> Vec<Call<'a>
         call.rivals = rivals;
     }
     calls
+}
+
+/// True when the same process later failed with what its command line names.
+fn came_to(call: &Call<'_>, other: &Call<'_>) -> bool {
+    other.named && other.failure.pid == call.failure.pid && other.gap_ms < call.gap_ms
 }
 
 /// True for a call that runs of the same image also made while they went well.

@@ -97,12 +97,14 @@ impl<'a> Case<'a> {
         self.just_before().rfind(|(_, child)| child.pid == pid).map(|(_, child)| child)
     }
 
+    /// Children of a program that the main process has been since its last exec: it cannot pass on what an earlier one waited for.
     fn just_before(&self) -> impl DoubleEndedIterator<Item = (usize, &'a ChildExit)> {
-        self.evidence
-            .child_exits
-            .iter()
-            .enumerate()
-            .filter(|(_, child)| child.pid != 0 && child.before_death_ms <= CHILD_TO_PARENT_MS)
+        let became = self.evidence.execs.last().and_then(|exec| self.before_end_ms(exec.time));
+        self.evidence.child_exits.iter().enumerate().filter(move |(_, child)| {
+            child.pid != 0
+                && child.before_death_ms <= CHILD_TO_PARENT_MS
+                && became.is_none_or(|became| child.before_death_ms <= became)
+        })
     }
 
     /// The last signal of this number to the main process.

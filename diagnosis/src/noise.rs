@@ -70,6 +70,11 @@ pub(crate) fn in_a_program_folder(path: &str) -> bool {
     path.rsplit_once('/').is_some_and(|(folder, _)| folder.ends_with("/bin") || folder.ends_with("/sbin"))
 }
 
+/// True for memory that was not to be had.
+pub(crate) fn asks_for_memory(failure: &Failure) -> bool {
+    failure.errno == errno::ENOMEM && matches!(failure.syscall.as_str(), "brk" | "mmap" | "mremap")
+}
+
 /// True for a call that locks files.
 pub(crate) fn locks(syscall: &str) -> bool {
     matches!(syscall, "flock" | "fcntl")
@@ -110,13 +115,10 @@ pub(crate) fn standing(failure: &Failure) -> Standing {
         errno::ECONNREFUSED | errno::ETIMEDOUT | errno::EHOSTUNREACH | errno::ENETUNREACH => {
             unconnected(failure)
         }
-        errno::ENOSPC | errno::EDQUOT | errno::EMFILE | errno::ENFILE => Standing::Rare,
+        errno::ENOSPC | errno::EDQUOT | errno::EMFILE | errno::ENFILE | errno::EFBIG => Standing::Rare,
         errno::EAGAIN if matches!(syscall, "clone" | "clone3" | "fork" | "vfork") => Standing::Rare,
-        errno::ENOMEM
-            if matches!(syscall, "clone" | "clone3" | "fork" | "vfork" | "brk" | "mmap" | "mremap") =>
-        {
-            Standing::Rare
-        }
+        errno::ENOMEM if matches!(syscall, "clone" | "clone3" | "fork" | "vfork") => Standing::Rare,
+        _ if asks_for_memory(failure) => Standing::Rare,
         // Another program that does the same has it; but a lock is often tried and done without.
         _ if is_refused_lock(failure) => Standing::Rare,
         errno::EEXIST if is_lock_file(failure) => Standing::Plain,
@@ -219,7 +221,10 @@ fn is_optional(path: &str) -> bool {
 /// True when the name says that the file changes what another one says.
 fn adds_to_another(name: &str) -> bool {
     let words: Vec<&str> = name.split(['.', '-', '_']).collect();
-    words.len() > 1 && words.iter().any(|word| OPTIONAL_NAMES.contains(word))
+    // `local.conf`, `app-local.conf`; but `local-zones.conf` is about what is local.
+    let behind = words.get(1..).unwrap_or_default();
+    let alone = words.len() == 2 && words.first().is_some_and(|word| OPTIONAL_NAMES.contains(word));
+    alone || behind.iter().any(|word| OPTIONAL_NAMES.contains(word))
 }
 
 /// True for a place that a program keeps what it can make anew in: without it, it only works more slowly.
@@ -227,9 +232,21 @@ pub(crate) fn is_cache(path: &str) -> bool {
     path.split(['/', '-', '_']).any(|part| matches!(part, "cache" | "caches" | ".cache"))
 }
 
-/// A user's own settings and caches (`/root/.netrc`, `/home/a/.cache/x`): every tool looks, none needs them.
+/// A user's own settings and caches (`/root/.netrc`, `/home/a/.cache/x`): every tool looks, none needs them. The name under which rsync
+/// and others first write what is to replace a file (`.name.x3Yz9a`) is none.
 pub(crate) fn is_private(path: &str) -> bool {
-    path.contains("/.")
+    const RANDOM: usize = 6;
+    let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
+    let is_temporary =
+        name.strip_prefix('.').and_then(|rest| rest.rsplit_once('.')).is_some_and(|(_, end)| {
+            end.len() == RANDOM && end.bytes().any(|b| b.is_ascii_uppercase() || b.is_ascii_digit())
+        });
+    folder.contains("/.") || (name.starts_with('.') && path.len() > name.len() && !is_temporary)
+}
+
+/// What packages bring and look for themselves; nobody gives a program a file there.
+pub(crate) fn is_of_a_package(path: &str) -> bool {
+    ["/usr/lib/", "/usr/libexec/", "/usr/share/"].iter().any(|folder| path.starts_with(folder))
 }
 
 #[cfg(test)]

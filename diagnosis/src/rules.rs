@@ -102,6 +102,7 @@ const PRECEDENCE: &[Step] = &[
     Step::Whole(program_error::child_fault),
     Step::Whole(exec_failed::command_not_found),
     Step::Whole(exec_failed::library),
+    Step::Whole(file_not_found::told),
     // A log that names the thing, where no call failed that outweighs words.
     Step::Whole(invalid_arguments::told),
     Step::Whole(invalid_environment::told),

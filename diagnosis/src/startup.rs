@@ -51,6 +51,9 @@ pub(crate) fn read_last<'a>(case: &Case<'a>) -> Vec<(usize, &'a OpenedFile)> {
     for (index, file) in case.evidence.opened_files.iter().enumerate().rev() {
         let near = file.before_death_ms <= READ_TO_END_MS && file.before_death_ms <= listened_ms;
         let near = near && !noise::is_of_a_runtime(&file.path);
+        // What a helper reads that lives on beside the main process is that one's own.
+        let own = file.pid == 0 || file.pid == case.main_pid() || case.ended_just_before(file.pid).is_some();
+        let near = near && own;
         let is_script = case.evidence.execs.iter().any(|exec| exec.path == file.path);
         if !file.written && near && !is_script && files.iter().all(|(_, other)| other.path != file.path) {
             files.push((index, file));

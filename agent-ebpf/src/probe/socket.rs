@@ -4,6 +4,7 @@
 //! socket's: from SYN_SENT to CLOSE with `sk_err` set. That comes in the context of whatever runs (a timer, the network's softirq), so
 //! who called is remembered by socket. An ICMP answer (a Service without endpoints is refused like that) leaves `sk_err` at 0 until the
 //! program asks getsockopt(SO_ERROR), so that answer counts too; `sys_exit` hands it here.
+//! One that the program closes before it was answered has no error at all: it counts as timed out when it had waited for some time.
 //! A connection that is made after one to the same port had failed is told as well, with the error 0: a program that waits for a server, or
 //! tries one protocol after the other, did not end of the failure.
 //! Cost: changes of state of TCP sockets only, nothing for a packet. The tracepoint has (sk, old, new) since 4.16.
@@ -66,7 +67,8 @@ hook!("inet_sock_set_state", inet_sock_set_state, inet_sock_set_state_raw, |argu
     // Gone already is as good.
     let _ = CONNECTING.remove(&key);
     let hard: u32 = read(socket, &offset::SOCK_ERR);
-    let errno = if hard == 0 { read(socket, &offset::SOCK_ERR_SOFT) } else { hard };
+    let soft: u32 = read(socket, &offset::SOCK_ERR_SOFT);
+    let errno = hard | (soft * u32::from(hard == 0)) | given_up(&caller, hard | soft);
     // One call of what records, for both: two would be the verifier's work twice.
     let failed = new == TCP_CLOSE && errno != 0;
     if failed || (new == TCP_ESTABLISHED && failed_before(caller.container, read(socket, &offset::SOCK_PORT)))
@@ -75,6 +77,19 @@ hook!("inet_sock_set_state", inet_sock_set_state, inet_sock_set_state_raw, |argu
         record(&caller, errno, object::TOLD, |data| write_peer(socket, data));
     }
 });
+
+/// ETIMEDOUT for a connection without an error, as only its own process closes one, after a while and not in its end: its own time-out
+/// was over, for which no call fails. Who tries one protocol after the other closes the slower one sooner.
+#[inline(always)]
+fn given_up(caller: &Caller, errno: u32) -> u32 {
+    const PATIENCE: u64 = 800_000_000;
+    const PF_EXITING: u32 = 4;
+    const ETIMEDOUT: u32 = 110;
+    let waited = now().wrapping_sub(caller.began) >= PATIENCE;
+    let at_work = read::<u32>(current_task(), &offset::TASK_FLAGS) & PF_EXITING == 0;
+    // No branch on what is read.
+    ETIMEDOUT * u32::from((errno == 0) & waited & at_work)
+}
 
 /// Whether the container's last failed connection to this port (in network byte order) still stands: among its last few, none that was
 /// made followed. So a container whose connections do not fail writes nothing, and one that retries writes one success.
@@ -155,6 +170,7 @@ fn caller(container: Container) -> Caller {
         uid: user as u32,
         gid: (user >> 32) as u32,
         comm: [0; 16],
+        began: now(),
     };
     read_comm(&raw mut caller.comm, current_task());
     caller

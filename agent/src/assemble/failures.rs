@@ -213,7 +213,7 @@ fn capabilities(bits: u64) -> Vec<String> {
 }
 
 /// `CAP_CHOWN` for 0 (include/uapi/linux/capability.h).
-fn capability(number: u32) -> String {
+pub(super) fn capability(number: u32) -> String {
     let known = caps::all().into_iter().find(|capability| u32::from(capability.index()) == number);
     known.map_or_else(|| format!("capability {number}"), |capability| capability.to_string())
 }

@@ -49,6 +49,8 @@ pub struct Recording {
     pub locks: Vec<LockTry>,
     /// What the main process was doing when the container was first told to stop.
     pub blocked: Option<Blocked>,
+    /// The last capability that was asked for and refused.
+    pub refused: Option<RefusedCapability>,
     /// Failures that newer ones of their class replaced.
     pub failures_overwritten: u64,
     /// Signals and child exits that newer ones replaced.
@@ -166,6 +168,19 @@ pub struct Opened {
     pub written: bool,
 }
 
+/// A capability that a thread was refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefusedCapability {
+    /// CLOCK_MONOTONIC.
+    pub time: u64,
+    /// The thread.
+    pub tid: u32,
+    /// Its number (include/uapi/linux/capability.h).
+    pub capability: u32,
+    /// Number of the system call in which it asked.
+    pub syscall: u32,
+}
+
 /// One abnormal end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChildExit {
@@ -187,6 +202,10 @@ pub fn recording(recorder: &Recorder) -> Recording {
         io_urings: recorder.io_urings,
         ..Recording::default()
     };
+    let refused = &recorder.refused_capability;
+    read.refused = refused.capability.checked_sub(1).filter(|_| refused.tid != 0).map(|capability| {
+        RefusedCapability { time: refused.time, tid: refused.tid, capability, syscall: refused.syscall }
+    });
     let mut failures = recorder.failures.as_slice();
     // Only the first classes have places.
     let mut places = recorder.places.as_slice();

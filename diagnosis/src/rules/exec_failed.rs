@@ -16,6 +16,10 @@ use crate::{errno, noise, words};
 /// What shells exit with for a command that is not executable, and for one that they do not find.
 const NOT_EXECUTABLE: i32 = 126;
 const NOT_FOUND: i32 = 127;
+/// A search that failed with another code went through at least so many folders, and was the last that was done.
+const WHOLE_PATH: usize = 4;
+/// Within this (milliseconds) a program only says so and leaves.
+const LEAVES_MS: f64 = 5.0;
 /// A child that could not execute its program ends within this (milliseconds).
 const CHILD_GONE_MS: f64 = 100.0;
 
@@ -99,11 +103,10 @@ pub(super) fn call(case: &Case<'_>, call: &Call<'_>) -> Option<Finding> {
     })
 }
 
-/// A shell looked for a command in every folder of PATH by asking for it, found it nowhere and left with 127.
+/// A shell looked for a command in every folder of PATH by asking for it, found it nowhere and left with 127. Others (make) leave with a
+/// code of their own, and at once.
 pub(super) fn command_not_found(case: &Case<'_>) -> Option<Finding> {
-    if case.exit_code() != Some(NOT_FOUND) {
-        return None;
-    }
+    let code = case.exit_code().filter(|code| *code != 0)?;
     let looks = || {
         case.failures().filter(|(_, failure)| {
             failure.errno == errno::ENOENT && noise::only_looks(&failure.syscall) && !failure.later_succeeded
@@ -117,6 +120,16 @@ pub(super) fn command_not_found(case: &Case<'_>) -> Option<Finding> {
             noise::in_a_program_folder(&failure.path) && places(name) >= 2 && !case.ran(name)
         })?;
     let name = words::base_name(&last.path);
+    if code != NOT_FOUND {
+        let after = |failure: &Failure| failure.last_before_death_ms < last.last_before_death_ms;
+        let searched = places(name) >= WHOLE_PATH && last.last_before_death_ms <= LEAVES_MS;
+        if !searched
+            || name.starts_with(&format!("{}-", case.main_name()))
+            || case.failures().any(|(_, f)| after(f))
+        {
+            return None;
+        }
+    }
     let mut evidence: Vec<EvidenceRef> = looks()
         .filter(|(_, failure)| words::base_name(&failure.path) == name)
         .map(|(index, _)| EvidenceRef::Failure(index))
@@ -126,9 +139,9 @@ pub(super) fn command_not_found(case: &Case<'_>) -> Option<Finding> {
     let object = words::one_line(name);
     Some(Finding {
         cause: Cause::ExecFailed,
-        confidence: Confidence::High,
+        confidence: if code == NOT_FOUND { Confidence::High } else { Confidence::Medium },
         summary: format!(
-            "{} found the command {object} in none of {tried} folders of its PATH and left with exit code 127",
+            "{} found the command {object} in none of {tried} folders of its PATH and left with exit code {code}",
             words::program(&last.comm)
         ),
         remedy: format!(

@@ -4,7 +4,7 @@ use super::{Finding, before_the_end, call_and_exit};
 use crate::calls::{Call, Caller};
 use crate::case::Case;
 use crate::verdict::{Cause, Confidence, EvidenceRef};
-use crate::{context, errno, noise, words};
+use crate::{context, errno, log, noise, startup, words};
 
 /// An interpreter prints its trace and leaves within this (milliseconds).
 const MODULE_MS: f64 = 1_000.0;
@@ -71,6 +71,38 @@ fn remedy(case: &Case<'_>, path: &str) -> String {
     )
 }
 
+/// The last words of an interpreter name a module or package that it did not find: Python lists folders for it, and no call fails.
+pub(super) fn told(case: &Case<'_>) -> Option<Finding> {
+    const PHRASES: [&str; 5] = [
+        "ModuleNotFoundError: No module named ",
+        "Error: Cannot find module ",
+        "cannot load such file -- ",
+        "Can't locate ",
+        "ClassNotFoundException: ",
+    ];
+    let startup = startup::told(case)?;
+    let (line, name) = log::last_lines(case).find_map(|line| {
+        let rest = PHRASES.iter().find_map(|phrase| line.text.split_once(phrase).map(|(_, rest)| rest))?;
+        let name = rest.trim_start_matches(['\'', '"']).split(['\'', '"', ' ', '(', ';']).next()?;
+        (!name.is_empty()).then_some((line, name))
+    })?;
+    let object = words::one_line(name);
+    Some(Finding {
+        cause: Cause::FileNotFound,
+        confidence: Confidence::Medium,
+        summary: format!(
+            "{} ended itself with exit code {}{}; its log names what it did not find, {object}: {}",
+            case.main_name(),
+            startup.code,
+            startup.after(),
+            line.quoted()
+        ),
+        remedy: format!("install {object} in the image, or correct the name"),
+        object,
+        evidence: vec![line.evidence, EvidenceRef::Exit],
+    })
+}
+
 /// node looks for a package in the folder `node_modules` beside the script and in each folder above, and found none of these.
 pub(super) fn packages(case: &Case<'_>) -> Option<Finding> {
     const FOLDER: &str = "/node_modules";
@@ -131,7 +163,16 @@ pub(super) fn module(case: &Case<'_>) -> Option<Finding> {
         return None;
     }
     evidence.push(EvidenceRef::Exit);
-    let object = words::one_line(name);
+    // For a folder node asks for what its package.json calls `main`, and only then for `index`.
+    let main = name.strip_suffix("/index").and_then(|folder| {
+        let within = |path: &str| {
+            path.strip_prefix(folder)
+                .and_then(|rest| rest.strip_prefix('/'))
+                .is_some_and(|rest| !rest.starts_with("index"))
+        };
+        looks().find(|(_, failure)| within(&failure.path))
+    });
+    let object = words::one_line(main.map_or(name, |(_, failure)| &failure.path));
     Some(Finding {
         cause: Cause::FileNotFound,
         confidence: if last.by_dying_thread { Confidence::Medium } else { Confidence::Low },

@@ -120,6 +120,10 @@ pub(super) fn guessed(case: &Case<'_>) -> Option<Finding> {
         );
         return Some(finding(case, &startup, Confidence::Medium, command, "", &what, None));
     }
+    if let Some(command) = command_of_its_own(case, &startup) {
+        let what = format!("it was given {command}, and left with the code for a command that is not found");
+        return Some(finding(case, &startup, Confidence::Low, command, "", &what, None));
+    }
     let read_nothing = startup::read_last(case).is_empty() && case.evidence.listeners.is_empty();
     let says_usage = USAGE_CODES.contains(&startup.code) && startup.life_ms <= PARSED_MS;
     let at_once = startup.life_ms > 0.0 && startup.life_ms <= AT_ONCE_MS && !runs_a_script(case);
@@ -163,6 +167,15 @@ fn unknown_command(case: &Case<'_>) -> Option<String> {
     let command =
         process.args.iter().skip(1).find(|argument| !argument.starts_with('-') && looked_for(argument))?;
     Some(words::one_line(command))
+}
+
+/// A program with many commands in it (busybox, a wrapper) leaves as a shell does when it has none of that name.
+fn command_of_its_own(case: &Case<'_>, startup: &Startup) -> Option<String> {
+    const NOT_FOUND: i32 = 127;
+    let first = case.evidence.process.as_ref()?.args.get(1)?;
+    let fits =
+        startup.code == NOT_FOUND && !runs_a_script(case) && !first.starts_with('-') && !first.contains('/');
+    fits.then(|| words::one_line(first))
 }
 
 fn finding(

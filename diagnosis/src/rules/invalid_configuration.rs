@@ -120,7 +120,11 @@ fn on_command_line(case: &Case<'_>, startup: &Startup) -> Option<Finding> {
     let path = arguments.iter().zip(arguments.iter().skip(1)).find_map(|(option, next)| {
         let (name, value) = option.split_once('=').unwrap_or((option, next));
         let lower = name.to_ascii_lowercase();
-        let of_configuration = lower.starts_with('-') && (lower.contains("conf") || lower.contains("cfg"));
+        // `--confg` may itself be what is wrong.
+        let of_configuration = lower.starts_with('-')
+            && ["config", "conf", "cfg"].iter().any(|word| {
+                lower.split(['-', '_', '.']).any(|part| part == *word || part == format!("{word}file"))
+            });
         (of_configuration && value.starts_with('/')).then_some(value)
     });
     let path = words::one_line(path?);

@@ -79,11 +79,13 @@ pub(super) fn changed(case: &Case<'_>) -> Option<Finding> {
 pub(super) fn told(case: &Case<'_>) -> Option<Finding> {
     let startup = startup::told(case)?;
     let (line, name, complaint) = log::last_lines(case)
-        .find_map(|line| named_in(case, &line).map(|(name, what)| (line, name, what)))?;
+        .find_map(|line| named_in(case, &line).map(|(name, what)| (line, name, what)))
+        .or_else(|| converted(case))?;
     let known = &case.evidence.process.as_ref()?.environment_names;
     let set = known.iter().any(|known| known == name);
     // Where the variables are known, they must agree with what the line says.
     let confidence = match (complaint, known.is_empty()) {
+        (Complaint::Unconverted, _) => Confidence::Medium,
         (_, true) => Confidence::Medium,
         (Complaint::Missing, false) if set => Confidence::Medium,
         (Complaint::Missing, false) => Confidence::High,
@@ -94,7 +96,7 @@ pub(super) fn told(case: &Case<'_>) -> Option<Finding> {
     let what = match complaint {
         Complaint::Missing if !known.is_empty() && !set => "which was not set",
         Complaint::Missing => "which it lacks",
-        Complaint::Wrong => "whose value it does not accept",
+        Complaint::Wrong | Complaint::Unconverted => "whose value it does not accept",
     };
     Some(Finding {
         cause: Cause::InvalidEnvironment,
@@ -113,7 +115,7 @@ pub(super) fn told(case: &Case<'_>) -> Option<Finding> {
                 variable.name,
                 case.field()
             ),
-            Complaint::Wrong => format!("correct the variable {}", variable.shown),
+            Complaint::Wrong | Complaint::Unconverted => format!("correct the variable {}", variable.shown),
         },
         object: variable.name,
         evidence: vec![line.evidence, EvidenceRef::Exit],
@@ -124,6 +126,23 @@ pub(super) fn told(case: &Case<'_>) -> Option<Finding> {
 enum Complaint {
     Missing,
     Wrong,
+    /// A trace shows the line of code that read it.
+    Unconverted,
+}
+
+/// A trace ends with a value that is none of its type, and the line of code above that reads a variable that is set:
+/// `port = int(os.environ["PORT"])`.
+fn converted<'a>(case: &Case<'a>) -> Option<(Line<'a>, &'a str, Complaint)> {
+    const CODE_LINES: usize = 4;
+    let mut lines = log::last_lines(case);
+    lines.next().filter(|last| last.text.contains("ValueError") || last.text.contains("ArgumentError"))?;
+    let known = &case.evidence.process.as_ref()?.environment_names;
+    let line = lines
+        .take(CODE_LINES)
+        .find(|line| ["environ", "getenv", "ENV["].iter().any(|reads| line.text.contains(reads)))?;
+    let mut words = line.text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    let name = words.find(|word| is_name(word) && known.iter().any(|known| known == word))?;
+    Some((line, name, Complaint::Unconverted))
 }
 
 /// The variable that a line complains about.

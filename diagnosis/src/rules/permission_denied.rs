@@ -157,6 +157,15 @@ pub(super) fn needs_nothing_more(failure: &Failure) -> bool {
         && capability_for(&failure.syscall).is_some_and(has)
 }
 
+/// True for a call refused with EPERM that names no file and no address and asked for no capability: the kernel had no reason of its own.
+pub(super) fn is_refused_without_reason(failure: &Failure) -> bool {
+    failure.errno == errno::EPERM
+        && [&failure.capability, &failure.path, &failure.address, &failure.name]
+            .iter()
+            .all(|text| text.is_empty())
+        && capability_for(&failure.syscall).is_none()
+}
+
 /// A pod spec names capabilities without their prefix.
 fn without_prefix(capability: &str) -> &str {
     capability.strip_prefix("CAP_").unwrap_or(capability)

@@ -19,6 +19,11 @@ pub(super) fn call(case: &Case<'_>, call: &Call<'_>) -> Option<Finding> {
         errno::ENFILE => {
             ("fs.file-max", "raise the node's fs.file-max, or find what holds so many files open")
         }
+        // SIGXFSZ, which comes with it, was ignored.
+        errno::EFBIG => (
+            "RLIMIT_FSIZE",
+            "raise RLIMIT_FSIZE where it is set: a ulimit line in the entrypoint, or the container runtime's default",
+        ),
         errno::EAGAIN if forks => (
             "pids.max or RLIMIT_NPROC",
             "raise the kubelet's podPidsLimit (pids.max of the pod's group) or the user's RLIMIT_NPROC, or start fewer processes and threads",

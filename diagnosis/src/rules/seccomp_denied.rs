@@ -43,7 +43,9 @@ pub(super) fn by_signal(case: &Case<'_>) -> Option<Finding> {
 /// A call that a filter answered with an error.
 pub(super) fn call(case: &Case<'_>, call: &Call<'_>) -> Option<Finding> {
     let failure = call.failure;
-    let likely = failure.seccomp == Seccomp::Undecided && permission_denied::needs_nothing_more(failure);
+    let has_it = permission_denied::needs_nothing_more(failure);
+    let likely = failure.seccomp == Seccomp::Undecided
+        && (has_it || permission_denied::is_refused_without_reason(failure));
     if failure.seccomp != Seccomp::Denied && !likely {
         return None;
     }
@@ -57,7 +59,11 @@ pub(super) fn call(case: &Case<'_>, call: &Call<'_>) -> Option<Finding> {
             "{} (uid {}) called {object}{on}, which its seccomp filter {}refuses: {} {}",
             words::program(&failure.comm),
             failure.uid,
-            if likely { "most likely (it has the capability for that) " } else { "" },
+            match (likely, has_it) {
+                (true, true) => "most likely (it has the capability for that) ",
+                (true, false) => "most likely (it takes no capability) ",
+                (false, _) => "",
+            },
             words::failed(failure),
             before_the_end(case, call)
         ),

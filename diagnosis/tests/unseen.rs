@@ -1,0 +1,160 @@
+//! What deaths that nobody had tuned the rules for got wrong at first.
+
+mod support;
+
+use lastwords_diagnosis::evidence::*;
+use lastwords_diagnosis::{errno, signals};
+use support::*;
+
+#[test]
+fn what_a_command_line_names_in_other_ways() {
+    let jar = || by_other_thread(failed("newfstatat", errno::ENOENT, "/app/lib/app.jar", 88.0));
+    check(vec![
+        (
+            "a jar in a class path, looked for by a thread that is not the one that ends a JVM",
+            with(exited(&["java", "-cp", "/app/lib/app.jar:/app/classes", "Main"], 340, 1), vec![jar()]),
+            "FILE_NOT_FOUND LOW /app/lib/app.jar",
+        ),
+        (
+            "a word of an argument",
+            with(
+                exited(&["sqlite3", "/data/app.db", ".read /app/schema.sql"], 20, 1),
+                vec![
+                    failed("access", errno::ENOENT, "/data/app.db", 0.19),
+                    failed("newfstatat", errno::ENOENT, "/app/schema.sql", 0.04),
+                ],
+            ),
+            "FILE_NOT_FOUND MEDIUM /app/schema.sql",
+        ),
+        (
+            "a command that is searched for as a program of its own",
+            with(
+                exited(&["git", "cloone", "/a"], 12, 1),
+                vec![failed("newfstatat", errno::ENOENT, "/usr/bin/git-cloone", 8.7)],
+            ),
+            "INVALID_ARGUMENTS MEDIUM cloone",
+        ),
+    ]);
+}
+
+#[test]
+fn an_allocation_that_was_done_without() {
+    let refused = || failed("mmap", errno::ENOMEM, "", 22.0);
+    let folder = || failed("newfstatat", errno::ENOENT, "/app/public", 8.0);
+    let php = || exited(&["php", "-S", "127.0.0.1:80", "-t", "/app/public"], 110, 1);
+    check(vec![
+        (
+            "it came to its folder",
+            with(php(), vec![refused(), folder()]),
+            "FILE_NOT_FOUND MEDIUM /app/public",
+        ),
+        (
+            "it came to nothing",
+            with(php(), vec![refused()]),
+            "RESOURCE_LIMIT HIGH RLIMIT_AS or memory overcommit",
+        ),
+    ]);
+}
+
+#[test]
+fn a_child_of_what_the_main_process_was_before() {
+    let mut evidence = with(
+        exited(&["cat", "/app/tenants.conf"], 234, 1),
+        vec![
+            by_child(failed("mkdir", errno::EROFS, "/var/cache/app", 205.6)),
+            failed("openat", errno::ENOENT, "/app/tenants.conf", 0.05),
+        ],
+    );
+    evidence.child_exits = vec![child_exit("mkdir", 1, 0, 205.4)];
+    assert_eq!(verdict(&evidence, None), "READ_ONLY_FILESYSTEM MEDIUM /var/cache/app", "a child of its own");
+    let process = evidence.process.as_ref().expect("it has one");
+    let became = UnixNanos(process.exited_at.0 - 2_000_000);
+    evidence.execs.push(Exec { path: "/bin/cat".into(), args: process.args.clone(), time: became });
+    assert_eq!(verdict(&evidence, None), "FILE_NOT_FOUND HIGH /app/tenants.conf");
+}
+
+#[test]
+fn ends_by_signals_that_nobody_sent() {
+    let kernel = || by(SenderKind::Kernel, "", 0);
+    let mut piped = exited(&["bash", "-c", "yes | head"], 20, 141);
+    piped.child_exits = vec![child_exit("yes", 0, signals::SIGPIPE, 0.5)];
+    check(vec![
+        (
+            "the hard limit on processor time",
+            signalled(&["perl"], 1_060, signals::SIGKILL, kernel()),
+            "RESOURCE_LIMIT MEDIUM RLIMIT_CPU",
+        ),
+        (
+            "sooner than any such limit",
+            signalled(&["perl"], 600, signals::SIGKILL, kernel()),
+            "KILLED HIGH SIGKILL from the kernel",
+        ),
+        ("a pipe whose reader left", piped, "PROGRAM_ERROR LOW exit code 141"),
+    ]);
+}
+
+#[test]
+fn folders_as_locks() {
+    let mkdir = |path| with(exited(&["backup"], 20, 1), vec![failed("mkdir", errno::EEXIST, path, 0.3)]);
+    check(vec![
+        ("named for it", mkdir("/data/backup.lock"), "FILE_LOCKED HIGH /data/backup.lock"),
+        ("where locks lie", mkdir("/run/lock"), "PROGRAM_ERROR LOW exit code 1"),
+    ]);
+}
+
+#[test]
+fn capabilities_as_the_object() {
+    let lacks = |syscall: &str, path: &str, capability: &str| Failure {
+        capability: capability.to_owned(),
+        ..failed(syscall, errno::EPERM, path, 0.1)
+    };
+    let filtered =
+        |syscall: &str| Failure { seccomp: Seccomp::Undecided, ..failed(syscall, errno::EPERM, "", 0.1) };
+    check(vec![
+        (
+            "no owner decides a mount",
+            with(exited(&["mount"], 5, 32), vec![lacks("mount", "/mnt", "CAP_SYS_ADMIN")]),
+            "PERMISSION_DENIED HIGH CAP_SYS_ADMIN",
+        ),
+        (
+            "over netlink",
+            with(exited(&["ip", "link"], 37, 2), vec![lacks("sendmsg", "", "CAP_NET_ADMIN")]),
+            "PERMISSION_DENIED MEDIUM CAP_NET_ADMIN",
+        ),
+        (
+            "the kernel has no reason of its own to refuse it",
+            with(exited(&["setarch"], 3, 1), vec![filtered("personality")]),
+            "SECCOMP_DENIED MEDIUM personality",
+        ),
+    ]);
+}
+
+#[test]
+fn last_words_of_interpreters() {
+    let said = |args: &[&str], lines: &[&str], variables: &[&str]| {
+        let mut evidence = exited(args, 40, 1);
+        evidence.log_tail = Some(LogTail {
+            lines: lines.iter().map(|line| (*line).to_owned()).collect(),
+            ..LogTail::default()
+        });
+        let process = evidence.process.as_mut().expect("it has one");
+        process.environment_names = variables.iter().map(|name| (*name).to_owned()).collect();
+        evidence
+    };
+    let traceback = [
+        "Traceback (most recent call last):",
+        "  File \"/app/main.py\", line 2, in <module>",
+        "    port = int(os.environ[\"PORT\"])",
+        "ValueError: invalid literal for int() with base 10: '80a'",
+    ];
+    let python = &["python3", "/app/main.py"];
+    check(vec![
+        (
+            "a package",
+            said(python, &["ModuleNotFoundError: No module named 'flask'"], &[]),
+            "FILE_NOT_FOUND MEDIUM flask",
+        ),
+        ("a variable's value", said(python, &traceback, &["PORT"]), "INVALID_ENVIRONMENT MEDIUM PORT"),
+        ("a variable that is not set", said(python, &traceback, &["HOME"]), "PROGRAM_ERROR LOW exit code 1"),
+    ]);
+}
