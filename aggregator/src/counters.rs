@@ -10,7 +10,7 @@ pub enum Rejection {
     NoCrash,
     /// Its spool id or sequence is none.
     BadIdentity,
-    /// Its node is not that of the stream's hello.
+    /// Its node is not that of the stream's hello, or its pod is on another one than the agent's.
     OtherNode,
     /// It names no container, or no usable time of death, or numbers that are none.
     Malformed,

@@ -303,6 +303,13 @@ impl Diagnoser {
         self.keep(writes).await;
     }
 
+    /// Whether this container is known to be of a pod on another node than this.
+    pub fn is_elsewhere(&self, container: &v1::Container, node: &str) -> bool {
+        let pods = lock(&self.pods);
+        pair::find(container, &pods)
+            .is_some_and(|(known, _)| !known.pod.node.is_empty() && known.pod.node != node)
+    }
+
     /// Notes the templates of the containers that run well now, of all pods or of those with these UIDs.
     async fn note_templates(&self, uids: Option<Vec<&str>>, now: UnixNanos) {
         let _in_order = self.keeping.lock().await;

@@ -112,7 +112,9 @@ impl Ingest {
                         break Err(Status::invalid_argument("a stream has one hello, at its beginning"));
                     }
                     Ok(Some(v1::StreamCrashesRequest { message: Some(Message::Healthy(run)) })) => {
-                        self.diagnoser.note_healthy(&run).await;
+                        if !self.is_of_others(run.container.as_ref(), &node) {
+                            self.diagnoser.note_healthy(&run).await;
+                        }
                     }
                     // A kind of message that a newer agent knows.
                     Ok(Some(v1::StreamCrashesRequest { message: None })) => {}
@@ -160,6 +162,12 @@ impl Ingest {
         }
     }
 
+    /// Whether an agent that proved its node speaks of a pod that is known to be on another one. By hand agents may be called
+    /// anything.
+    fn is_of_others(&self, container: Option<&v1::Container>, node: &str) -> bool {
+        self.gate.is_some() && container.is_some_and(|container| self.diagnoser.is_elsewhere(container, node))
+    }
+
     /// The id of the crash and the crash itself, without what is not the agent's to say.
     fn check(&self, node: &str, report: v1::CrashReport) -> Result<(String, v1::Crash), (Rejection, String)> {
         let size = report.encoded_len();
@@ -179,6 +187,10 @@ impl Ingest {
         };
         if crash.node != node {
             let reason = "the crash is of another node than its stream".to_owned();
+            return Err((Rejection::OtherNode, reason));
+        }
+        if self.is_of_others(crash.container.as_ref(), node) {
+            let reason = "the container is of a pod on another node".to_owned();
             return Err((Rejection::OtherNode, reason));
         }
         well_formed(&crash).map_err(|reason| (Rejection::Malformed, reason.to_owned()))?;

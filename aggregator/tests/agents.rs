@@ -11,6 +11,7 @@ use api_server::reviews::API;
 use common::{Agent, report};
 use lastwords_proto::v1::acknowledgement::Outcome;
 use secured::{Secured, agent};
+use serde_json::json;
 use tonic::{Code, Status};
 
 /// How a stream of `node` with `token` ends.
@@ -43,6 +44,38 @@ async fn another_nodes_name_is_refused_in_the_stream_and_in_the_report() {
     assert_eq!(acknowledgement.reason, "the crash is of another node than its stream");
     let acknowledgement = agent.report(report("node1", 2, "prod", "api")).await;
     assert_eq!(acknowledgement.outcome(), Outcome::Stored, "its own goes on being taken");
+}
+
+#[tokio::test]
+async fn a_pod_of_another_node_is_refused() {
+    let api = api_server::ApiServer::start().await;
+    api.token("of-node1", "lastwords", agent(Some("node1"), "lastwords-agent"));
+    for (name, node) in [("here", "node1"), ("elsewhere", "node2")] {
+        api.put(
+            "pods",
+            json!({"apiVersion": "v1", "kind": "Pod", "status": {"phase": "Running"},
+                "metadata": {"name": name, "namespace": "prod", "uid": format!("uid-of-{name}")},
+                "spec": {"nodeName": node, "containers": [{"name": "app", "image": "i"}]}}),
+        );
+    }
+    let secured = Secured::start_with(api).await;
+    let mut agent = secured.agent().await;
+    // Until the pods are listed nobody knows better.
+    let mut sequence = 0;
+    let refused = async {
+        loop {
+            sequence += 1;
+            let acknowledgement = agent.report(report("node1", sequence, "prod", "elsewhere")).await;
+            if acknowledgement.outcome() == Outcome::Rejected {
+                return acknowledgement.reason;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    let reason = tokio::time::timeout(common::SOON * 3, refused).await.unwrap();
+    assert_eq!(reason, "the container is of a pod on another node");
+    let acknowledgement = agent.report(report("node1", 1_000, "prod", "here")).await;
+    assert_eq!(acknowledgement.outcome(), Outcome::Stored);
 }
 
 #[tokio::test]

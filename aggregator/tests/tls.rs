@@ -168,7 +168,7 @@ async fn no_log_shows_a_token_or_a_key() {
             let _ = query.list_crashes(with_token(v1::ListCrashesRequest::default(), token)).await;
         }
     };
-    let asked = tokio::time::timeout(SOON * 3, asked).await;
+    let asked = tokio::time::timeout(SOON * 6, asked).await;
     child.kill().unwrap();
     child.wait().unwrap();
     asked.unwrap();

@@ -15,6 +15,8 @@ const CONFIG_MAP: &str = "extension-apiserver-authentication";
 const KEY: &str = "client-ca-file";
 /// How often it is looked at: it changes once in years.
 const LOOK: Duration = Duration::from_secs(60);
+/// Pause after a look that failed.
+const AGAIN: Duration = Duration::from_secs(5);
 
 /// Believes callers' certificates as long as the cluster publishes their authority.
 pub(super) async fn follow(client: Client, callers: Arc<CallerCertificates>) {
@@ -35,6 +37,7 @@ pub(super) async fn follow(client: Client, callers: Arc<CallerCertificates>) {
             }
             Err(error) => Err(connect::causes(&error)),
         };
+        let pause = if outcome.is_ok() { LOOK } else { AGAIN };
         match outcome {
             Ok(()) => said.clear(),
             Err(reason) if reason != said => {
@@ -45,6 +48,6 @@ pub(super) async fn follow(client: Client, callers: Arc<CallerCertificates>) {
             }
             Err(_) => {}
         }
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(pause).await;
     }
 }

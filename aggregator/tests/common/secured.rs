@@ -53,11 +53,20 @@ impl Secured {
         tokio::time::timeout(SOON * 3, told).await.unwrap()
     }
 
+    /// Connects, once there is a certificate: the authority is told a moment before its first one is shown.
     pub(crate) async fn channel(&self) -> Channel {
-        self.connect(None).await.unwrap()
+        let connected = async {
+            loop {
+                match self.connect(None).await {
+                    Ok(channel) => return channel,
+                    Err(_) => tokio::time::sleep(std::time::Duration::from_millis(20)).await,
+                }
+            }
+        };
+        tokio::time::timeout(SOON * 3, connected).await.unwrap()
     }
 
-    /// Connects, with a client certificate where one is given.
+    /// Tries to connect, with a client certificate where one is given.
     pub(crate) async fn connect(
         &self,
         identity: Option<Identity>,
@@ -67,16 +76,7 @@ impl Secured {
             tls = tls.identity(identity);
         }
         let endpoint = Channel::from_shared(format!("https://{}", self.aggregator.address())).unwrap();
-        let endpoint = endpoint.tls_config(tls).unwrap();
-        let mut tries = 0;
-        loop {
-            // The authority is told a moment before its first certificate is shown.
-            match endpoint.connect().await {
-                Err(_) if tries < 50 => tokio::time::sleep(std::time::Duration::from_millis(20)).await,
-                outcome => return outcome,
-            }
-            tries += 1;
-        }
+        endpoint.tls_config(tls).unwrap().connect().await
     }
 
     pub(crate) async fn query(&self) -> CrashQueryClient<Channel> {
