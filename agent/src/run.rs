@@ -88,6 +88,7 @@ async fn serve(
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
         kernel_release: kernel_release(),
         probes: kernel.verdicts.iter().map(ToString::to_string).collect(),
+        started_at: Some(std::time::SystemTime::now().into()),
     };
     let processes = HostProc::new(&config.host_proc);
     let looker = Looker::start(processes.clone(), control_groups.clone())

@@ -7,6 +7,7 @@ mod back_off;
 mod connect;
 mod flow;
 mod healthy;
+mod heartbeat;
 mod stream;
 
 use std::path::PathBuf;

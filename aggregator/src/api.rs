@@ -1,5 +1,8 @@
 //! Answers people and programs: the service `CrashQuery`.
 
+mod owner;
+mod why_none;
+
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 
@@ -10,6 +13,7 @@ use lastwords_proto::v1::crash_query_server::CrashQuery;
 use tokio::sync::broadcast::error::RecvError;
 use tonic::{Request, Response, Status};
 
+use crate::agents::Agents;
 use crate::diagnose::Diagnoser;
 use crate::pods::{Known, Pods};
 use crate::shutdown::Stop;
@@ -34,14 +38,21 @@ pub struct Only(pub Vec<String>);
 pub struct Query {
     store: Arc<dyn Store>,
     pods: Arc<Mutex<Pods>>,
+    agents: Arc<Mutex<Agents>>,
     diagnoser: Arc<Diagnoser>,
     stop: Stop,
 }
 
 impl Query {
     /// Answers from `store`, with the state of the pods as it is now.
-    pub fn new(store: Arc<dyn Store>, pods: Arc<Mutex<Pods>>, diagnoser: Arc<Diagnoser>, stop: Stop) -> Self {
-        Self { store, pods, diagnoser, stop }
+    pub fn new(
+        store: Arc<dyn Store>,
+        pods: Arc<Mutex<Pods>>,
+        agents: Arc<Mutex<Agents>>,
+        diagnoser: Arc<Diagnoser>,
+        stop: Stop,
+    ) -> Self {
+        Self { store, pods, agents, diagnoser, stop }
     }
 
     /// The namespaces of all crashes.
@@ -133,9 +144,26 @@ impl CrashQuery for Query {
             pods.by_name(&namespace, &pod_name).map(|known| pod_now(known, &container, &pods))
         };
         match pod.or_else(|| crashes.first().map(remembered)) {
-            Some(pod) => Ok(Response::new(v1::ExplainPodResponse { pod: Some(pod), crashes })),
+            Some(pod) => Ok(Response::new(self.explained(pod, crashes))),
             None => Err(no_pod(&namespace, &pod_name)),
         }
+    }
+
+    async fn explain_owner(
+        &self,
+        request: Request<v1::ExplainOwnerRequest>,
+    ) -> Result<Response<v1::ExplainOwnerResponse>, Status> {
+        self.owner(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn list_nodes(
+        &self,
+        _: Request<v1::ListNodesRequest>,
+    ) -> Result<Response<v1::ListNodesResponse>, Status> {
+        let pods = lock(&self.pods);
+        let there = pods.all().filter(|known| known.deleted_at.is_none());
+        let nodes = lock(&self.agents).nodes(there.map(|known| known.pod.node.as_str()));
+        Ok(Response::new(v1::ListNodesResponse { nodes }))
     }
 
     type WatchCrashesStream = Pin<Box<dyn Stream<Item = Result<v1::WatchCrashesResponse, Status>> + Send>>;
@@ -256,6 +284,12 @@ pub(crate) fn no_pod(namespace: &str, pod_name: &str) -> Status {
     Status::not_found(format!(
         "neither a pod {pod_name:?} nor a crash of one is known in namespace {namespace:?}"
     ))
+}
+
+/// The answer when nothing is known of any pod of this controller, or with these labels.
+pub(crate) fn no_owner(namespace: &str, kind: &str, name: &str, selector: &str) -> Status {
+    let asked = if selector.is_empty() { format!("{kind}/{name}") } else { selector.to_owned() };
+    Status::not_found(format!("no pod of {asked:?} is known in namespace {namespace:?}, nor a crash of one"))
 }
 
 /// The namespace of a request for one pod.

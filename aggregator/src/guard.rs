@@ -113,6 +113,35 @@ impl CrashQuery for Guarded {
         self.query.explain_pod(request).await
     }
 
+    async fn explain_owner(
+        &self,
+        request: Request<v1::ExplainOwnerRequest>,
+    ) -> Result<Response<v1::ExplainOwnerResponse>, Status> {
+        if let Some(caller) = self.caller(&request).await? {
+            let v1::ExplainOwnerRequest { namespace, kind, name, selector, .. } = request.get_ref();
+            let namespace = api::or_default(namespace);
+            if !caller.may_read(namespace).await? {
+                caller.gate.refused();
+                return Err(api::no_owner(namespace, kind, name, selector));
+            }
+        }
+        self.query.explain_owner(request).await
+    }
+
+    async fn list_nodes(
+        &self,
+        request: Request<v1::ListNodesRequest>,
+    ) -> Result<Response<v1::ListNodesResponse>, Status> {
+        // Nodes are of no namespace: they are for those who may read all of them.
+        if let Some(caller) = self.caller(&request).await?
+            && !caller.may_read("").await?
+        {
+            caller.gate.refused();
+            return Err(Status::permission_denied("you may not get pods/log in all namespaces"));
+        }
+        self.query.list_nodes(request).await
+    }
+
     type WatchCrashesStream = Pin<Box<dyn Stream<Item = Result<v1::WatchCrashesResponse, Status>> + Send>>;
 
     async fn watch_crashes(

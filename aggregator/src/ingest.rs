@@ -4,7 +4,7 @@
 //! agent sends is not trusted: it may be of any shape, and only its size, identity and times decide whether it is kept.
 
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use futures::stream::FuturesUnordered;
 use futures::{Stream, StreamExt};
@@ -17,12 +17,13 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
+use crate::agents::Agents;
 use crate::counters::{Rejection, Reports};
 use crate::diagnose::Diagnoser;
 use crate::gate::Gate;
 use crate::shutdown::Stop;
 use crate::store::Inserted;
-use crate::time;
+use crate::{lock, time};
 
 /// Reports of one stream that are being stored at most; the next ones wait in the connection. Enough to fill one transaction.
 const IN_FLIGHT: usize = 256;
@@ -35,6 +36,7 @@ const MAX_NODE_NAME: usize = 253;
 #[derive(Debug, Clone)]
 pub struct Ingest {
     diagnoser: Arc<Diagnoser>,
+    agents: Arc<Mutex<Agents>>,
     reports: Arc<Reports>,
     max_report_bytes: usize,
     gate: Option<Arc<Gate>>,
@@ -42,16 +44,17 @@ pub struct Ingest {
 }
 
 impl Ingest {
-    /// Hands what it takes to `diagnoser`; a report larger than `max_report_bytes` is rejected. Agents have to prove their node
-    /// to `gate`, where there is one.
+    /// Hands what it takes to `diagnoser` and what it hears of the agents themselves to `agents`; a report larger than
+    /// `max_report_bytes` is rejected. Agents have to prove their node to `gate`, where there is one.
     pub fn new(
         diagnoser: Arc<Diagnoser>,
+        agents: Arc<Mutex<Agents>>,
         reports: Arc<Reports>,
         max_report_bytes: usize,
         gate: Option<Arc<Gate>>,
         stop: Stop,
     ) -> Self {
-        Self { diagnoser, reports, max_report_bytes, gate, stop }
+        Self { diagnoser, agents, reports, max_report_bytes, gate, stop }
     }
 }
 
@@ -94,10 +97,13 @@ impl Ingest {
             hello = messages.message() => hello?,
         };
         let Some(hello) = hello else { return Ok(()) };
-        let node = node_of(hello)?;
+        let hello = checked(hello)?;
+        let node = hello.node.clone();
         if proven.is_some_and(|proven| proven != node) {
             return Err(Status::permission_denied("the token is of another node"));
         }
+        lock(&self.agents).connected(&hello, time::now());
+        let _disconnected = OnEnd(|| lock(&self.agents).disconnected(&node));
         let mut in_flight = FuturesUnordered::new();
         let result = loop {
             tokio::select! {
@@ -106,6 +112,7 @@ impl Ingest {
                 message = messages.message(), if in_flight.len() < IN_FLIGHT => match message {
                     Ok(Some(v1::StreamCrashesRequest { message: Some(Message::Report(report)) })) => {
                         self.reports.received();
+                        lock(&self.agents).reported(&node, time::now());
                         in_flight.push(self.handle(&node, report));
                     }
                     Ok(Some(v1::StreamCrashesRequest { message: Some(Message::Hello(_)) })) => {
@@ -115,6 +122,9 @@ impl Ingest {
                         if !self.is_of_others(run.container.as_ref(), &node) {
                             self.diagnoser.note_healthy(&run).await;
                         }
+                    }
+                    Ok(Some(v1::StreamCrashesRequest { message: Some(Message::Heartbeat(beat)) })) => {
+                        lock(&self.agents).beat(&node, beat, time::now());
                     }
                     // A kind of message that a newer agent knows.
                     Ok(Some(v1::StreamCrashesRequest { message: None })) => {}
@@ -218,11 +228,20 @@ fn well_formed(crash: &v1::Crash) -> Result<(), &'static str> {
     Ok(())
 }
 
-fn node_of(first: v1::StreamCrashesRequest) -> Result<String, Status> {
+/// Does it when it is dropped.
+struct OnEnd<F: FnMut()>(F);
+
+impl<F: FnMut()> Drop for OnEnd<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}
+
+fn checked(first: v1::StreamCrashesRequest) -> Result<v1::AgentHello, Status> {
     let Some(Message::Hello(hello)) = first.message else {
         return Err(Status::invalid_argument("the first message of a stream has to be a hello"));
     };
-    let node = hello.node;
+    let node = &hello.node;
     // The node is the first part of every crash's id, which slashes divide.
     let is_name = !node.is_empty()
         && node.len() <= MAX_NODE_NAME
@@ -238,7 +257,7 @@ fn node_of(first: v1::StreamCrashesRequest) -> Result<String, Status> {
         kernel = hello.kernel_release,
         "agent connected"
     );
-    Ok(node)
+    Ok(hello)
 }
 
 async fn acknowledge(answers: &Answers, acknowledgement: v1::Acknowledgement) {

@@ -4,6 +4,7 @@
 //! [`diagnose`] in a [`store`], and read back by [`api`]. [`gate`] decides who may do that, over [`connection`]s that [`tls`] protects;
 //! [`guard`] stands before the answers. [`serve`] puts them together.
 
+pub mod agents;
 pub mod announce;
 pub mod api;
 pub mod args;
@@ -19,6 +20,7 @@ pub mod guard;
 pub mod healthy;
 pub mod ingest;
 pub mod kubernetes;
+pub mod owners;
 pub mod pair;
 pub mod pods;
 pub mod serve;

@@ -29,8 +29,14 @@ pub struct Pod {
     pub namespace: String,
     /// The node it is bound to; empty until it is.
     pub node: String,
+    /// `spec.runtimeClassName`.
+    pub runtime_class: String,
     /// The controller that owns it, for example `deployment/api`.
     pub owner: String,
+    /// The controller itself, for example `replicaset/api-5d8`; empty when it is [`Pod::owner`].
+    pub controller: String,
+    /// Its labels, by name.
+    pub labels: Vec<(String, String)>,
     /// `Pending`, `Running`, `Succeeded`, `Failed` or `Unknown`.
     pub phase: String,
     /// `status.reason`.

@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tonic::transport::Server;
 
+use crate::agents::Agents;
 use crate::api::Query;
 use crate::config::Settings;
 use crate::connection::connections;
@@ -115,14 +116,16 @@ pub async fn start(settings: Settings) -> Result<Aggregator, ServeError> {
         background.push(tokio::spawn(kubernetes::follow(access, cluster, announcing, stop.clone())));
     }
 
+    let agents = Arc::new(Mutex::new(Agents::default()));
     let ingest = Ingest::new(
         Arc::clone(&diagnoser),
+        Arc::clone(&agents),
         Arc::clone(&reports),
         settings.max_report_bytes,
         gate.clone(),
         stop.clone(),
     );
-    let query = Query::new(store.clone(), pods, Arc::clone(&diagnoser), stop.clone());
+    let query = Query::new(store.clone(), pods, agents, Arc::clone(&diagnoser), stop.clone());
     let query = Guarded::new(query, gate.clone());
     let listeners = Listeners { agents_and_people: listener, tls, probes: health_listener };
     let server = Some(tokio::spawn(serve(listeners, ingest, query, stop)));

@@ -132,6 +132,26 @@ async fn what_is_not_yours_is_answered_as_what_is_not_there() {
 }
 
 #[tokio::test]
+async fn owners_are_of_their_namespace_and_nodes_of_the_cluster() {
+    let secured = start().await;
+    let owner = async |token: &str, namespace: &str| {
+        let (kind, name, namespace) = ("deployment".to_owned(), "api".to_owned(), namespace.to_owned());
+        let request = v1::ExplainOwnerRequest { namespace, kind, name, ..Default::default() };
+        let answer = secured.query().await.explain_owner(with_token(request, token)).await;
+        answer
+            .map_or_else(|status| (status.code(), status.message().to_owned()), |_| (Code::Ok, String::new()))
+    };
+    let nodes = async |token: &str| {
+        code(secured.query().await.list_nodes(with_token(v1::ListNodesRequest {}, token)).await)
+    };
+    assert_eq!((owner("", "mine").await.0, nodes("").await), (Code::Unauthenticated, Code::Unauthenticated));
+    // There is none: for who may not read it is the same.
+    assert_eq!(owner("one", "theirs").await, owner("all", "theirs").await);
+    assert_eq!(owner("one", "theirs").await.0, Code::NotFound);
+    assert_eq!((nodes("one").await, nodes("all").await), (Code::PermissionDenied, Code::Ok));
+}
+
+#[tokio::test]
 async fn who_may_read_all_sees_all() {
     let secured = start().await;
     assert_eq!(listed(&secured, "all", "").await.unwrap(), ["4", "3", "2", "1"]);

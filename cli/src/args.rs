@@ -32,20 +32,34 @@ pub enum Command {
     Watch(Watch),
     /// One crash with all its evidence
     Get(Get),
+    /// The nodes and their agents: who is watched, since when, and what was lost
+    Nodes,
 }
 
 /// `explain`.
 #[derive(Debug, Args)]
 pub struct Explain {
-    /// The pod's name
-    #[arg(value_name = "[pod/]NAME", value_parser = pod_name)]
-    pub(crate) pod: String,
-    /// The pod's namespace
+    /// A pod, or what owns pods: deployment/api, statefulset/db, daemonset/log, job/migrate, cronjob/backup
+    #[arg(value_name = "[KIND/]NAME", value_parser = target, required_unless_present = "selector", conflicts_with = "selector")]
+    pub(crate) target: Option<Target>,
+    /// The pods with these labels, for example app=api
+    #[arg(short = 'l', long, value_name = "LABELS")]
+    pub(crate) selector: Option<String>,
+    /// The namespace
     #[arg(short, long, value_name = "NS", default_value = "default")]
     pub(crate) namespace: String,
     /// Only this container
     #[arg(short, long, value_name = "CONTAINER", default_value = "", hide_default_value = true)]
     pub(crate) container: String,
+}
+
+/// What is to be explained.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// A pod, by its name.
+    Pod(String),
+    /// What owns pods, by kind and name.
+    Owner(String, String),
 }
 
 /// Which namespaces, as kubectl has it.
@@ -122,14 +136,19 @@ impl Arguments {
     }
 }
 
-/// The name out of `NAME`, `pod/NAME`, `pods/NAME` or `po/NAME`.
-fn pod_name(written: &str) -> Result<String, String> {
-    let name = match written.split_once('/') {
-        None => written,
-        Some(("pod" | "pods" | "po", name)) => name,
-        Some((kind, _)) => return Err(format!("{kind} cannot be explained, only pods can: pod/NAME")),
-    };
-    if name.is_empty() { Err("the pod's name is missing".to_owned()) } else { Ok(name.to_owned()) }
+/// `NAME`, `pod/NAME`, `pods/NAME` or `po/NAME`; `KIND/NAME` of what owns pods.
+fn target(written: &str) -> Result<Target, String> {
+    let (kind, name) = written.split_once('/').unwrap_or(("pod", written));
+    match (kind, name) {
+        (_, "") => Err("the name is missing".to_owned()),
+        ("", _) => Err("the kind is missing".to_owned()),
+        (_, name) if name.contains('/') => Err("write it as KIND/NAME".to_owned()),
+        ("node" | "nodes" | "no", _) => {
+            Err("nodes are no pods: see lastwords nodes, or list --node".to_owned())
+        }
+        ("pod" | "pods" | "po", name) => Ok(Target::Pod(name.to_owned())),
+        (kind, name) => Ok(Target::Owner(kind.to_owned(), name.to_owned())),
+    }
 }
 
 /// A cause in any of its spellings.
@@ -199,10 +218,12 @@ mod tests {
     #[test]
     fn pods_may_be_written_as_for_kubectl() {
         for written in ["api-7f9", "pod/api-7f9", "pods/api-7f9", "po/api-7f9"] {
-            assert_eq!(pod_name(written).as_deref(), Ok("api-7f9"));
+            assert_eq!(target(written), Ok(Target::Pod("api-7f9".to_owned())));
         }
-        assert!(pod_name("deployment/api").is_err());
-        assert!(pod_name("pod/").is_err());
+        assert_eq!(target("deploy/api"), Ok(Target::Owner("deploy".to_owned(), "api".to_owned())));
+        for wrong in ["", "pod/", "/api", "deploy/shop/api", "node/worker-1"] {
+            assert!(target(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]
@@ -213,9 +234,13 @@ mod tests {
         assert_eq!(arguments.server.address.as_deref(), Some("10.0.0.1:7443"));
         let Command::Explain(explain) = arguments.command else { panic!("explain was asked") };
         assert_eq!(
-            (explain.pod.as_str(), explain.namespace.as_str(), explain.container.as_str()),
-            ("api", "shop", "app")
+            (explain.target, explain.namespace.as_str(), explain.container.as_str()),
+            (Some(Target::Pod("api".to_owned())), "shop", "app")
         );
+        let Command::Explain(explain) = parse("lastwords explain -l app=api").unwrap().command else {
+            panic!("explain was asked")
+        };
+        assert_eq!((explain.target, explain.selector.as_deref()), (None, Some("app=api")));
     }
 
     #[test]
@@ -236,7 +261,8 @@ mod tests {
         for line in [
             "lastwords",
             "lastwords explain",
-            "lastwords explain deployment/api",
+            "lastwords explain node/worker-1",
+            "lastwords explain api -l app=api",
             "lastwords list --cause oom",
             "lastwords list --since yesterday",
             "lastwords list -n a -A",

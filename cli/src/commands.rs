@@ -4,14 +4,15 @@ use std::io::Write;
 use std::time::SystemTime;
 
 use lastwords_proto::v1::{
-    Crash, ExplainPodRequest, GetCrashRequest, ListCrashesRequest, ListCrashesResponse, WatchCrashesRequest,
+    Crash, ExplainOwnerRequest, ExplainPodRequest, ExplainPodResponse, GetCrashRequest, ListCrashesRequest,
+    ListCrashesResponse, ListNodesRequest, WatchCrashesRequest,
 };
-use lastwords_render::{crash_text, escape, explain_text, list_text, watch_line};
+use lastwords_render::{crash_text, escape, explain_text, list_text, nodes_text, owner_text, watch_line};
 use prost_types::Timestamp;
 use serde_json::{Value, json};
 use tonic::Status;
 
-use crate::args::{Arguments, Command, Explain, Get, List, Watch};
+use crate::args::{Arguments, Command, Explain, Get, List, Target, Watch};
 use crate::connect::{Aggregator, connect};
 use crate::output::cannot_print;
 use crate::{Error, Output};
@@ -30,15 +31,29 @@ pub async fn run(arguments: &Arguments, output: &Output, to: &mut dyn Write) -> 
         Command::List(list) => aggregator.list(list, *output, to).await,
         Command::Watch(watch) => aggregator.watch(watch, *output, to).await,
         Command::Get(get) => aggregator.get(get, *output, to).await,
+        Command::Nodes => aggregator.nodes(*output, to).await,
     }
 }
 
 impl Aggregator {
     async fn explain(&mut self, explain: &Explain, output: Output, to: &mut dyn Write) -> Result<(), Error> {
-        let Explain { pod, namespace, container } = explain;
+        match &explain.target {
+            Some(Target::Pod(pod)) => self.explain_pod(pod, explain, output, to).await,
+            Some(Target::Owner(..)) | None => self.explain_owner(explain, output, to).await,
+        }
+    }
+
+    async fn explain_pod(
+        &mut self,
+        pod: &str,
+        explain: &Explain,
+        output: Output,
+        to: &mut dyn Write,
+    ) -> Result<(), Error> {
+        let Explain { namespace, container, .. } = explain;
         let request = ExplainPodRequest {
             namespace: namespace.clone(),
-            pod_name: pod.clone(),
+            pod_name: pod.to_owned(),
             container: container.clone(),
             max_crashes: 0,
         };
@@ -47,11 +62,43 @@ impl Aggregator {
         );
         let answer = self.client.explain_pod(request).await;
         let answer = answer.map_err(|status| self.failed(&status, &not_found))?.into_inner();
+        let printed = output.one(|colour| explain_text(&answer, &now(), colour), || json_of_pod(&answer))?;
+        print(to, &printed)
+    }
+
+    async fn explain_owner(
+        &mut self,
+        explain: &Explain,
+        output: Output,
+        to: &mut dyn Write,
+    ) -> Result<(), Error> {
+        let Explain { target, selector, namespace, container } = explain;
+        let (kind, name) = match target {
+            Some(Target::Owner(kind, name)) => (kind.clone(), name.clone()),
+            Some(Target::Pod(_)) | None => Default::default(),
+        };
+        let selector = selector.clone().unwrap_or_default();
+        let asked = if selector.is_empty() { format!("{kind}/{name}") } else { selector.clone() };
+        let not_found = format!(
+            "no pod of {asked} is known in namespace {namespace}, nor a crash of one; look with: lastwords list -A"
+        );
+        let request = ExplainOwnerRequest {
+            namespace: namespace.clone(),
+            kind,
+            name,
+            selector: selector.clone(),
+            container: container.clone(),
+            max_crashes: 0,
+        };
+        let answer = self.client.explain_owner(request).await;
+        let answer = answer.map_err(|status| self.failed(&status, &not_found))?.into_inner();
         let printed = output.one(
-            |colour| explain_text(&answer, &now(), colour),
+            |colour| owner_text(&answer, &asked, &now(), colour),
             || {
-                let pod = answer.pod.as_ref().map(|pod| json_of("Pod", pod)).transpose()?;
-                Ok(json!({ "pod": pod, "crashes": json_of_all(&answer.crashes)? }))
+                let pods: Vec<Value> = answer.pods.iter().map(json_of_pod).collect::<Result<_, _>>()?;
+                let whose = if selector.is_empty() { "owner" } else { "selector" };
+                let asked = if selector.is_empty() { &answer.owner } else { &selector };
+                Ok(json!({ whose: asked, "pods": pods, "pods_left_out": answer.pods_left_out }))
             },
         )?;
         print(to, &printed)
@@ -134,9 +181,32 @@ impl Aggregator {
         print(to, &printed)
     }
 
+    async fn nodes(&mut self, output: Output, to: &mut dyn Write) -> Result<(), Error> {
+        let answer = self.client.list_nodes(ListNodesRequest {}).await;
+        let nodes =
+            answer.map_err(|status| self.failed(&status, "there is no such list"))?.into_inner().nodes;
+        let printed = output.one(
+            |colour| match nodes.is_empty() {
+                true => "no node is known: no agent has reported since the aggregator started\n".to_owned(),
+                false => nodes_text(&nodes, &now(), colour),
+            },
+            || {
+                let nodes: Vec<Value> =
+                    nodes.iter().map(|node| json_of("Node", node)).collect::<Result<_, _>>()?;
+                Ok(json!({ "nodes": nodes }))
+            },
+        )?;
+        print(to, &printed)
+    }
+
     fn failed(&self, status: &Status, not_found: &str) -> Error {
         Error::from_status(status, &self.address, not_found)
     }
+}
+
+fn json_of_pod(answer: &ExplainPodResponse) -> Result<Value, Error> {
+    let pod = answer.pod.as_ref().map(|pod| json_of("Pod", pod)).transpose()?;
+    Ok(json!({ "pod": pod, "crashes": json_of_all(&answer.crashes)? }))
 }
 
 fn json_of(name: &str, message: &impl prost::Message) -> Result<Value, Error> {

@@ -86,7 +86,34 @@ impl CrashQuery for Known {
             return Err(Status::not_found("no such pod"));
         }
         let pod = Pod { namespace: request.namespace, name: request.pod_name, ..Pod::default() };
-        Ok(Response::new(ExplainPodResponse { pod: Some(pod), crashes: self.0.clone() }))
+        Ok(Response::new(ExplainPodResponse {
+            pod: Some(pod),
+            crashes: self.0.clone(),
+            ..Default::default()
+        }))
+    }
+
+    async fn explain_owner(
+        &self,
+        request: Request<ExplainOwnerRequest>,
+    ) -> Result<Response<ExplainOwnerResponse>, Status> {
+        let request = request.into_inner();
+        let of_owner = (request.kind.as_str(), request.name.as_str()) == ("deploy", "api");
+        if request.namespace != "shop" || (!of_owner && request.selector != "app=api") {
+            return Err(Status::not_found("no such owner"));
+        }
+        let pod = Pod { namespace: request.namespace, name: "api".into(), ..Pod::default() };
+        let pods = vec![ExplainPodResponse { pod: Some(pod), crashes: self.0.clone(), ..Default::default() }];
+        let owner = if of_owner { "deployment/api".to_owned() } else { String::new() };
+        Ok(Response::new(ExplainOwnerResponse { owner, pods, pods_left_out: 0 }))
+    }
+
+    async fn list_nodes(&self, _: Request<ListNodesRequest>) -> Result<Response<ListNodesResponse>, Status> {
+        let hello = AgentHello { agent_version: "0.1.0".into(), ..AgentHello::default() };
+        let watched =
+            Node { name: "node1".into(), connected: true, agent: Some(hello), pods: 3, ..Node::default() };
+        let unwatched = Node { name: "node2".into(), pods: 1, ..Node::default() };
+        Ok(Response::new(ListNodesResponse { nodes: vec![watched, unwatched] }))
     }
 
     type WatchCrashesStream =
@@ -269,4 +296,39 @@ async fn as_a_plugin_of_kubectl_it_calls_itself_so() {
     assert!(String::from_utf8_lossy(&answer.stdout).contains("Usage: kubectl lastwords"), "{answer:?}");
     let answer = Command::new(&plugin).args(["list", "--since", "soon"]).output().await.unwrap();
     assert_eq!(answer.status.code(), Some(2));
+}
+
+#[tokio::test]
+async fn what_owns_pods_is_explained_like_them() {
+    let server = serve(five()).await;
+    let answer = json(&ask(server, &["explain", "deploy/api", "-n", "shop", "-o", "json"]).await);
+    assert_eq!(
+        (answer["owner"].as_str(), answer["pods_left_out"].as_u64()),
+        (Some("deployment/api"), Some(0))
+    );
+    assert_eq!(answer["pods"][0]["pod"]["name"], "api");
+    assert_eq!(answer["pods"][0]["crashes"].as_array().unwrap().len(), 5);
+    let answer = json(&ask(server, &["explain", "-l", "app=api", "-n", "shop", "-o", "json"]).await);
+    assert_eq!((answer["selector"].as_str(), answer.get("owner")), (Some("app=api"), None));
+    let output = ask(server, &["explain", "deploy/api", "-n", "shop"]).await;
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.starts_with("deployment/api: 1 pod, 1 with crashes\n"), "{text}");
+    let output = ask(server, &["explain", "job/api", "-n", "shop"]).await;
+    let sentence = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(sentence.contains("no pod of job/api is known in namespace shop"), "{sentence}");
+}
+
+#[tokio::test]
+async fn nodes_with_and_without_an_agent() {
+    let server = serve(five()).await;
+    let answer = json(&ask(server, &["nodes", "-o", "json"]).await);
+    assert_eq!(answer["nodes"][0]["agent"]["agent_version"], "0.1.0");
+    assert_eq!(
+        (answer["nodes"][1]["connected"].as_bool(), answer["nodes"][1]["pods"].as_u64()),
+        (Some(false), Some(1))
+    );
+    let output = ask(server, &["nodes"]).await;
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("node2: no agent has reported from here"), "{text}");
 }

@@ -17,7 +17,16 @@ const HEADINGS: [&str; 7] = ["AGE", "NAMESPACE", "POD", "CONTAINER", "CAUSE", "C
 pub fn list_text(crashes: &[Crash], now: &Timestamp, colour: bool) -> String {
     let style = Style { colour };
     let rows: Vec<[String; 7]> = crashes.iter().map(|crash| row(crash, &age(crash, now))).collect();
-    let widths: Vec<usize> = HEADINGS
+    table(HEADINGS, &rows, style)
+}
+
+/// Rows under their headings, columns as wide as they need to be. Ends with a new line.
+pub(crate) fn table<const COLUMNS: usize>(
+    headings: [&str; COLUMNS],
+    rows: &[[String; COLUMNS]],
+    style: Style,
+) -> String {
+    let widths: Vec<usize> = headings
         .iter()
         .enumerate()
         .map(|(column, heading)| {
@@ -25,9 +34,9 @@ pub fn list_text(crashes: &[Crash], now: &Timestamp, colour: bool) -> String {
             cells.max().unwrap_or(0).max(heading.len())
         })
         .collect();
-    let mut text = style.bold(&aligned(&HEADINGS.map(str::to_owned), &widths));
+    let mut text = style.bold(&aligned(&headings.map(str::to_owned), &widths));
     text.push('\n');
-    for row in &rows {
+    for row in rows {
         text.push_str(&aligned(row, &widths));
         text.push('\n');
     }
@@ -69,7 +78,7 @@ fn age(crash: &Crash, now: &Timestamp) -> String {
         .map_or_else(|| "-".to_owned(), |at| time::duration(time::seconds_between(at, now)))
 }
 
-fn cell(text: &str) -> String {
+pub(crate) fn cell(text: &str) -> String {
     let text = escape(text);
     if text.is_empty() {
         "-".to_owned()
@@ -81,7 +90,7 @@ fn cell(text: &str) -> String {
     }
 }
 
-fn aligned(cells: &[String; 7], widths: &[usize]) -> String {
+fn aligned(cells: &[String], widths: &[usize]) -> String {
     let padded: Vec<String> =
         cells.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
     padded.join("   ").trim_end().to_owned()

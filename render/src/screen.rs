@@ -215,6 +215,9 @@ impl Screen {
     fn no_crash(&mut self, answer: &ExplainPodResponse) {
         let Some(pod) = &answer.pod else { return };
         self.line(&format!("{}/{}: no crash is known", escape(&pod.namespace), escape(&pod.name)));
+        if !answer.why_none.is_empty() {
+            self.part("Why", &[escape(&answer.why_none)]);
+        }
         for container in &pod.containers {
             let reason = if container.reason.is_empty() {
                 String::new()

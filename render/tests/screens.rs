@@ -153,6 +153,7 @@ fn explain() {
             ..Pod::default()
         }),
         crashes: vec![out_of_memory(), earlier],
+        ..Default::default()
     };
     let now = Timestamp { seconds: DEATH + 80, nanos: 0 };
     golden("explain.txt", &explain_text(&answer, &now, false));
@@ -165,7 +166,8 @@ fn explain_of_two_containers() {
     if let Some(container) = &mut second.container {
         container.pod_name = "api-7f9".into();
     }
-    let answer = ExplainPodResponse { pod: None, crashes: vec![out_of_memory(), second] };
+    let answer =
+        ExplainPodResponse { pod: None, crashes: vec![out_of_memory(), second], ..Default::default() };
     golden("explain-two.txt", &explain_text(&answer, &Timestamp { seconds: DEATH + 80, nanos: 0 }, false));
 }
 
@@ -181,6 +183,7 @@ fn a_pod_that_never_crashed() {
             ..Pod::default()
         }),
         crashes: vec![],
+        why_none: "none of its containers has ended; an agent watches it on node node1".into(),
     };
     golden("explain-none.txt", &explain_text(&answer, &Timestamp { seconds: DEATH, nanos: 0 }, false));
 }
@@ -252,7 +255,8 @@ fn nothing_from_a_container_reaches_the_terminal_raw() {
         diagnosis.also_seen = vec![hostile.into()];
     }
     let now = Timestamp { seconds: DEATH, nanos: 0 };
-    let explained = ExplainPodResponse { pod: None, crashes: vec![crash.clone(), crash.clone()] };
+    let explained =
+        ExplainPodResponse { pod: None, crashes: vec![crash.clone(), crash.clone()], ..Default::default() };
     for text in [
         crash_text(&crash, false),
         explain_text(&explained, &now, false),

@@ -15,7 +15,7 @@ use tonic::Request;
 use super::back_off::BackOff;
 use super::connect::{self, OPEN_TIMEOUT, innermost};
 use super::flow::{Flow, IN_FLIGHT};
-use super::{HealthyRuns, ShipSettings, is_down};
+use super::{HealthyRuns, ShipSettings, heartbeat, is_down};
 use crate::counters;
 use crate::escape::escape;
 use crate::spool::Spool;
@@ -78,6 +78,7 @@ impl Stream<'_> {
         let mut last_heard = Instant::now();
         let mut settles_at = Some(last_heard + SETTLED_AFTER);
         let mut stopping = is_down(shutdown);
+        let mut beats_at = Instant::now();
         loop {
             let was_waiting = flow.is_waiting();
             while let Some(report) = flow.next(self.spool, Instant::now()) {
@@ -95,6 +96,13 @@ impl Stream<'_> {
             {
                 counters::HEALTHY_RUNS_SENT.increment();
                 if requests.try_send(request(Message::Healthy(run))).is_err() {
+                    return Ended::Broken("the aggregator closed the stream".to_owned());
+                }
+            }
+            if beats_at <= Instant::now() && requests.capacity() > IN_FLIGHT {
+                beats_at = Instant::now() + heartbeat::EVERY;
+                let beat = heartbeat::now(self.spool.pending());
+                if requests.try_send(request(Message::Heartbeat(beat))).is_err() {
                     return Ended::Broken("the aggregator closed the stream".to_owned());
                 }
             }
@@ -119,6 +127,8 @@ impl Stream<'_> {
                 () = self.spool.appended() => {}
                 () = self.healthy.more() => {}
                 () = at(due) => {}
+                // One that found no room is made up for with the next thing that happens.
+                () = sleep_until(beats_at), if beats_at > Instant::now() => {}
                 () = at(settles_at) => {
                     settles_at = None;
                     settled();

@@ -79,7 +79,7 @@ impl Aggregator {
                 return None;
             }
             Message::Report(report) => report,
-            Message::Healthy(_) => return None,
+            Message::Healthy(_) | Message::Heartbeat(_) => return None,
         };
         let times = seen.streams.iter().flatten().filter(|sequence| **sequence == report.sequence).count();
         seen.streams[stream].push(report.sequence);

@@ -2,7 +2,7 @@
 //! which keeps a page of 500 pods small.
 
 use k8s_openapi::NamespaceResourceScope;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
 use kube::Resource;
 use lastwords_diagnosis::evidence::UnixNanos;
 use lastwords_diagnosis::pod::{ContainerState, Disruption, Terminated};
@@ -14,6 +14,8 @@ use crate::pods::{self, Kind};
 
 /// A static pod's mirror carries here the hash that its node knows it by.
 const CONFIG_HASH: &str = "kubernetes.io/config.hash";
+/// Labels of a pod kept: twice what anybody puts there. By those beyond it cannot be found.
+const MOST_LABELS: usize = 64;
 /// Longest message taken from a status, in bytes: the kubelet cuts termination messages at 4096 itself.
 const MAX_MESSAGE: usize = 4096;
 
@@ -31,6 +33,7 @@ pub struct KubernetesPod {
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct Spec {
     node_name: String,
+    runtime_class_name: String,
     restart_policy: String,
     pub(super) security_context: Option<SecurityContext>,
     pub(super) resources: Option<Resources>,
@@ -169,13 +172,17 @@ impl KubernetesPod {
                 ));
             }
         }
+        let owner = self.owner();
         pods::Pod {
             uid: self.uid().to_owned(),
             manifest_hash: self.annotation(CONFIG_HASH),
             name: self.metadata.name.clone().unwrap_or_default(),
             namespace: self.metadata.namespace.clone().unwrap_or_default(),
             node: spec.node_name.clone(),
-            owner: self.owner(),
+            runtime_class: spec.runtime_class_name.clone(),
+            labels: self.labels(),
+            controller: Some(self.controller()).filter(|it| *it != owner).unwrap_or_default(),
+            owner,
             phase: status.phase.clone(),
             reason: status.reason.clone(),
             message: cut(status.message.clone()),
@@ -191,17 +198,30 @@ impl KubernetesPod {
         self.metadata.annotations.as_ref().and_then(|all| all.get(key)).cloned().unwrap_or_default()
     }
 
+    fn labels(&self) -> Vec<(String, String)> {
+        let labels = self.metadata.labels.iter().flatten().take(MOST_LABELS);
+        labels.map(|(name, value)| (name.clone(), value.clone())).collect()
+    }
+
+    fn owner_reference(&self) -> Option<&OwnerReference> {
+        let owners = self.metadata.owner_references.as_deref().unwrap_or_default();
+        owners.iter().find(|owner| owner.controller == Some(true))
+    }
+
+    /// The controller itself, for example `replicaset/api-5d8`.
+    fn controller(&self) -> String {
+        let owner = self.owner_reference();
+        owner.map_or_else(String::new, |owner| format!("{}/{}", owner.kind.to_lowercase(), owner.name))
+    }
+
     /// The controller, for example `statefulset/db`; for a ReplicaSet that a Deployment made, the Deployment.
     fn owner(&self) -> String {
-        let owners = self.metadata.owner_references.as_deref().unwrap_or_default();
-        let Some(owner) = owners.iter().find(|owner| owner.controller == Some(true)) else {
-            return String::new();
-        };
+        let Some(owner) = self.owner_reference() else { return String::new() };
         let hash = self.metadata.labels.as_ref().and_then(|labels| labels.get("pod-template-hash"));
         let deployment = hash.and_then(|hash| owner.name.strip_suffix(hash.as_str())?.strip_suffix('-'));
         match (owner.kind.as_str(), deployment) {
             ("ReplicaSet", Some(deployment)) => format!("deployment/{deployment}"),
-            (kind, _) => format!("{}/{}", kind.to_lowercase(), owner.name),
+            _ => self.controller(),
         }
     }
 }

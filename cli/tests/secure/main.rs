@@ -52,6 +52,17 @@ impl CrashQuery for Porter {
         Err(Status::unimplemented("not asked here"))
     }
 
+    async fn explain_owner(
+        &self,
+        _: Request<ExplainOwnerRequest>,
+    ) -> Result<Response<ExplainOwnerResponse>, Status> {
+        Err(Status::unimplemented("not asked here"))
+    }
+
+    async fn list_nodes(&self, _: Request<ListNodesRequest>) -> Result<Response<ListNodesResponse>, Status> {
+        Err(Status::unimplemented("not asked here"))
+    }
+
     type WatchCrashesStream = Pin<Box<dyn Stream<Item = Result<WatchCrashesResponse, Status>> + Send>>;
 
     async fn watch_crashes(
