@@ -32,6 +32,9 @@ pub mod template;
 pub mod time;
 pub mod tls;
 
+#[cfg(test)]
+mod replay_tests;
+
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Locks, also after a panic elsewhere: what these locks protect is whole after every single step.

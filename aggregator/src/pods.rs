@@ -11,7 +11,7 @@ use lastwords_diagnosis::pod::{ContainerContext, ContainerState, Disruption};
 use crate::backoff::{History, Policy, Run, announced_wait};
 use crate::template::Template;
 
-/// Vanished pods kept at most. At about 4 KiB a pod this is 20 MiB; a rollout of a large cluster replaces fewer in ten minutes.
+/// Vanished pods kept at most. At about 8 KiB a pod this is 40 MiB; a rollout of a large cluster replaces fewer in ten minutes.
 pub const MAX_DELETED: usize = 5_000;
 /// Probe events kept for one pod: a container with three probes has six kinds, and the oldest tell least.
 pub const MAX_PROBE_EVENTS: usize = 16;

@@ -207,4 +207,4 @@ pub fn is_news(newer: &Assessment, older: &Assessment) -> bool {
 
 #[cfg(test)]
 #[path = "stated_tests.rs"]
-mod tests;
+pub(crate) mod tests;

@@ -9,7 +9,7 @@ use crate::pods::{Pod, ProbeEvent};
 const NOW: UnixNanos = UnixNanos(1_795_353_365_000_000_000);
 
 /// Each state of all pods of a real node in their first minute, in order.
-fn recorded() -> Vec<Pod> {
+pub(crate) fn recorded() -> Vec<Pod> {
     include_str!("../tests/fixtures/watch-all-1.36.jsonl")
         .lines()
         .map(|line| reduced(serde_json::from_str::<serde_json::Value>(line).unwrap()["object"].clone()))
