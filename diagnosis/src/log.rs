@@ -12,7 +12,7 @@ const LAST_LINES: usize = 64;
 const LONGEST: usize = 4096;
 
 /// Words for something that was not accepted.
-const REFUSING: [&str; 24] = [
+const REFUSING: [&str; 25] = [
     "unknown",
     "unrecognized",
     "unrecognised",
@@ -21,6 +21,7 @@ const REFUSING: [&str; 24] = [
     "bad ",
     "unsupported",
     "unexpected",
+    "expected a ",
     "not defined",
     "not valid",
     "is not a ",

@@ -74,6 +74,35 @@ fn a_child_of_what_the_main_process_was_before() {
 }
 
 #[test]
+fn a_command_that_a_pipelines_child_did_not_find() {
+    let look = |folder: &str| by_child(failed("newfstatat", errno::ENOENT, &format!("{folder}/jqq"), 1.3));
+    let mut evidence = with(exited(&["bash", "/app/run.sh"], 7, 127), vec![look("/usr/bin"), look("/bin")]);
+    evidence.child_exits = vec![child_exit("bash", 127, 0, 1.1)];
+    assert_eq!(verdict(&evidence, None), "EXEC_FAILED HIGH jqq");
+    evidence.child_exits = vec![child_exit("bash", 1, 0, 1.1)];
+    assert_eq!(verdict(&evidence, None), "PROGRAM_ERROR LOW exit code 127");
+}
+
+#[test]
+fn a_module_in_none_of_perls_folders() {
+    let look = |folder: &str| failed("newfstatat", errno::ENOENT, &format!("{folder}/Orders/Client.pm"), 8.6);
+    let places = ["/usr/share/perl5", "/usr/lib/x86_64-linux-gnu/perl-base", "/usr/local/lib/site_perl"];
+    let perl = || exited(&["perl", "/app/job.pl"], 27, 2);
+    check(vec![
+        (
+            "slow to leave",
+            with(perl(), places.iter().map(|place| look(place)).collect()),
+            "FILE_NOT_FOUND MEDIUM /usr/local/lib/site_perl/Orders/Client.pm",
+        ),
+        (
+            "it was in the last of them",
+            with(perl(), places[..2].iter().map(|place| look(place)).collect()),
+            "PROGRAM_ERROR LOW exit code 2",
+        ),
+    ]);
+}
+
+#[test]
 fn ends_by_signals_that_nobody_sent() {
     let kernel = || by(SenderKind::Kernel, "", 0);
     let mut piped = exited(&["bash", "-c", "yes | head"], 20, 141);

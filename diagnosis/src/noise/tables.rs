@@ -45,6 +45,7 @@ pub(super) const OPTIONAL_PREFIXES: &[&str] = &[
     "/run/host",
     "/run/nscd",
     "/run/systemd/",
+    "/run/udev",
     "/run/userdb",
     "/selinux",
     "/sys/",

@@ -114,7 +114,11 @@ pub(super) fn command_not_found(case: &Case<'_>) -> Option<Finding> {
     };
     let places = |name: &str| looks().filter(|(_, failure)| words::base_name(&failure.path) == name).count();
     let (_, last) = looks()
-        .filter(|(_, failure)| failure.by_dying_thread || failure.pid == case.main_pid())
+        .filter(|(_, failure)| {
+            // A pipeline's command is looked for by a child, which leaves with that code too.
+            let child = case.ended_just_before(failure.pid).is_some_and(|child| child.code == NOT_FOUND);
+            failure.by_dying_thread || failure.pid == case.main_pid() || (code == NOT_FOUND && child)
+        })
         .rfind(|(_, failure)| {
             let name = words::base_name(&failure.path);
             noise::in_a_program_folder(&failure.path) && places(name) >= 2 && !case.ran(name)

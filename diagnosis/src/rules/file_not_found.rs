@@ -153,9 +153,18 @@ pub(super) fn module(case: &Case<'_>) -> Option<Finding> {
         })
     };
     let (_, last) = looks().next_back()?;
-    let name = words::stem(&last.path);
+    // Perl looks into the same folders for every module, and into this one last.
+    let in_last_folder = last.path.contains("/site_perl/") && last.path.ends_with(".pm");
+    let name = if in_last_folder { last.path.as_str() } else { words::stem(&last.path) };
+    let is_same = |path: &str| {
+        if in_last_folder {
+            words::base_name(path) == words::base_name(name)
+        } else {
+            words::stem(path) == name
+        }
+    };
     let mut evidence: Vec<EvidenceRef> = looks()
-        .filter(|(_, failure)| words::stem(&failure.path) == name)
+        .filter(|(_, failure)| is_same(&failure.path))
         .map(|(index, _)| EvidenceRef::Failure(index))
         .collect();
     let tried = evidence.len();
@@ -177,8 +186,13 @@ pub(super) fn module(case: &Case<'_>) -> Option<Finding> {
         cause: Cause::FileNotFound,
         confidence: if last.by_dying_thread { Confidence::Medium } else { Confidence::Low },
         summary: format!(
-            "{} found the module {object} under none of {tried} endings and ended with exit code {} {} later",
+            "{} found the module {object} {} and ended with exit code {} {} later",
             words::program(&last.comm),
+            if in_last_folder {
+                format!("in none of {tried} places")
+            } else {
+                format!("under none of {tried} endings")
+            },
             case.exit_code().unwrap_or_default(),
             words::span(last.last_before_death_ms)
         ),
