@@ -79,11 +79,12 @@ impl Gate {
     /// # Errors
     /// UNAUTHENTICATED without a token for `lastwords`, PERMISSION_DENIED when it is not an agent's.
     pub async fn agent(&self, metadata: &MetadataMap) -> Result<String, Status> {
-        let node = self.node_of(metadata).await;
-        if node.is_err() {
-            self.counts.agents_refused.fetch_add(1, Ordering::Relaxed);
-        }
-        node
+        self.node_of(metadata).await.inspect_err(|_| self.agent_refused())
+    }
+
+    /// Notes that an agent was refused.
+    pub fn agent_refused(&self) {
+        self.counts.agents_refused.fetch_add(1, Ordering::Relaxed);
     }
 
     async fn node_of(&self, metadata: &MetadataMap) -> Result<String, Status> {
@@ -164,7 +165,7 @@ impl Gate {
     }
 
     /// Notes that a caller was told that there is nothing for it.
-    pub fn refused(&self) {
+    pub fn caller_refused(&self) {
         self.counts.callers_refused.fetch_add(1, Ordering::Relaxed);
     }
 

@@ -52,7 +52,7 @@ impl Caller {
         if self.may_read(namespace).await? {
             return Ok(());
         }
-        self.gate.refused();
+        self.gate.caller_refused();
         Err(Status::permission_denied(format!("you may not get pods/log in namespace {namespace:?}")))
     }
 }
@@ -91,7 +91,7 @@ impl CrashQuery for Guarded {
         if let Some(caller) = caller {
             let crash = response.get_ref().crash.as_ref();
             if !caller.may_read(crash.map_or("", namespace)).await? {
-                caller.gate.refused();
+                caller.gate.caller_refused();
                 return Err(api::no_crash(&id));
             }
         }
@@ -106,7 +106,7 @@ impl CrashQuery for Guarded {
             let v1::ExplainPodRequest { namespace, pod_name, .. } = request.get_ref();
             let namespace = api::or_default(namespace);
             if !pod_name.is_empty() && !caller.may_read(namespace).await? {
-                caller.gate.refused();
+                caller.gate.caller_refused();
                 return Err(api::no_pod(namespace, pod_name));
             }
         }
@@ -121,7 +121,7 @@ impl CrashQuery for Guarded {
             let v1::ExplainOwnerRequest { namespace, kind, name, selector, .. } = request.get_ref();
             let namespace = api::or_default(namespace);
             if !caller.may_read(namespace).await? {
-                caller.gate.refused();
+                caller.gate.caller_refused();
                 return Err(api::no_owner(namespace, kind, name, selector));
             }
         }
@@ -136,7 +136,7 @@ impl CrashQuery for Guarded {
         if let Some(caller) = self.caller(&request).await?
             && !caller.may_read("").await?
         {
-            caller.gate.refused();
+            caller.gate.caller_refused();
             return Err(Status::permission_denied("you may not get pods/log in all namespaces"));
         }
         self.query.list_nodes(request).await

@@ -99,7 +99,10 @@ impl Ingest {
         let Some(hello) = hello else { return Ok(()) };
         let hello = checked(hello)?;
         let node = hello.node.clone();
-        if proven.is_some_and(|proven| proven != node) {
+        if let (Some(gate), Some(proven)) = (&self.gate, proven)
+            && proven != node
+        {
+            gate.agent_refused();
             return Err(Status::permission_denied("the token is of another node"));
         }
         lock(&self.agents).connected(&hello, time::now());

@@ -81,6 +81,14 @@ impl Error {
         match status.code() {
             Code::NotFound => Self::NotFound(not_found.to_owned()),
             Code::Unavailable => Self::Unreachable { address, problem: status.message().to_owned() },
+            // What a server of TLS answers to plain text is no HTTP/2.
+            Code::Internal
+                if address.starts_with("http://") && status.message().contains("h2 protocol error") =>
+            {
+                let problem =
+                    "it speaks no plain-text gRPC there; if it speaks TLS, write https://".to_owned();
+                Self::Unreachable { address, problem }
+            }
             Code::DeadlineExceeded | Code::Cancelled => {
                 Self::Unreachable { address, problem: "no answer in time".to_owned() }
             }
