@@ -35,10 +35,12 @@ const RUNTIMES: &[&[u8]] = &[
 
 pub(super) fn list(death: &Death, node: &Node<'_>, recording: &Recording) -> Vec<Signal> {
     let main = main_tgid(death);
-    // By a coarse clock what the others got when the main process was gone has the time of its end.
+    // By a coarse clock what was sent when the main process was gone has the time of its end: to the others, and to its own last
+    // thread (zap_pid_ns_processes, kernel/pid_namespace.c), which is beyond any signal.
     let exited = matches!(death.end, super::End::Exited(_));
     let collateral = |signal: &decode::Signal| {
-        exited && signal.time == death.time && signal.code == SI_KERNEL && main != Some(signal.target_tgid)
+        let is_beyond = main != Some(signal.target_tgid) || signal.result != 0;
+        exited && signal.time == death.time && signal.code == SI_KERNEL && is_beyond
     };
     let before =
         recording.signals.iter().filter(|signal| is_of_run(death, signal.time) && !collateral(signal));

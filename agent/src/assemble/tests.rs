@@ -246,6 +246,25 @@ fn the_sender_of_the_fatal_signal_is_told_by_where_it_runs() {
     assert_eq!(kind(ignored), None);
 }
 
+#[test]
+fn what_the_kernel_sends_after_the_end_is_no_evidence() {
+    let mut death = death(Status { code: 9, ..Status::default() });
+    let at_its_end = |result, target_tgid| Signal {
+        time: 3_000_000,
+        result,
+        target_tgid,
+        ..signal(9, 128, GROUP, b"cat")
+    };
+    let seen = |death: &Death| evidence(death).signals.len();
+    let with = |signals| Some(Recording { signals, ..Recording::default() });
+    death.recording = with(vec![at_its_end(1, MAIN), at_its_end(0, MAIN + 1)]);
+    assert_eq!(seen(&death), 0, "its own last thread, and the others");
+    death.recording = with(vec![at_its_end(0, MAIN)]);
+    assert_eq!(seen(&death), 1, "one that reached it may have ended it");
+    death.recording = with(vec![Signal { code: 0, ..at_its_end(1, MAIN) }]);
+    assert_eq!(seen(&death), 1, "somebody else's is told");
+}
+
 fn victim(levels: Vec<MemoryLevel>) -> OomVictim {
     OomVictim {
         tgid: MAIN,

@@ -269,7 +269,7 @@ pub fn recording(recorder: &Recorder) -> Recording {
     read.dns.sort_by_key(|query| query.time);
     read.dns_overwritten = recorder.dns_overwritten;
     read.dns_truncated = recorder.dns_truncated;
-    read.failures_overwritten += recorder.lock_head.saturating_sub(LOCKS as u64);
+    overwritten(&mut read.failures_overwritten, recorder.lock_head, LOCKS);
     for entry in in_use(&recorder.locks, recorder.lock_head) {
         match wait::lock_try(entry) {
             Some(lock) => read.locks.push(lock),
