@@ -115,7 +115,7 @@ fn ends_by_signals_that_nobody_sent() {
         ),
         (
             "sooner than any such limit",
-            signalled(&["perl"], 600, signals::SIGKILL, kernel()),
+            signalled(&["perl"], 400, signals::SIGKILL, kernel()),
             "KILLED HIGH SIGKILL from the kernel",
         ),
         ("a pipe whose reader left", piped, "PROGRAM_ERROR LOW exit code 141"),
