@@ -8,18 +8,11 @@ mod common;
 use std::time::Duration;
 
 use api_server::ApiServer;
-use common::{Agent, SOON, query, report, settings};
-use lastwords_aggregator::kubernetes::Access;
-use lastwords_aggregator::serve::{self, Aggregator};
+use common::{Agent, SOON, query, report};
+use lastwords_aggregator::serve::Aggregator;
 use lastwords_proto::v1;
 use lastwords_proto::v1::acknowledgement::Outcome;
 use serde_json::{Value, json};
-
-async fn start(directory: &tempfile::TempDir, api: &ApiServer) -> Aggregator {
-    let mut settings = settings(directory);
-    settings.kubernetes = Some(Access::Kubeconfig(api.kubeconfig(directory)));
-    serve::start(settings).await.unwrap()
-}
 
 /// The pod that `report("node1", sequence, "prod", name)` is about, its container in that state.
 fn pod(name: &str, id: Option<u64>, restarts: u32, state: Value, last: Value) -> Value {
@@ -85,7 +78,7 @@ async fn pods_are_listed_in_pages_and_followed() {
     for name in ["a", "b", "c", "d", "e"] {
         api.put("pods", pod(name, Some(1), 0, running(), json!({})));
     }
-    let aggregator = start(&directory, &api).await;
+    let aggregator = api.aggregator(&directory).await;
     for name in ["a", "b", "c", "d", "e"] {
         pod_is_known(&aggregator, name).await;
     }
@@ -108,7 +101,7 @@ async fn pods_are_listed_in_pages_and_followed() {
 async fn a_crash_is_judged_anew_as_its_pod_becomes_known() {
     let directory = tempfile::tempdir().unwrap();
     let api = ApiServer::start().await;
-    let aggregator = start(&directory, &api).await;
+    let aggregator = api.aggregator(&directory).await;
     let mut query = query(&aggregator).await;
     let mut watched = query.watch_crashes(v1::WatchCrashesRequest::default()).await.unwrap().into_inner();
     let mut agent = Agent::connect(&aggregator, "node1").await;
@@ -174,7 +167,7 @@ async fn a_report_that_comes_after_its_pod_vanished_still_finds_it() {
     let directory = tempfile::tempdir().unwrap();
     let api = ApiServer::start().await;
     api.put("pods", pod("gone", Some(5), 0, running(), json!({})));
-    let aggregator = start(&directory, &api).await;
+    let aggregator = api.aggregator(&directory).await;
     pod_is_known(&aggregator, "gone").await;
     api.delete("pods", pod("gone", Some(5), 0, running(), json!({})));
     until("deletion", async || explain(&aggregator, "gone").await?.pod.filter(|pod| pod.deleted)).await;
@@ -202,7 +195,7 @@ async fn probe_events_reach_the_pod() {
         "message": "Liveness probe failed: connection refused",
         "firstTimestamp": "2026-09-21T14:13:20Z", "lastTimestamp": "2026-09-21T14:13:24Z",
     }));
-    let aggregator = start(&directory, &api).await;
+    let aggregator = api.aggregator(&directory).await;
     let events = until("event", async || {
         let pod = explain(&aggregator, "probed").await?.pod?;
         pod.containers[0]
@@ -221,7 +214,7 @@ async fn too_old_a_watch_is_listed_anew() {
     let api = ApiServer::start().await;
     api.put("pods", pod("stays", Some(1), 0, running(), json!({})));
     api.put("pods", pod("goes", Some(2), 0, running(), json!({})));
-    let aggregator = start(&directory, &api).await;
+    let aggregator = api.aggregator(&directory).await;
     pod_is_known(&aggregator, "goes").await;
     api.delete("pods", pod("goes", Some(2), 0, running(), json!({})));
     api.put("pods", pod("comes", Some(3), 0, running(), json!({})));
@@ -237,7 +230,7 @@ async fn an_outage_stops_nothing_and_is_made_up_for() {
     let directory = tempfile::tempdir().unwrap();
     let mut api = ApiServer::start().await;
     api.go_away().await;
-    let aggregator = start(&directory, &api).await;
+    let aggregator = api.aggregator(&directory).await;
     let mut agent = Agent::connect(&aggregator, "node1").await;
     assert_eq!(agent.report(report("node1", 5, "prod", "api")).await.outcome(), Outcome::Stored);
     assert_eq!(explain(&aggregator, "api").await.unwrap().crashes[0].pod_state, None);

@@ -8,9 +8,8 @@ mod common;
 use std::time::Duration;
 
 use api_server::ApiServer;
-use common::{Agent, SOON, query, report, settings};
-use lastwords_aggregator::kubernetes::Access;
-use lastwords_aggregator::serve::{self, Aggregator};
+use common::{Agent, SOON, query, report};
+use lastwords_aggregator::serve::Aggregator;
 use lastwords_diagnosis::evidence::Failure;
 use lastwords_diagnosis::{errno, signature::signature};
 use lastwords_proto::v1;
@@ -19,12 +18,6 @@ use lastwords_proto::v1::stream_crashes_request::Message;
 use serde_json::{Value, json};
 
 const OPTIONAL: &str = "/etc/app/extra.yaml";
-
-async fn start(directory: &tempfile::TempDir, api: &ApiServer) -> Aggregator {
-    let mut settings = settings(directory);
-    settings.kubernetes = Some(Access::Kubeconfig(api.kubeconfig(directory)));
-    serve::start(settings).await.unwrap()
-}
 
 /// A pod of the deployment `api`; the reports are of the minutes after 14:13:20.
 fn pod(name: &str, id: u64, ready: bool, argument: &str) -> Value {
@@ -107,7 +100,7 @@ async fn a_crash_is_told_from_the_run_that_went_well() {
     let directory = tempfile::tempdir().unwrap();
     let api = ApiServer::start().await;
     api.put("pods", pod("good", 1, true, "--listen=:80"));
-    let aggregator = start(&directory, &api).await;
+    let aggregator = api.aggregator(&directory).await;
     let mut agent = Agent::connect(&aggregator, "node1").await;
     let optional = Failure {
         syscall: "openat".into(),
@@ -138,7 +131,7 @@ async fn a_crash_is_told_from_the_run_that_went_well() {
     aggregator.stop().await.unwrap();
 
     api.delete("pods", pod("good", 1, true, "--listen=:80"));
-    let aggregator = start(&directory, &api).await;
+    let aggregator = api.aggregator(&directory).await;
     let mut agent = Agent::connect(&aggregator, "node1").await;
     api.put("pods", pod("worse", 201, false, "--lisen=:80"));
     assert_eq!(agent.report(left(201, "worse")).await.outcome(), Outcome::Stored);

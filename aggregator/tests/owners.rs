@@ -9,17 +9,10 @@ use std::time::Duration;
 
 use api_server::ApiServer;
 use common::{Agent, SOON, query, report, settings};
-use lastwords_aggregator::kubernetes::Access;
 use lastwords_aggregator::serve::{self, Aggregator};
 use lastwords_proto::v1;
 use lastwords_proto::v1::stream_crashes_request::Message;
 use serde_json::{Value, json};
-
-async fn start(directory: &tempfile::TempDir, api: &ApiServer) -> Aggregator {
-    let mut settings = settings(directory);
-    settings.kubernetes = Some(Access::Kubeconfig(api.kubeconfig(directory)));
-    serve::start(settings).await.unwrap()
-}
 
 /// A pod whose container has the id of `report(…, id, …)`.
 fn pod(name: &str, namespace: &str, id: u64, owner: (&str, &str), labels: Value) -> Value {
@@ -75,7 +68,7 @@ async fn pods_are_found_by_what_owns_them_and_by_labels() {
     api.put("pods", pod("api-5d8-b", "prod", 2, ("ReplicaSet", "api-5d8"), labels.clone()));
     api.put("pods", pod("api-5d8-c", "test", 3, ("ReplicaSet", "api-5d8"), labels));
     api.put("pods", pod("backup-29390400-x", "prod", 4, ("Job", "backup-29390400"), json!({})));
-    let aggregator = start(&directory, &api).await;
+    let aggregator = api.aggregator(&directory).await;
     until("pods", async || explained(&aggregator, "cronjob/backup").await.ok()).await;
     let mut agent = Agent::connect(&aggregator, "node1").await;
     agent.report(report("node1", 2, "prod", "api-5d8-b")).await;
@@ -107,7 +100,7 @@ async fn nodes_show_their_agents_and_an_empty_answer_says_why() {
     let directory = tempfile::tempdir().unwrap();
     let api = ApiServer::start().await;
     api.put("pods", pod("quiet", "prod", 1, ("DaemonSet", "log"), json!({})));
-    let aggregator = start(&directory, &api).await;
+    let aggregator = api.aggregator(&directory).await;
     let why = async || {
         let request = v1::ExplainPodRequest {
             namespace: "prod".into(),

@@ -100,7 +100,7 @@ impl Reviewer {
         let parameters = PostParams::default();
         match tokio::time::timeout(ANSWER, api.create(&parameters, &review)).await {
             Ok(Ok(answered)) => Ok(answered),
-            Ok(Err(error)) => Err(Unanswered(connect::causes(&error))),
+            Ok(Err(error)) => Err(Unanswered(crate::causes(&error))),
             Err(_) => Err(Unanswered(format!("no answer within {ANSWER:?}"))),
         }
     }

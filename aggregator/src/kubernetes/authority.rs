@@ -11,7 +11,6 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::PostParams;
 use kube::{Api, Client};
 
-use super::connect;
 use crate::tls::{Authority, Own, Shown};
 
 /// How often both are looked at: what somebody deletes or replaces is whole again within this.
@@ -89,7 +88,7 @@ impl Keeper {
 
     /// The one that is kept; where there is none that can be used, a new one.
     async fn authority(&self, now: SystemTime) -> Result<Authority, String> {
-        let kept = self.secrets.get_opt(&self.own.secret).await.map_err(|error| connect::causes(&error))?;
+        let kept = self.secrets.get_opt(&self.own.secret).await.map_err(|error| crate::causes(&error))?;
         let text = |key: &str| {
             let bytes = &kept.as_ref()?.data.as_ref()?.get(key)?.0;
             String::from_utf8(bytes.clone()).ok()
@@ -118,14 +117,14 @@ impl Keeper {
                 self.secrets.create(&PostParams::default(), &secret).await
             }
         };
-        written.map_err(|error| connect::causes(&error))?;
+        written.map_err(|error| crate::causes(&error))?;
         tracing::info!("a certificate authority was made and is kept in the Secret {}", self.own.secret);
         Ok(authority)
     }
 
     async fn tell(&self, certificate: &str) -> Result<(), String> {
         let told =
-            self.config_maps.get_opt(&self.own.config_map).await.map_err(|error| connect::causes(&error))?;
+            self.config_maps.get_opt(&self.own.config_map).await.map_err(|error| crate::causes(&error))?;
         let data = BTreeMap::from([(CERTIFICATE.to_owned(), certificate.to_owned())]);
         let written = match told {
             Some(map) if map.data.as_ref() == Some(&data) => return Ok(()),
@@ -139,7 +138,7 @@ impl Keeper {
                 self.config_maps.create(&PostParams::default(), &map).await
             }
         };
-        written.map(|_| ()).map_err(|error| connect::causes(&error))
+        written.map(|_| ()).map_err(|error| crate::causes(&error))
     }
 }
 

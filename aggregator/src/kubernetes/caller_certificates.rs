@@ -6,7 +6,6 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{Api, Client};
 
-use super::connect;
 use crate::tls::CallerCertificates;
 
 /// Where it is published since Kubernetes 1.7, and under which key.
@@ -35,7 +34,7 @@ pub(super) async fn follow(client: Client, callers: Arc<CallerCertificates>) {
                     Ok(())
                 }
             }
-            Err(error) => Err(connect::causes(&error)),
+            Err(error) => Err(crate::causes(&error)),
         };
         let pause = if outcome.is_ok() { LOOK } else { AGAIN };
         match outcome {

@@ -19,35 +19,20 @@ pub enum Access {
 /// # Errors
 /// A sentence, when it cannot be read or is no kubeconfig.
 pub fn check_kubeconfig(path: &Path) -> Result<(), String> {
-    Kubeconfig::read_from(path)
-        .map(|_| ())
-        .map_err(|error| format!("the kubeconfig {} cannot be used: {}", path.display(), causes(&error)))
+    Kubeconfig::read_from(path).map(|_| ()).map_err(|error| {
+        format!("the kubeconfig {} cannot be used: {}", path.display(), crate::causes(&error))
+    })
 }
 
 pub(super) async fn client(access: &Access) -> Result<Client, String> {
     let config = match access {
         Access::Kubeconfig(path) => {
-            let file = Kubeconfig::read_from(path).map_err(|error| causes(&error))?;
+            let file = Kubeconfig::read_from(path).map_err(|error| crate::causes(&error))?;
             Config::from_custom_kubeconfig(file, &KubeConfigOptions::default())
                 .await
-                .map_err(|error| causes(&error))?
+                .map_err(|error| crate::causes(&error))?
         }
-        Access::Inferred => Config::infer().await.map_err(|error| causes(&error))?,
+        Access::Inferred => Config::infer().await.map_err(|error| crate::causes(&error))?,
     };
-    Client::try_from(config).map_err(|error| causes(&error))
-}
-
-/// An error with what caused it, each said once.
-pub(super) fn causes(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
-        }
-        next = cause.source();
-    }
-    text
+    Client::try_from(config).map_err(|error| crate::causes(&error))
 }

@@ -208,7 +208,7 @@ impl Outage {
 
 fn in_words(error: &watcher::Error) -> String {
     let (watcher::Error::InitialListFailed(cause) | watcher::Error::WatchStartFailed(cause)) = error else {
-        return connect::causes(error);
+        return crate::causes(error);
     };
     match cause {
         kube::Error::Api(status) if status.code == 401 || status.code == 403 => {
@@ -217,6 +217,6 @@ fn in_words(error: &watcher::Error) -> String {
                 status.message
             )
         }
-        cause => connect::causes(cause),
+        cause => crate::causes(cause),
     }
 }

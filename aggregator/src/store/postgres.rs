@@ -26,7 +26,7 @@ use super::{
     Written,
 };
 use crate::healthy::ToKeep;
-use crate::time;
+use crate::{causes, time};
 
 /// Connections at most: PostgreSQL takes 100 by default, and three aggregators leave most of them to others.
 const CONNECTIONS: usize = 8;
@@ -142,7 +142,7 @@ impl Connections {
         let place = &self.place;
         let (kind, sentence) = match error {
             Failed::Postgres(error) | Failed::Pool(deadpool_postgres::PoolError::Backend(error)) => {
-                let said = spelled_out(&error);
+                let said = causes(&error);
                 match error.code() {
                     Some(&SqlState::DISK_FULL) => (
                         Kind::Full,
@@ -169,7 +169,7 @@ impl Connections {
             }
             Failed::Pool(deadpool_postgres::PoolError::Closed) => return StoreError::closed(),
             Failed::Pool(error) => {
-                (Kind::Failed, format!("the store {place} cannot be reached: {}", spelled_out(&error)))
+                (Kind::Failed, format!("the store {place} cannot be reached: {}", causes(&error)))
             }
             Failed::Damaged(error) => (Kind::Damaged, format!("a row of {place} cannot be read: {error}")),
         };
@@ -249,15 +249,4 @@ fn place(config: &tokio_postgres::Config) -> String {
     let port = config.get_ports().first().copied().unwrap_or(5432);
     let user = config.get_user().unwrap_or_default();
     format!("PostgreSQL at {host}:{port}/{}", config.get_dbname().unwrap_or(user))
-}
-
-/// With its reasons: those of this library say little by themselves.
-fn spelled_out(error: &dyn std::error::Error) -> String {
-    let mut said = error.to_string();
-    let mut reason = error.source();
-    while let Some(error) = reason {
-        said = format!("{said}: {error}");
-        reason = error.source();
-    }
-    said
 }

@@ -2,39 +2,15 @@ use super::*;
 use crate::time::to_wire;
 use lastwords_diagnosis::evidence::UnixNanos;
 
+#[path = "fixture.rs"]
+mod fixture;
+
+use fixture::crash;
+
 const BOUNDS: PageBounds = PageBounds { crashes: 100, bytes: 3 << 20 };
 
 fn open(directory: &tempfile::TempDir) -> Sqlite {
     Sqlite::open(&directory.path().join("data/lastwords.db"), Retention::default()).unwrap()
-}
-
-fn crash(sequence: u64, observed_at: i64) -> NewCrash {
-    let container = v1::Container {
-        id: format!("{sequence:064x}"),
-        namespace: "prod".to_owned(),
-        pod_name: format!("api-{}", sequence % 3),
-        name: "app".to_owned(),
-        ..v1::Container::default()
-    };
-    NewCrash {
-        id: format!("node1/{}/{sequence}", "0".repeat(32)),
-        report: v1::Crash {
-            node: format!("node{}", sequence % 2),
-            observed_at: Some(to_wire(UnixNanos(observed_at))),
-            container: Some(v1::Container { id: container.id.clone(), ..v1::Container::default() }),
-            ..v1::Crash::default()
-        },
-        assessment: Assessment {
-            revision: 1,
-            container,
-            pod_state: None,
-            diagnosis: v1::Diagnosis {
-                cause: v1::Cause::OutOfMemory.into(),
-                revision: 1,
-                ..v1::Diagnosis::default()
-            },
-        },
-    }
 }
 
 async fn ids(store: &Sqlite, filter: Filter) -> Vec<u64> {

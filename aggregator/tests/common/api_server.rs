@@ -7,6 +7,8 @@ pub(crate) mod reviews;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
+use lastwords_aggregator::kubernetes::Access;
+use lastwords_aggregator::serve::{self, Aggregator};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -35,6 +37,13 @@ pub(crate) struct ApiServer {
 }
 
 impl ApiServer {
+    /// An aggregator that reaches it.
+    pub(crate) async fn aggregator(&self, directory: &tempfile::TempDir) -> Aggregator {
+        let mut settings = crate::common::settings(directory);
+        settings.kubernetes = Some(Access::Kubeconfig(self.kubeconfig(directory)));
+        serve::start(settings).await.unwrap()
+    }
+
     pub(crate) async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
