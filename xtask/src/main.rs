@@ -10,6 +10,7 @@ mod chart;
 mod corpus;
 mod cross;
 mod demo;
+mod disk;
 mod ebpf;
 mod fuzz;
 mod image;

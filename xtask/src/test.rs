@@ -18,10 +18,13 @@ pub(crate) use self::outcome::Outcome;
 use crate::build::Build;
 use crate::fuzz::Fuzz;
 use crate::setup::Setup;
-use crate::{bench, chart, corpus, image, process, table, tidy, vm, workspace};
+use crate::{bench, chart, corpus, disk, image, process, table, tidy, vm, workspace};
 
 /// The package whose tests need root, real eBPF and the release programs.
 const LIVE_PACKAGE: &str = "lastwords-tests";
+
+/// Bytes below which a run would only stop half way with "No space left on device": a warm one writes about this much.
+const LEAST_DISK: u64 = 1 << 30;
 
 /// Reasons that a test may give for skipping itself even where CI=true, each with why CI cannot have it.
 const SKIPPED_EVEN_IN_CI: &[(&str, &str)] = &[
@@ -58,7 +61,12 @@ impl Test {
     pub(crate) fn run(self) -> ExitCode {
         let mut run = Run::default();
         let started = Instant::now();
-        run.step("setup", || as_outcome(Setup::everything().run()));
+        run.step("setup", || {
+            // The folder may not be there yet; its disk is the workspace's unless somebody said otherwise.
+            let target = workspace::target();
+            disk::ask_for(LEAST_DISK, if target.exists() { &target } else { workspace::root() })?;
+            as_outcome(Setup::everything().run())
+        });
         if run.passed("setup") {
             run.step("build", || as_outcome(Build::with_benchmarks().compile()));
             run.step("format", format);
@@ -106,7 +114,8 @@ impl Test {
 
 impl Run {
     fn step(&mut self, name: &'static str, action: impl FnOnce() -> Result<Outcome>) {
-        eprintln!("\n== {name}");
+        let room = disk::free(workspace::root()).map(|bytes| format!(" ({} free)", disk::gib(bytes)));
+        eprintln!("\n== {name}{}", room.unwrap_or_default());
         let started = Instant::now();
         let outcome = action().unwrap_or_else(|error| Outcome::failure(format!("{name}: {error:#}")));
         for failure in &outcome.failures {
