@@ -25,10 +25,9 @@ use crate::{
     decode::{Executed, Exited, Listener, OomVictim, Recording, Status},
     enrich::symbols::Named,
     escape::escape,
-    look::Looked,
+    looked::{Looked, PortFacts},
     memory::Sample,
     redact::Redactor,
-    tracker::PortFacts,
 };
 
 /// Longest text made of a path, an argument or a name, in bytes: four for each byte the kernel side keeps.

@@ -14,6 +14,7 @@ pub mod ingest;
 pub mod kernel;
 pub mod listeners;
 pub mod look;
+pub mod looked;
 pub mod memory;
 pub mod program;
 pub mod quantity;

@@ -5,7 +5,6 @@
 
 use std::{
     collections::HashMap,
-    ffi::OsStr,
     io,
     os::unix::ffi::OsStrExt as _,
     path::{Path, PathBuf},
@@ -27,15 +26,13 @@ use crate::{
     decode::PortTaken,
     enrich::{
         cgroup::ControlGroups,
-        environment::Environment,
-        file_facts::RootHandle,
-        holder::{self, FoundHolder},
+        holder,
         limits::Limits,
         log_tail::WritableLayer,
         procfs::{HostProc, Mounts, ProcessFacts},
         sockets::{self, Search},
     },
-    tracker::{PortFacts, PortHolder},
+    looked::{Looked, PortFacts, PortHolder},
 };
 
 /// Looks that may wait. 500 containers that start at once need one each, and up to eight refusals each come later; more are dropped
@@ -45,41 +42,6 @@ const QUEUE: usize = 4096;
 const HOLDERS: usize = 16;
 /// How long a report waits for looks that are under way.
 pub const PATIENCE: Duration = Duration::from_millis(500);
-
-/// Files that were looked at, by the path that the program passed.
-pub type Files = Vec<(Vec<u8>, FileFacts)>;
-
-/// What was seen of one container while it lived.
-#[derive(Debug, Clone, Default)]
-pub struct Looked {
-    /// Files on which a call was refused.
-    pub files: Files,
-    /// Limits that its main process had.
-    pub limits: Limits,
-    /// Who held the addresses that it could not have.
-    pub ports: Vec<PortFacts>,
-    /// The root that its main process had. It keeps the container's mounts in use: drop it once the report is made.
-    pub root: Option<Arc<RootHandle>>,
-    /// The variables that its last program was given.
-    pub environment: Environment,
-    /// What was mounted when it executed its last program.
-    pub mounts: Mounts,
-    /// Where its own writes go. Noted at its first program: a later look would see what it mounted itself.
-    pub writable: Option<Arc<WritableLayer>>,
-    /// Paths that it had missed and that were there once it had ended: it made them itself.
-    pub made: Vec<Vec<u8>>,
-    /// Processes that held locks which it wanted, by the process that had taken the lock. The latest ones, at most [`HOLDERS`].
-    pub holders: Vec<(u32, FoundHolder)>,
-}
-
-impl Looked {
-    /// Notes which of these absolute paths are there by now. Blocks as long as the file system does.
-    pub fn look_for(&mut self, missed: Vec<Vec<u8>>) {
-        let Some(root) = &self.root else { return };
-        self.made = missed;
-        self.made.retain(|path| root.has(Path::new(OsStr::from_bytes(path))));
-    }
-}
 
 /// What a file was wanted for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

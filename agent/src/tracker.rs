@@ -18,13 +18,12 @@ use crate::{
     enrich::cgroup::ControlGroups,
     kernel::{FaultMap, GroupMap, RecorderMap, syscalls},
     listeners::Listeners,
-    look::{Looked, Looker, Purpose},
+    look::{Looker, Purpose},
+    looked::{Looked, PortFacts},
     memory::MemoryCurves,
 };
 
 use group_kill::HeldBack;
-
-pub use ports::{PortFacts, PortHolder};
 
 /// Programs of a main process that are kept; an entrypoint that executes itself for ever must not grow without bound.
 const MAX_EXECS: usize = 16;

@@ -7,7 +7,7 @@ use lastwords_diagnosis::evidence::{Failure, Holder, Listener};
 use super::{Death, is_of_run, milliseconds_before, text};
 use crate::{
     decode::{self, Recording, SocketAddress, Transport},
-    tracker::{PortFacts, PortHolder},
+    looked::{PortFacts, PortHolder},
 };
 
 /// Oldest first, those that were there before the agent first; then UNIX sockets.

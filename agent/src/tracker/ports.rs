@@ -2,31 +2,9 @@
 
 use super::Tracker;
 use crate::{
-    container::ContainerRef,
     decode::{Bound, PortTaken, SocketAddress, Transport},
+    looked::{PortFacts, PortHolder},
 };
-
-/// What is known of one bind(2) or listen(2) that failed with EADDRINUSE.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PortFacts {
-    /// The call, with what the kernel knew of its socket.
-    pub taken: PortTaken,
-    /// Who has the address.
-    pub holder: Option<PortHolder>,
-    /// Without a holder: there is none on this node.
-    pub looked_for: bool,
-}
-
-/// A process that has a socket.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PortHolder {
-    /// Host's view.
-    pub pid: u32,
-    /// Its name.
-    pub comm: Vec<u8>,
-    /// Its container; None when it runs in none.
-    pub container: Option<ContainerRef>,
-}
 
 impl Tracker {
     /// Looks among the sockets that listen, which the kernel side remembers beyond their end; else has procfs looked at.

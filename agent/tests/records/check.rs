@@ -11,9 +11,8 @@ use lastwords_agent::decode::{
     self, DecodeError, Event, Executed, Exited, Object, Recording, SocketAddress, Status, decode, from_bytes,
     recording, socket_address,
 };
-use lastwords_agent::look::Looked;
+use lastwords_agent::looked::{Looked, PortFacts};
 use lastwords_agent::redact::Redactor;
-use lastwords_agent::tracker::PortFacts;
 use lastwords_agent_common::limits::{
     ARGUMENT_BYTES, BIND_BYTES, CGROUP_PATH_BYTES, CHILD_EXITS, CONTAINER_LISTENERS, CWD_PART_BYTES,
     CWD_PARTS, DNS_QUERIES, FAILURES, GROUP_NAME_BYTES, LOCKS, MEMORY_LEVELS, PATH_BYTES, SIGNALS,
