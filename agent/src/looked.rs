@@ -9,7 +9,7 @@ use crate::{
     decode::PortTaken,
     enrich::{
         environment::Environment, file_facts::RootHandle, holder::FoundHolder, limits::Limits,
-        log_tail::WritableLayer, procfs::Mounts,
+        log_tail::WritableLayer, mounts::Mounts,
     },
 };
 

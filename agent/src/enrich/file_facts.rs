@@ -14,7 +14,7 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat, openat2};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat};
 
-use super::procfs::{Identity, Mounts};
+use super::mounts::Mounts;
 use super::program::{Program, own_machine};
 use super::read::open_regular;
 use crate::escape::escape;
@@ -23,6 +23,21 @@ use crate::escape::escape;
 const MAX_PATH_BYTES: usize = 4096;
 /// `openat2` gives EAGAIN when something is renamed while it resolves `..`; after this many tries the file counts as not readable.
 const MAX_TRIES: usize = 3;
+
+/// User and groups, host's view.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Identity {
+    /// Real user id.
+    pub uid: u32,
+    /// Real group id.
+    pub gid: u32,
+    /// User id that file accesses are checked with.
+    pub file_system_uid: u32,
+    /// Group id that file accesses are checked with.
+    pub file_system_gid: u32,
+    /// Supplementary groups.
+    pub groups: Vec<u32>,
+}
 
 /// The root directory of a process, kept open. It can be asked after the process is gone; the namespace is kept too, because the
 /// kernel takes a container's volumes off its root when the namespace ends. Two file descriptors; it keeps the container's mounts

@@ -7,6 +7,7 @@ pub mod file_facts;
 pub mod holder;
 pub mod limits;
 pub mod log_tail;
+pub mod mounts;
 pub mod procfs;
 pub mod sockets;
 pub mod symbols;

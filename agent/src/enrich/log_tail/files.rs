@@ -16,8 +16,8 @@ use nix::sys::stat::Mode;
 
 use super::{LogReader, read_end};
 use crate::container::ContainerRef;
-use crate::enrich::procfs::{HostProc, Mounts};
 use crate::enrich::read::open_regular;
+use crate::enrich::{mounts::Mounts, procfs::HostProc};
 use crate::escape::escape;
 
 /// Log files that are read of one container: as many as the kernel side keeps.
