@@ -382,11 +382,20 @@ pub fn kubectl() -> Option<PathBuf> {
     if let Some(tools) = env::var_os("LASTWORDS_TOOLS") {
         return existing(PathBuf::from(tools).join("kubectl")).ok();
     }
-    let cache = match env::var_os("LASTWORDS_CACHE") {
-        Some(cache) => PathBuf::from(cache),
-        None => PathBuf::from(env::var_os("HOME")?).join(".cache/lastwords"),
-    };
-    existing(cache.join("tools/bin/kubectl")).ok()
+    existing(cache()?.join("tools/bin/kubectl")).ok()
+}
+
+/// The Python that has Helm's library, which `cargo xtask setup` brings. `None` when there is none.
+pub fn helm() -> Option<PathBuf> {
+    existing(cache()?.join("tools/helm/bin/python3")).ok()
+}
+
+/// Where `cargo xtask setup` puts what it brings.
+fn cache() -> Option<PathBuf> {
+    match env::var_os("LASTWORDS_CACHE") {
+        Some(cache) => Some(PathBuf::from(cache)),
+        None => Some(PathBuf::from(env::var_os("HOME")?).join(".cache/lastwords")),
+    }
 }
 
 /// A port of the loopback that was free a moment ago.

@@ -37,7 +37,7 @@ pub(super) fn aggregated(core: bool) -> Value {
 fn aggregated_resource(resource: &Resource) -> Value {
     let kind = json!({"group": resource.group, "version": resource.version, "kind": resource.kind});
     let mut row = json!({
-        "resource": resource.plural, "responseKind": kind, "singularResource": resource.singular,
+        "resource": resource.plural, "responseKind": kind, "singularResource": resource.singular(),
         "scope": if resource.namespaced { "Namespaced" } else { "Cluster" },
         "verbs": VERBS, "shortNames": resource.short_names,
     });
@@ -71,7 +71,7 @@ pub(super) fn legacy_resources(group: &str) -> Option<Value> {
     let mut resources = Vec::new();
     for resource in of_group(group) {
         resources.push(json!({
-            "name": resource.plural, "singularName": resource.singular, "namespaced": resource.namespaced,
+            "name": resource.plural, "singularName": resource.singular(), "namespaced": resource.namespaced,
             "kind": resource.kind, "verbs": VERBS, "shortNames": resource.short_names,
         }));
         if resource.has_status {

@@ -48,6 +48,15 @@ impl Failure {
         Failure::new(409, "Conflict", message)
     }
 
+    /// 409 for an applied field that another manager owns.
+    pub(super) fn apply_conflict(resource: &Resource, name: &str, manager: &str, field: &str) -> Self {
+        let message = format!(
+            "Apply failed with 1 conflict: conflict with {manager:?}: {field} ({} {name:?})",
+            resource.qualified()
+        );
+        Failure::new(409, "Conflict", message)
+    }
+
     /// 410: the version asked for is older than what is kept. `oldest` is the oldest that could be served.
     pub fn expired(asked: u64, oldest: u64) -> Self {
         Failure::new(410, "Expired", format!("too old resource version: {asked} ({oldest})"))

@@ -2,14 +2,18 @@
 //!
 //! Served as a 1.36 server does: lists with pages, watches with bookmarks and initial events, 410 Gone once the
 //! bounded history has moved on, field and label selectors, tables for kubectl, discovery in both forms, and the
-//! writes that a kubelet and an event recorder need. Not served: authentication, admission, OpenAPI, protobuf,
-//! server-side apply, garbage collection. Plain HTTP, meant for loopback.
+//! writes that a kubelet, an event recorder, Helm and `kubectl apply` need, server-side apply included. Not served:
+//! authentication, admission, defaults, schemas, dry runs, answers in protobuf, garbage collection. Plain HTTP, meant for loopback.
 
+mod apply;
 mod discovery;
 mod event_shape;
 pub mod failure;
 pub mod faults;
+mod merge;
+mod openapi;
 mod pod;
+mod protobuf;
 mod read;
 pub mod replay;
 mod resource;
@@ -38,6 +42,7 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use apply::Manager;
 use failure::Failure;
 use faults::{Fault, Faults, Line};
 use read::Form;
@@ -206,7 +211,7 @@ async fn objects(
 ) -> Result<Response, Failure> {
     let path = uri.path().trim_end_matches('/');
     if method == Method::GET
-        && let Some(found) = legacy_discovery(path)
+        && let Some(found) = legacy_discovery(path).or_else(|| openapi::document(path))
     {
         return Ok(Json(found).into_response());
     }
@@ -218,10 +223,14 @@ async fn objects(
             axum::http::StatusCode::from_u16(code).unwrap_or(axum::http::StatusCode::INTERNAL_SERVER_ERROR);
         return Ok((code, format!("a fault was asked for: {code}\n")).into_response());
     }
+    if method != Method::GET && query.contains_key("dryRun") {
+        return Err(Failure::bad_request("the stand-in does no dry runs"));
+    }
     if !matches!(target.subresource.as_str(), "" | "status") {
         return pod_log(&server, &target, &query);
     }
     let resource = target.resource;
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let reply = |object: Value| Json(read::shaped(resource, &object));
     match (method.as_str(), target.name.clone()) {
         ("GET", name) => {
@@ -239,19 +248,21 @@ async fn objects(
             }
         }
         ("POST", None) => {
-            let created = write::create(&server.store, &target, parsed(&body)?)?;
+            let created = write::create(&server.store, &target, parsed(kind, &body)?)?;
             Ok((axum::http::StatusCode::CREATED, reply(created)).into_response())
         }
         ("PUT", Some(name)) => {
-            Ok(reply(write::replace(&server.store, &target, &name, parsed(&body)?)?).into_response())
+            let manager = manager(&headers, &query);
+            Ok(reply(write::replace(&server.store, &target, &name, manager, parsed(kind, &body)?)?)
+                .into_response())
         }
         ("PATCH", Some(name)) => {
-            let kind =
-                headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-            Ok(reply(write::patch(&server.store, &target, &name, kind, parsed(&body)?)?).into_response())
+            let manager = manager(&headers, &query);
+            let patched = write::patch(&server.store, &target, &name, kind, manager, parsed(kind, &body)?)?;
+            Ok(reply(patched).into_response())
         }
         ("DELETE", Some(name)) => {
-            let mut options = if body.is_empty() { json!({}) } else { parsed(&body)? };
+            let mut options = if body.is_empty() { json!({}) } else { parsed(kind, &body)? };
             if let (Some(seconds), Some(fields)) =
                 (read::number(&query, "gracePeriodSeconds")?, options.as_object_mut())
             {
@@ -318,9 +329,19 @@ fn pod_log(server: &Server, target: &Target, query: &Query) -> Result<Response, 
     Ok(([(header::CONTENT_TYPE, "text/plain")], Body::from(text)).into_response())
 }
 
-fn parsed(body: &Bytes) -> Result<Value, Failure> {
+fn parsed(kind: &str, body: &Bytes) -> Result<Value, Failure> {
+    if kind == protobuf::MEDIA_TYPE {
+        return protobuf::as_json(body);
+    }
     serde_json::from_slice(body)
         .map_err(|error| Failure::bad_request(format!("the body is no JSON: {error}")))
+}
+
+/// In whose name a request writes.
+fn manager<'a>(headers: &'a HeaderMap, query: &'a Query) -> Manager<'a> {
+    let agent = headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let program = agent.split('/').next().filter(|program| !program.is_empty()).unwrap_or("unknown");
+    Manager { name: query.get("fieldManager").map_or(program, String::as_str), force: flag(query, "force") }
 }
 
 /// A boolean parameter, as Go reads it.

@@ -3,12 +3,10 @@
 use axum::http::Method;
 
 /// One kind of object, as discovery describes it.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Resource {
     /// Plural name, as in URLs.
     pub(super) plural: &'static str,
-    /// Singular name.
-    pub(super) singular: &'static str,
     /// Kind.
     pub(super) kind: &'static str,
     /// API group; empty for the core group.
@@ -25,82 +23,68 @@ pub(super) struct Resource {
     pub(super) store: &'static str,
 }
 
-/// Everything that is served. Deployments and replica sets can be kept, but nothing acts on them.
+/// Everything that is served. Nothing acts on workloads: a deployment is kept, and makes no pod.
 pub(super) const RESOURCES: &[Resource] = &[
-    core("pods", "pod", "Pod", true, &["po"], true),
-    core("events", "event", "Event", true, &["ev"], false),
-    core("nodes", "node", "Node", false, &["no"], true),
-    core("namespaces", "namespace", "Namespace", false, &["ns"], true),
-    core("configmaps", "configmap", "ConfigMap", true, &["cm"], false),
-    core("secrets", "secret", "Secret", true, &[], false),
-    core("services", "service", "Service", true, &["svc"], true),
-    Resource {
-        plural: "events",
-        singular: "event",
-        kind: "Event",
-        group: "events.k8s.io",
-        version: "v1",
-        namespaced: true,
-        short_names: &["ev"],
-        has_status: false,
-        store: "events",
-    },
-    apps("deployments", "deployment", "Deployment", &["deploy"]),
-    apps("replicasets", "replicaset", "ReplicaSet", &["rs"]),
-    Resource {
-        plural: "leases",
-        singular: "lease",
-        kind: "Lease",
-        group: "coordination.k8s.io",
-        version: "v1",
-        namespaced: true,
-        short_names: &[],
-        has_status: false,
-        store: "leases",
-    },
+    core("pods", "Pod", &["po"]).with_status(),
+    core("events", "Event", &["ev"]),
+    core("nodes", "Node", &["no"]).of_the_cluster().with_status(),
+    core("namespaces", "Namespace", &["ns"]).of_the_cluster().with_status(),
+    core("configmaps", "ConfigMap", &["cm"]),
+    core("secrets", "Secret", &[]),
+    core("services", "Service", &["svc"]).with_status(),
+    core("serviceaccounts", "ServiceAccount", &["sa"]),
+    core("persistentvolumeclaims", "PersistentVolumeClaim", &["pvc"]).with_status(),
+    Resource { store: "events", ..of("events.k8s.io", "events", "Event", &["ev"]) },
+    of("apps", "deployments", "Deployment", &["deploy"]).with_status(),
+    of("apps", "replicasets", "ReplicaSet", &["rs"]).with_status(),
+    of("apps", "daemonsets", "DaemonSet", &["ds"]).with_status(),
+    of("coordination.k8s.io", "leases", "Lease", &[]),
+    of("networking.k8s.io", "networkpolicies", "NetworkPolicy", &["netpol"]),
+    of("policy", "poddisruptionbudgets", "PodDisruptionBudget", &["pdb"]).with_status(),
+    of("rbac.authorization.k8s.io", "roles", "Role", &[]),
+    of("rbac.authorization.k8s.io", "rolebindings", "RoleBinding", &[]),
+    of("rbac.authorization.k8s.io", "clusterroles", "ClusterRole", &[]).of_the_cluster(),
+    of("rbac.authorization.k8s.io", "clusterrolebindings", "ClusterRoleBinding", &[]).of_the_cluster(),
+    of("scheduling.k8s.io", "priorityclasses", "PriorityClass", &["pc"]).of_the_cluster(),
 ];
 
-const fn core(
-    plural: &'static str,
-    singular: &'static str,
-    kind: &'static str,
-    namespaced: bool,
-    short_names: &'static [&'static str],
-    has_status: bool,
-) -> Resource {
-    Resource {
-        plural,
-        singular,
-        kind,
-        group: "",
-        version: "v1",
-        namespaced,
-        short_names,
-        has_status,
-        store: plural,
-    }
+const fn core(plural: &'static str, kind: &'static str, short_names: &'static [&'static str]) -> Resource {
+    of("", plural, kind, short_names)
 }
 
-const fn apps(
+/// A kind of namespaced objects without a status, in version 1 of its group.
+const fn of(
+    group: &'static str,
     plural: &'static str,
-    singular: &'static str,
     kind: &'static str,
     short_names: &'static [&'static str],
 ) -> Resource {
     Resource {
         plural,
-        singular,
         kind,
-        group: "apps",
+        group,
         version: "v1",
         namespaced: true,
         short_names,
-        has_status: true,
+        has_status: false,
         store: plural,
     }
 }
 
 impl Resource {
+    const fn of_the_cluster(self) -> Resource {
+        Resource { namespaced: false, ..self }
+    }
+
+    const fn with_status(self) -> Resource {
+        Resource { has_status: true, ..self }
+    }
+
+    /// Singular name.
+    pub(super) fn singular(&self) -> String {
+        self.kind.to_lowercase()
+    }
+
     /// `v1` or `group/v1`.
     pub(super) fn api_version(&self) -> String {
         if self.group.is_empty() {
@@ -211,7 +195,7 @@ mod tests {
         assert_eq!((events.resource.store, events.name, events.namespace), ("events", None, None));
         assert!(Target::parse("/api/v1/watch/pods").unwrap().watch_prefix);
         for absent in
-            ["/api/v1/pods/api-1", "/api/v1/namespaces/shop/nodes", "/apis/apps/v1/daemonsets", "/healthz"]
+            ["/api/v1/pods/api-1", "/api/v1/namespaces/shop/nodes", "/apis/apps/v1/statefulsets", "/healthz"]
         {
             assert!(Target::parse(absent).is_none(), "{absent}");
         }

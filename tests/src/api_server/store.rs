@@ -84,6 +84,12 @@ impl Store {
         self.lock().objects.get(&(store, key.clone())).cloned()
     }
 
+    /// Everything that is there: its kind's plural name, its key, itself.
+    pub fn everything(&self) -> Vec<(&'static str, Key, Arc<Value>)> {
+        let inner = self.lock();
+        inner.objects.iter().map(|((of, key), object)| (*of, key.clone(), object.clone())).collect()
+    }
+
     /// All objects of a kind in key order, and the version they are of; `at` asks for an older one.
     ///
     /// # Errors
