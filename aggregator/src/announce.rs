@@ -134,7 +134,7 @@ impl Announcements {
 fn announcement(crash: &v1::Crash) -> Option<Announcement> {
     let container = crash.container.as_ref()?;
     let diagnosis = crash.diagnosis.as_ref()?;
-    let told = !matches!(diagnosis.cause(), v1::Cause::Unknown | v1::Cause::Completed);
+    let told = !diagnosis.planned && !matches!(diagnosis.cause(), v1::Cause::Unknown | v1::Cause::Completed);
     let gone = crash.pod_state.as_ref().is_some_and(|state| state.pod_deleted);
     let known =
         ![&container.namespace, &container.pod_name, &container.pod_uid].iter().any(|name| name.is_empty());

@@ -216,8 +216,10 @@ impl Watching {
 
     fn wants(&self, crash: &v1::Crash) -> bool {
         let namespace = crash.container.as_ref().map_or("", |container| container.namespace.as_str());
-        let completed =
-            crash.diagnosis.as_ref().is_some_and(|diagnosis| diagnosis.cause() == v1::Cause::Completed);
+        let completed = crash
+            .diagnosis
+            .as_ref()
+            .is_some_and(|diagnosis| diagnosis.planned || diagnosis.cause() == v1::Cause::Completed);
         (self.request.namespace.is_empty() || self.request.namespace == namespace)
             && (self.request.include_completed || !completed)
     }

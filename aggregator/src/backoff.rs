@@ -52,6 +52,8 @@ pub struct Run {
     pub started_at: Option<UnixNanos>,
     /// Its end: the kubelet's whole seconds once known, until then the node's own clock at the death.
     pub ended_at: Option<UnixNanos>,
+    /// Its exit code, as an agent reported it.
+    pub exit_code: Option<i32>,
     /// Its end as Kubernetes tells it.
     pub terminated: Option<Terminated>,
     /// The wait after it, as the kubelet's message gave it.
@@ -66,10 +68,16 @@ impl Run {
         Some(Duration::from_nanos(u64::try_from(nanos).unwrap_or(0)))
     }
 
+    /// Its exit code, whoever told it.
+    pub fn exit_code(&self) -> Option<i32> {
+        self.terminated.as_ref().map(|terminated| terminated.exit_code).or(self.exit_code)
+    }
+
     fn merge(&mut self, newer: Run) {
         self.restart_count = newer.restart_count;
         self.started_at = newer.started_at.or(self.started_at);
         self.terminated = newer.terminated.or(self.terminated.take());
+        self.exit_code = newer.exit_code.or(self.exit_code);
         self.told |= newer.told;
         self.announced = newer.announced.or(self.announced);
         self.ended_at = match &self.terminated {
@@ -227,9 +235,8 @@ mod tests {
             restart_count,
             started_at: Some(UnixNanos(started * SECOND)),
             ended_at: Some(UnixNanos(ended * SECOND)),
-            terminated: None,
             announced: announced.map(Duration::from_secs),
-            told: false,
+            ..Run::default()
         }
     }
 

@@ -22,6 +22,7 @@ pub mod ingest;
 pub mod kubernetes;
 pub mod owners;
 pub mod pair;
+pub mod planned;
 pub mod pods;
 pub mod serve;
 pub mod shutdown;

@@ -10,10 +10,13 @@ use lastwords_proto::v1;
 use crate::backoff::{BackOff, History, Run};
 use crate::healthy::Healthy;
 use crate::pods::{Container, Kind, Known, Pods, ProbeEvent};
-use crate::time;
+use crate::{planned, time};
 
 /// The kubelet's clock has whole seconds and its events are written a little after what they tell of.
 const EVENT_SLACK_NANOS: i64 = 5_000_000_000;
+
+/// Stands for the exit code of a run whose end nobody has told yet: some failure.
+const UNKNOWN_CODE: i32 = 255;
 
 /// Other containers named in one diagnosis at most.
 const MAX_NEIGHBOURS: usize = 8;
@@ -61,6 +64,7 @@ pub fn note(crash: &v1::Crash, pods: &mut Pods) {
         restart_count,
         started_at,
         ended_at,
+        exit_code: crash.exit.as_ref().filter(|exit| exit.signal == 0 && told).map(|exit| exit.code),
         told,
         ..Run::default()
     };
@@ -113,6 +117,7 @@ pub fn pair(
             probe_events: events.into_iter().map(ProbeEvent::context).collect(),
             changes,
             harmless: healthy.failures(known, container),
+            stop: died_at(crash).and_then(|at| planned::stop(known, container, at)),
             neighbours: neighbours(crash, known, pods),
             ..context(known, container, terminated)
         },
@@ -271,8 +276,7 @@ fn wait_after(
 ) -> Option<(BackOff, UnixNanos)> {
     let over = known.deleted_at.is_some() || matches!(known.pod.phase.as_str(), "Succeeded" | "Failed");
     let being_started = is_about_the_next_start(waiting_reason);
-    let succeeded = run.terminated.as_ref().is_some_and(|terminated| terminated.exit_code == 0);
-    if over || being_started || !is_restarted(known, container, succeeded) {
+    if over || being_started || !is_restarted(known, container, run.exit_code().unwrap_or(UNKNOWN_CODE)) {
         return None;
     }
     let history = known.history(&container.context.name)?;
@@ -289,12 +293,17 @@ fn is_about_the_next_start(waiting_reason: &str) -> bool {
         || waiting_reason.starts_with("CreateContainer")
 }
 
-/// True when the kubelet starts it again after such an end.
-pub(crate) fn is_restarted(known: &Known, container: &Container, succeeded: bool) -> bool {
-    match (known.pod.restart_policy.as_str(), container.kind) {
-        _ if container.sidecar => true,
+/// True when the kubelet starts it again after an end with this exit code.
+pub(crate) fn is_restarted(known: &Known, container: &Container, exit_code: i32) -> bool {
+    let own = container.context.restart_policy.as_str();
+    let policy = if own.is_empty() { known.pod.restart_policy.as_str() } else { own };
+    if container.context.restart_rules.iter().any(|rule| rule.holds(exit_code)) {
+        return true;
+    }
+    match (policy, container.kind) {
+        _ if container.is_sidecar() => true,
         (_, Kind::Ephemeral) | ("Never", _) => false,
-        ("OnFailure", _) | (_, Kind::Init) => !succeeded,
+        ("OnFailure", _) | (_, Kind::Init) => exit_code != 0,
         (_, Kind::Regular) => true,
     }
 }
@@ -308,7 +317,11 @@ fn in_words(terminated: &Terminated) -> String {
 }
 
 /// The probe events that fall into a run (all of them while none has ended).
-fn probe_events<'a>(known: &'a Known, container: &Container, run: Option<&Run>) -> Vec<&'a ProbeEvent> {
+pub(crate) fn probe_events<'a>(
+    known: &'a Known,
+    container: &Container,
+    run: Option<&Run>,
+) -> Vec<&'a ProbeEvent> {
     let begin =
         run.and_then(|run| run.started_at).map_or(i64::MIN, |time| time.0.saturating_sub(EVENT_SLACK_NANOS));
     let end =

@@ -45,8 +45,10 @@ pub struct Pod {
     pub message: String,
     /// The condition `DisruptionTarget`.
     pub disruption: Disruption,
-    /// True once somebody asked for its deletion.
-    pub deleting: bool,
+    /// When its deletion was asked for.
+    pub deletion: Option<UnixNanos>,
+    /// Since when a restart rule restarts all its containers (condition `AllContainersRestarting`).
+    pub restarting_all: Option<UnixNanos>,
     /// `Always`, `OnFailure` or `Never`.
     pub restart_policy: String,
     /// `spec.resources.limits.memory`, which all its containers share.
@@ -62,12 +64,17 @@ pub struct Container {
     pub id: String,
     /// Which list of the spec it stands in.
     pub kind: Kind,
-    /// True for an init container that is restarted like a container (a sidecar).
-    pub sidecar: bool,
     /// What it is started with.
     pub template: Template,
     /// Spec and status; `terminated` is the last termination before the present state.
     pub context: ContainerContext,
+}
+
+impl Container {
+    /// True for an init container that is restarted like a container.
+    pub fn is_sidecar(&self) -> bool {
+        self.kind == Kind::Init && self.context.restart_policy == "Always"
+    }
 }
 
 /// Which list of the spec a container stands in.
@@ -133,6 +140,8 @@ pub struct Known {
     pub probe_events: VecDeque<ProbeEvent>,
     /// Events of starts that failed, oldest first.
     pub start_events: VecDeque<ProbeEvent>,
+    /// When a restart rule last began to restart all its containers.
+    pub all_restarted_at: Option<UnixNanos>,
     histories: HashMap<String, History>,
     /// The node's cap on back-off, where this pod's messages show one.
     cap: Option<Duration>,
@@ -226,6 +235,7 @@ impl Pods {
             return false;
         }
         known.deleted_at = None;
+        known.all_restarted_at = pod.restarting_all.or(known.all_restarted_at);
         known.pod = pod;
         let mut forgotten = Vec::new();
         for container in &known.pod.containers {

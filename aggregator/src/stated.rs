@@ -12,7 +12,7 @@ use crate::backoff::Run;
 use crate::diagnose::diagnosis;
 use crate::pods::{Container, Known, Pods};
 use crate::store::{Assessment, NewCrash};
-use crate::{pair, template, time};
+use crate::{pair, planned, template, time};
 
 /// An end longer ago than this (nanoseconds) is told no more: a day, for the API shows the last one of a container as long as its pod
 /// lives, be that a year.
@@ -139,7 +139,7 @@ pub fn ended(known: &Known, now: UnixNanos) -> Vec<v1::Crash> {
 fn end(known: &Known, container: &Container, run: &Run, now: UnixNanos) -> Option<v1::Crash> {
     let ended = run.terminated.as_ref().filter(|_| !run.told && !run.container_id.is_empty())?;
     let age = now.0.saturating_sub(ended.finished_at.0);
-    if ended.finished_at.0 <= 0 || age > MAX_AGE || is_planned(known, container, ended) {
+    if ended.finished_at.0 <= 0 || age > MAX_AGE || is_planned(known, container, run, ended) {
         return None;
     }
     Some(v1::Crash {
@@ -158,10 +158,13 @@ fn end(known: &Known, container: &Container, run: &Run, now: UnixNanos) -> Optio
 }
 
 /// Done and not started again, or stopped with its pod: no agent has to have seen that for it to be no crash.
-fn is_planned(known: &Known, container: &Container, ended: &Terminated) -> bool {
-    let done = ended.exit_code == 0 && !pair::is_restarted(known, container, true);
-    let going = known.pod.deleting || known.deleted_at.is_some();
-    let stopped = going && STOPPED.contains(&ended.exit_code) && ended.reason != "OOMKilled";
+fn is_planned(known: &Known, container: &Container, run: &Run, ended: &Terminated) -> bool {
+    let done = ended.exit_code == 0 && !pair::is_restarted(known, container, 0);
+    let going = known.pod.deletion.is_some() || known.deleted_at.is_some();
+    let wanted = going
+        || planned::stop(known, container, ended.finished_at).is_some()
+        || pair::probe_events(known, container, Some(run)).into_iter().any(planned::is_of_a_change);
+    let stopped = wanted && STOPPED.contains(&ended.exit_code) && ended.reason != "OOMKilled";
     done || (stopped && known.pod.disruption.reason.is_empty())
 }
 

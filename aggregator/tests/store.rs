@@ -103,9 +103,20 @@ async fn filters(store: &dyn Store) {
     let mut completed = crash(7, 700);
     completed.assessment.diagnosis.cause = v1::Cause::Completed.into();
     store.insert(completed).await.unwrap();
+    let mut planned = crash(9, 50);
+    planned.assessment.diagnosis.planned = true;
+    store.insert(planned.clone()).await.unwrap();
     let all = Filter::default();
     assert_eq!(ids(store, all.clone()).await, [6, 5, 4, 3, 2, 1]);
-    assert_eq!(ids(store, Filter { include_completed: true, ..all.clone() }).await.len(), 7);
+    assert_eq!(ids(store, Filter { include_completed: true, ..all.clone() }).await.len(), 8);
+    // It turns out to be a crash, and then again not.
+    for (revision, is) in [(2, false), (3, true)] {
+        planned.assessment.revision = revision;
+        planned.assessment.diagnosis.planned = is;
+        store.revise(&planned.id, planned.assessment.clone()).await.unwrap();
+        assert_eq!(ids(store, all.clone()).await.len(), if is { 6 } else { 7 });
+    }
+    store.remove(&planned.id).await.unwrap();
     assert_eq!(ids(store, Filter { cause: Some(v1::Cause::Completed.into()), ..all.clone() }).await, [7]);
     assert_eq!(ids(store, Filter { since: Some(UnixNanos(400)), ..all.clone() }).await, [6, 5, 4]);
     assert_eq!(ids(store, Filter { node: "node1".to_owned(), ..all.clone() }).await, [5, 3, 1]);

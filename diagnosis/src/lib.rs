@@ -17,6 +17,7 @@ mod fault;
 mod log;
 mod memory;
 mod noise;
+mod planned;
 pub mod pod;
 mod quantity;
 mod rules;

@@ -27,6 +27,8 @@ pub struct PodContext {
     pub restart_policy: String,
     /// True once the API no longer has the pod.
     pub deleted: bool,
+    /// Why the kubelet had this run stopped though nothing was wrong with it; `None` where Kubernetes shows no such reason.
+    pub stop: Option<Stop>,
     /// `spec.resources.limits.memory`, the limit that all its containers share, as the user wrote it; empty without one.
     pub memory_limit: String,
     /// What the kubelet said of the container's probes during this run, as in `pod_state.probe_events`.
@@ -41,6 +43,22 @@ pub struct PodContext {
     pub container: ContainerContext,
 }
 
+impl PodContext {
+    /// The field that has the kubelet start the container again whenever it is done, for example `spec.restartPolicy`.
+    pub fn always_restarted_by(&self) -> Option<String> {
+        let container = &self.container;
+        let path = &container.field_path;
+        match container.restart_policy.as_str() {
+            "Always" => Some(format!("{path}.restartPolicy")),
+            "" if path.starts_with("spec.initContainers") || path.starts_with("spec.ephemeralContainers") => {
+                None
+            }
+            "" if self.restart_policy == "Always" => Some("spec.restartPolicy".to_owned()),
+            _ => None,
+        }
+    }
+}
+
 /// The pod's condition `DisruptionTarget`; empty without one.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Disruption {
@@ -48,6 +66,38 @@ pub struct Disruption {
     pub reason: String,
     /// For people.
     pub message: String,
+}
+
+/// Why the kubelet stops a container with which nothing is wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stop {
+    /// Somebody, or the pod's controller, had asked for the pod's deletion.
+    PodDeleted,
+    /// The pod's own containers had done their work, which ends its sidecars.
+    PodDone,
+    /// Another container ended so that a restart rule restarts them all (`RestartAllContainers`, Kubernetes 1.35).
+    AllRestarted {
+        /// That container; empty when it is not known.
+        by: String,
+    },
+}
+
+/// One of `restartPolicyRules` (Kubernetes 1.34) that lists exit codes.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RestartRule {
+    /// `Restart` or `RestartAllContainers`.
+    pub action: String,
+    /// True for the operator `NotIn`: it holds for all codes but those.
+    pub not_in: bool,
+    /// The exit codes.
+    pub codes: Vec<i32>,
+}
+
+impl RestartRule {
+    /// True when it holds for this exit code.
+    pub fn holds(&self, code: i32) -> bool {
+        self.codes.contains(&code) != self.not_in
+    }
 }
 
 /// A container that the evidence names by its id.
@@ -132,6 +182,10 @@ pub struct ContainerContext {
     pub variables: Vec<Variable>,
     /// Its probes.
     pub probes: Vec<Probe>,
+    /// The container's own `restartPolicy`: `Always` for a sidecar; empty for most.
+    pub restart_policy: String,
+    /// Its `restartPolicyRules`, in order: the first that holds decides.
+    pub restart_rules: Vec<RestartRule>,
     /// Restarts as Kubernetes counts them.
     pub restart_count: i32,
     /// True when it passes readiness.

@@ -35,7 +35,7 @@ mod invalid_environment;
 mod identity_unavailable;
 // What is no fault of the program, and what cannot be told.
 mod completed;
-mod killed;
+pub(crate) mod killed;
 mod unknown;
 // What the Kubernetes API states by itself.
 mod container_config_error;
@@ -47,6 +47,7 @@ mod preempted;
 
 use crate::calls::Call;
 use crate::case::Case;
+use crate::planned;
 use crate::verdict::{Cause, Confidence, Diagnosis, EvidenceRef};
 
 /// What a rule found.
@@ -90,6 +91,7 @@ const PRECEDENCE: &[Step] = &[
     Step::Whole(file_locked::waiting),
     Step::Whole(killed::by_signal),
     Step::Whole(completed::by_itself),
+    Step::Whole(completed::by_rule),
     Step::Whole(exec_failed::never_started),
     Step::Whole(container_create_error::never_started),
     Step::Whole(container_create_error::waiting),
@@ -162,7 +164,8 @@ pub(crate) fn decide(case: &Case<'_>, without: Option<Cause>) -> Diagnosis {
     let Finding { cause, confidence, summary, object, remedy, evidence } = winner;
     // A cause that is not known cannot be shown by the evidence.
     let confidence = if cause == Cause::Unknown { confidence.min(Confidence::Medium) } else { confidence };
-    Diagnosis { cause, confidence, summary, object, remedy, evidence, also_seen }
+    let planned = planned::is(case, cause);
+    Diagnosis { cause, confidence, summary, object, remedy, evidence, also_seen, planned }
 }
 
 impl Step {

@@ -17,6 +17,9 @@ pub struct Diagnosis {
     pub evidence: Vec<EvidenceRef>,
     /// Causes that were considered and lost, one line each.
     pub also_seen: Vec<String>,
+    /// True for an end that whoever runs the pod wanted: its deletion, a restart that a rule or a change of the running pod asks for. Such
+    /// an end is no crash.
+    pub planned: bool,
 }
 
 /// How far the evidence carries the cause.

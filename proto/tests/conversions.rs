@@ -278,8 +278,10 @@ fn a_diagnosis_keeps_its_order() {
         remedy: "r".into(),
         evidence: vec![EvidenceRef::Failure(3), EvidenceRef::Exit, EvidenceRef::ChildExit(1)],
         also_seen: vec!["a".into()],
+        planned: true,
     };
     let wire = diagnosis_to_wire(&diagnosis, 2);
+    assert!(wire.planned);
     assert_eq!(wire.cause(), v1::Cause::ReadOnlyFilesystem);
     assert_eq!(wire.confidence(), v1::Confidence::High);
     assert_eq!(wire.revision, 2);

@@ -65,7 +65,7 @@ fn row(crash: &Crash, when: &str) -> [String; 7] {
         cell(&container.namespace),
         cell(pod),
         cell(&container.name),
-        cause_name(diagnosis.cause()).to_owned(),
+        format!("{}{}", cause_name(diagnosis.cause()), if diagnosis.planned { " (planned)" } else { "" }),
         confidence_words(diagnosis.confidence()).to_owned(),
         cell(&diagnosis.object),
     ]

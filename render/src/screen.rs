@@ -116,12 +116,14 @@ impl Screen {
         let words = cause_words(diagnosis.cause()).to_uppercase();
         let words = match diagnosis.cause() {
             Cause::Completed => self.style.green(&words),
+            _ if diagnosis.planned => self.style.green(&words),
             _ => self.style.red(&words),
         };
         let confidence = match diagnosis.confidence() {
             Confidence::Unspecified => String::new(),
             confidence => self.style.dim(&format!(" (confidence {})", confidence_words(confidence))),
         };
+        let confidence = if diagnosis.planned { format!(" (planned){confidence}") } else { confidence };
         let object = if diagnosis.object.is_empty() {
             String::new()
         } else {

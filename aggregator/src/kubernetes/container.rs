@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use lastwords_diagnosis::pod::{ContainerContext, Mount, Probe, Variable};
+use lastwords_diagnosis::pod::{ContainerContext, Mount, Probe, RestartRule, Variable};
 use serde::Deserialize;
 
 use super::pod::{ContainerStatus, Spec, state, terminated, without_scheme};
@@ -13,6 +13,9 @@ use crate::template::Template;
 
 /// Variables of a container kept: more than a person writes.
 const MOST_VARIABLES: usize = 512;
+/// Restart rules of a container, and exit codes of one: what the API takes.
+const MOST_RULES: usize = 20;
+const MOST_CODES: usize = 255;
 
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -22,6 +25,7 @@ pub(super) struct ContainerSpec {
     command: Option<Vec<String>>,
     args: Option<Vec<String>>,
     restart_policy: Option<String>,
+    restart_policy_rules: Option<Vec<RestartPolicyRule>>,
     resources: Option<Resources>,
     security_context: Option<SecurityContext>,
     volume_mounts: Option<Vec<VolumeMount>>,
@@ -108,6 +112,20 @@ struct Field {
     field_path: String,
 }
 
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct RestartPolicyRule {
+    action: String,
+    exit_codes: Option<ExitCodes>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+struct ExitCodes {
+    operator: String,
+    values: Option<Vec<i32>>,
+}
+
 /// Spec and status of one container, which stands in its pod at that path.
 pub(super) fn reduce(
     pod: &Spec,
@@ -139,7 +157,6 @@ pub(super) fn reduce(
         id: status.and_then(|status| status.container_id.as_deref()).map(without_scheme).unwrap_or_default(),
         kind,
         template: spec.template(pod.security_context.as_ref(), &mounts, &probes),
-        sidecar: spec.restart_policy.as_deref() == Some("Always"),
         context: ContainerContext {
             name: spec.name.clone(),
             image: spec.image.clone(),
@@ -152,6 +169,8 @@ pub(super) fn reduce(
             variables: spec.variables(&field_path),
             probes,
             field_path,
+            restart_policy: spec.restart_policy.clone().unwrap_or_default(),
+            restart_rules: spec.restart_rules(),
             restart_count: status.map_or(0, |status| status.restart_count),
             ready: status.is_some_and(|status| status.ready),
             state: state(status.and_then(|status| status.state.as_ref())),
@@ -161,6 +180,22 @@ pub(super) fn reduce(
 }
 
 impl ContainerSpec {
+    fn restart_rules(&self) -> Vec<RestartRule> {
+        let rules = self.restart_policy_rules.iter().flatten().take(MOST_RULES);
+        rules
+            .map(|rule| {
+                let codes = rule.exit_codes.as_ref();
+                let values = codes.and_then(|codes| codes.values.as_deref()).unwrap_or_default();
+                RestartRule {
+                    action: rule.action.clone(),
+                    // One without exit codes, of a kind still to come, holds for none.
+                    not_in: codes.is_some_and(|codes| codes.operator == "NotIn"),
+                    codes: values.get(..MOST_CODES.min(values.len())).unwrap_or_default().to_vec(),
+                }
+            })
+            .collect()
+    }
+
     fn variables(&self, field_path: &str) -> Vec<Variable> {
         let variables = self.env.iter().flatten().enumerate().take(MOST_VARIABLES);
         variables

@@ -8,6 +8,7 @@ use lastwords_diagnosis::evidence::UnixNanos;
 use serde::Deserialize;
 
 use super::pod::{cut, nanos};
+use crate::planned;
 use crate::pods::ProbeEvent;
 
 /// Reasons watched, each by a watch of its own: a field selector takes one reason, and all events of all pods would be many
@@ -80,8 +81,8 @@ impl KubernetesEvent {
         let message = self.message.unwrap_or_default();
         let wanted = match reason.as_str() {
             "Unhealthy" => true,
-            // "Stopping container app" is the end of a pod, and says nothing of a probe.
-            "Killing" => message.contains("probe"),
+            // "Stopping container app" is the end of a pod, which its deletion tells better.
+            "Killing" => message.contains("probe") || planned::tells_of_a_change(&message),
             "Failed" => true,
             _ => false,
         };
@@ -159,6 +160,8 @@ mod tests {
             }))
         };
         assert!(killing("Container app failed liveness probe, will be restarted").is_some());
+        assert!(killing("Container app definition changed, will be restarted").is_some());
+        assert!(killing("Container app resize requires restart").is_some());
         assert!(killing("Stopping container app").is_none());
         assert!(event(serde_json::json!({"metadata": {}, "reason": "BackOff", "involvedObject": {"kind": "Pod", "uid": "p"}})).is_none());
         assert!(event(serde_json::json!({"metadata": {}, "reason": "Unhealthy", "involvedObject": {"kind": "Node", "uid": "p"}})).is_none());

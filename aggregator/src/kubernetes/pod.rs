@@ -63,6 +63,8 @@ struct Condition {
     status: String,
     reason: String,
     message: String,
+    #[serde(rename = "lastTransitionTime")]
+    since: Option<Time>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -187,11 +189,19 @@ impl KubernetesPod {
             reason: status.reason.clone(),
             message: cut(status.message.clone()),
             disruption: status.disruption(),
-            deleting: self.metadata.deletion_timestamp.is_some(),
+            deletion: self.deletion(),
+            restarting_all: status.condition("AllContainersRestarting").map(|it| nanos(it.since.as_ref())),
             restart_policy: spec.restart_policy.clone(),
             memory_limit: spec.resources.as_ref().map(Resources::memory_limit).unwrap_or_default(),
             containers,
         }
+    }
+
+    /// When its deletion was asked for: the API gives the time at which the grace period is over.
+    fn deletion(&self) -> Option<UnixNanos> {
+        let over = nanos(Some(self.metadata.deletion_timestamp.as_ref()?));
+        let grace = self.metadata.deletion_grace_period_seconds.unwrap_or(0).max(0);
+        Some(UnixNanos(over.0.saturating_sub(grace.saturating_mul(1_000_000_000))))
     }
 
     fn annotation(&self, key: &str) -> String {
@@ -227,10 +237,13 @@ impl KubernetesPod {
 }
 
 impl Status {
+    /// The condition, if it is true.
+    fn condition(&self, kind: &str) -> Option<&Condition> {
+        self.conditions.iter().flatten().find(|it| it.kind == kind && it.status == "True")
+    }
+
     fn disruption(&self) -> Disruption {
-        let is_target = |it: &&Condition| it.kind == "DisruptionTarget" && it.status == "True";
-        let target = self.conditions.iter().flatten().find(is_target);
-        target.map_or_else(Disruption::default, |target| Disruption {
+        self.condition("DisruptionTarget").map_or_else(Disruption::default, |target| Disruption {
             reason: target.reason.clone(),
             message: cut(target.message.clone()),
         })

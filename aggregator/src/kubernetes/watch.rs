@@ -104,8 +104,15 @@ async fn follow_pods(client: Client, cluster: &Cluster, first_list_done: oneshot
             }
             Some(watcher::Event::Apply(pod)) => applied(cluster, pod),
             Some(watcher::Event::Delete(pod)) => {
-                let uid = pod.uid().to_owned();
-                let is_news = lock(&cluster.pods).delete(&uid, time::now());
+                let mut last = pod.reduce();
+                let (uid, now) = (last.uid.clone(), time::now());
+                // Deleted without a grace period: nothing told of it before.
+                last.deletion = last.deletion.or(Some(now));
+                let mut pods = lock(&cluster.pods);
+                let is_news = pods.by_uid(&uid).is_some_and(|known| known.deleted_at.is_none()) && {
+                    pods.apply(last);
+                    pods.delete(&uid, now)
+                };
                 is_news.then_some(uid).into_iter().collect()
             }
             Some(watcher::Event::InitDone) => {

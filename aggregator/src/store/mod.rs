@@ -109,7 +109,7 @@ pub struct Filter {
     pub cause: Option<i32>,
     /// Only crashes observed at or after this time.
     pub since: Option<UnixNanos>,
-    /// Also `CAUSE_COMPLETED`.
+    /// Also `CAUSE_COMPLETED`, and ends that were planned.
     pub include_completed: bool,
 }
 

@@ -3,7 +3,7 @@
 use rusqlite::Connection;
 
 /// Version that this program writes, kept in SQLite's `user_version`.
-pub(super) const VERSION: i64 = 2;
+pub(super) const VERSION: i64 = 3;
 /// Marks the file as ours ("LstW"), kept in SQLite's `application_id`.
 const APPLICATION_ID: i64 = 0x4c73_7457;
 
@@ -52,6 +52,9 @@ CREATE TABLE healthy (
 ) STRICT, WITHOUT ROWID;
 ";
 
+/// Whether the end was planned: lists leave that out.
+const VERSION_3: &str = "ALTER TABLE newest ADD COLUMN planned INTEGER NOT NULL DEFAULT 0;";
+
 /// What a database's version says of it.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Prepared {
@@ -73,8 +76,13 @@ pub(super) fn prepare(connection: &mut Connection) -> rusqlite::Result<Prepared>
         (0, 0) if tables == 0 => {
             transaction.execute_batch(VERSION_1)?;
             transaction.execute_batch(VERSION_2)?;
+            transaction.execute_batch(VERSION_3)?;
         }
-        (1, APPLICATION_ID) => transaction.execute_batch(VERSION_2)?,
+        (1, APPLICATION_ID) => {
+            transaction.execute_batch(VERSION_2)?;
+            transaction.execute_batch(VERSION_3)?;
+        }
+        (2, APPLICATION_ID) => transaction.execute_batch(VERSION_3)?,
         (_, APPLICATION_ID) if version > VERSION => return Ok(Prepared::TooNew(version)),
         (VERSION, APPLICATION_ID) => return Ok(Prepared::Ready),
         _ => return Ok(Prepared::Foreign),

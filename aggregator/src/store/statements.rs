@@ -29,8 +29,8 @@ pub(super) fn insert(connection: &Connection, crash: &NewCrash) -> rusqlite::Res
     let container = &crash.assessment.container;
     connection
         .prepare_cached(
-            "INSERT INTO newest (row, revision, observed_at, node, namespace, pod_name, container, cause) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            "INSERT INTO newest (row, revision, observed_at, node, namespace, pod_name, container, cause, planned) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
         )?
         .execute(params![
             row,
@@ -41,6 +41,7 @@ pub(super) fn insert(connection: &Connection, crash: &NewCrash) -> rusqlite::Res
             container.pod_name,
             container.name,
             crash.assessment.diagnosis.cause,
+            crash.assessment.diagnosis.planned,
         ])?;
     Ok(Inserted::New)
 }
@@ -55,7 +56,7 @@ pub(super) fn revise(connection: &Connection, id: &str, assessment: &Assessment)
     let container = &assessment.container;
     connection
         .prepare_cached(
-            "UPDATE newest SET revision = ?2, namespace = ?3, pod_name = ?4, container = ?5, cause = ?6 \
+            "UPDATE newest SET revision = ?2, namespace = ?3, pod_name = ?4, container = ?5, cause = ?6, planned = ?7 \
              WHERE row = ?1 AND revision < ?2",
         )?
         .execute(params![
@@ -65,6 +66,7 @@ pub(super) fn revise(connection: &Connection, id: &str, assessment: &Assessment)
             container.pod_name,
             container.name,
             assessment.diagnosis.cause,
+            assessment.diagnosis.planned,
         ])?;
     Ok(())
 }
@@ -178,7 +180,7 @@ fn conditions(filter: &Filter, after: Option<Cursor>) -> (String, Vec<Value>) {
         values.push(i64::from(cause).into());
     } else if !filter.include_completed {
         // The sign keeps SQLite from answering "not this cause" by the index on causes.
-        conditions.push("+n.cause <> ?");
+        conditions.push("+n.cause <> ? AND NOT n.planned");
         values.push(i64::from(v1::Cause::Completed as i32).into());
     }
     if let Some(since) = filter.since {

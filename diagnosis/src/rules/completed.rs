@@ -2,8 +2,9 @@
 
 use super::{Finding, killed};
 use crate::case::Case;
+use crate::pod::PodContext;
 use crate::verdict::{Cause, Confidence, EvidenceRef};
-use crate::{signals, words};
+use crate::{planned, signals, words};
 
 pub(super) fn by_itself(case: &Case<'_>) -> Option<Finding> {
     case.exit_code().filter(|code| *code == 0)?;
@@ -20,7 +21,41 @@ pub(super) fn by_itself(case: &Case<'_>) -> Option<Finding> {
         }
         _ => format!("{} ended by itself with exit code 0", case.main_name()),
     };
-    Some(finding(case, Confidence::High, summary, evidence))
+    let Some(stop) = planned::stop(case) else {
+        return Some(finding(case, Confidence::High, summary, evidence));
+    };
+    evidence.extend(stop.event);
+    Some(Finding {
+        summary: format!("{summary}; {}", stop.words),
+        remedy: "nothing is wrong".to_owned(),
+        ..finding(case, Confidence::High, String::new(), evidence)
+    })
+}
+
+/// It ended with a code that its own restart rules list.
+pub(super) fn by_rule(case: &Case<'_>) -> Option<Finding> {
+    let told = || case.pod?.container.terminated.as_ref().filter(|_| case.only_kubernetes());
+    let seen =
+        case.exit_code().filter(|_| !killed::asked_to_stop(case).is_some_and(|(_, signal)| signal.delivered));
+    let code = seen.or_else(|| told().map(|ended| ended.exit_code))?;
+    let (index, rule) = planned::rule(case, code)?;
+    let field = format!("{}.restartPolicyRules[{index}]", case.field());
+    let restarts = match rule.action.as_str() {
+        "RestartAllContainers" => "restarts all containers of the pod",
+        _ => "restarts it",
+    };
+    Some(Finding {
+        cause: Cause::Completed,
+        confidence: if seen.is_some() { Confidence::High } else { Confidence::Medium },
+        summary: format!(
+            "{} ended by itself with exit code {code}, for which {field} {restarts}{}",
+            case.main_name(),
+            if seen.is_some() { "" } else { ", says Kubernetes; no agent saw it" }
+        ),
+        object: format!("exit code {code}"),
+        remedy: format!("nothing is wrong, if {field} is meant so"),
+        evidence: case.exit().map(|_| EvidenceRef::Exit).into_iter().collect(),
+    })
 }
 
 /// Only Kubernetes tells of it.
@@ -33,12 +68,12 @@ pub(super) fn told(case: &Case<'_>) -> Option<Finding> {
 }
 
 fn finding(case: &Case<'_>, confidence: Confidence, summary: String, evidence: Vec<EvidenceRef>) -> Finding {
-    // Empty without Kubernetes, where nobody restarts what is done.
-    let restarts = case.pod.is_some_and(|pod| pod.restart_policy == "Always");
+    // Without Kubernetes nobody restarts what is done.
+    let restarts = case.pod.and_then(PodContext::always_restarted_by);
     Finding {
         cause: Cause::Completed,
         confidence,
-        summary: if restarts {
+        summary: if restarts.is_some() {
             format!(
                 "{summary}; with restartPolicy Always the kubelet starts it again, and waits longer each time"
             )
@@ -46,10 +81,16 @@ fn finding(case: &Case<'_>, confidence: Confidence, summary: String, evidence: V
             summary
         },
         object: "exit code 0".to_owned(),
-        remedy: if restarts {
-            "no crash, yet with spec.restartPolicy Always it is restarted and backs off: run it as a Job, or keep it in the foreground".to_owned()
-        } else {
-            "nothing is wrong; a program that should keep running has to stay in the foreground".to_owned()
+        remedy: match restarts {
+            // A sidecar.
+            Some(field) if field != "spec.restartPolicy" => format!(
+                "no crash, yet with {field} Always it is restarted and backs off: keep it in the foreground, or leave {field} out if it is to be done once"
+            ),
+            Some(field) => format!(
+                "no crash, yet with {field} Always it is restarted and backs off: run it as a Job, or keep it in the foreground"
+            ),
+            None => "nothing is wrong; a program that should keep running has to stay in the foreground"
+                .to_owned(),
         },
         evidence,
     }

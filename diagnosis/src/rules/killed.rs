@@ -4,7 +4,7 @@ use super::Finding;
 use crate::case::Case;
 use crate::evidence::{KilledBy, SenderKind, Signal};
 use crate::verdict::{Cause, Confidence, EvidenceRef};
-use crate::{signals, words};
+use crate::{planned, signals, words};
 
 /// A process that was asked to stop may take this long (milliseconds): the longest usual terminationGracePeriodSeconds.
 const LONGEST_STOP_MS: f64 = 600_000.0;
@@ -60,19 +60,24 @@ pub(super) fn by_signal(case: &Case<'_>) -> Option<Finding> {
             )
         });
     let seen = killer.is_some_and(|by| by.kind != SenderKind::Unknown);
-    Some(Finding {
-        cause: Cause::Killed,
-        confidence: if seen { Confidence::High } else { Confidence::Medium },
-        summary: format!(
-            "{} was ended by {name} from {}{before}{}",
-            case.main_name(),
-            words::sender(killer),
-            waiting(case)
-        ),
-        object: format!("{name} from {}", words::sender(killer)),
-        remedy: remedy(case, killer),
-        evidence,
-    })
+    let forced = number == signals::SIGKILL;
+    Some(explained_by_plan(
+        case,
+        forced,
+        Finding {
+            cause: Cause::Killed,
+            confidence: if seen { Confidence::High } else { Confidence::Medium },
+            summary: format!(
+                "{} was ended by {name} from {}{before}{}",
+                case.main_name(),
+                words::sender(killer),
+                waiting(case)
+            ),
+            object: format!("{name} from {}", words::sender(killer)),
+            remedy: remedy(case, killer),
+            evidence,
+        },
+    ))
 }
 
 /// Asked to stop from outside, it left with a code other than 0.
@@ -83,21 +88,47 @@ pub(super) fn stopped(case: &Case<'_>) -> Option<Finding> {
     let agrees = code == 128 + signal.signal;
     let mut evidence = vec![EvidenceRef::Signal(index), EvidenceRef::Exit];
     evidence.extend(case.evidence.blocked.as_ref().map(|_| EvidenceRef::Blocked));
-    Some(Finding {
-        cause: Cause::Killed,
-        confidence: if agrees { Confidence::High } else { Confidence::Medium },
-        summary: format!(
-            "{} was asked to stop by {} from {} and left {} later with exit code {code}{}",
-            case.main_name(),
-            signals::name(signal.signal),
-            words::sender(signal.sender.as_ref()),
-            words::span(signal.before_death_ms),
-            waiting(case)
-        ),
-        object: format!("{} from {}", signals::name(signal.signal), words::sender(signal.sender.as_ref())),
-        remedy: remedy(case, signal.sender.as_ref()),
+    Some(explained_by_plan(
+        case,
+        false,
+        Finding {
+            cause: Cause::Killed,
+            confidence: if agrees { Confidence::High } else { Confidence::Medium },
+            summary: format!(
+                "{} was asked to stop by {} from {} and left {} later with exit code {code}{}",
+                case.main_name(),
+                signals::name(signal.signal),
+                words::sender(signal.sender.as_ref()),
+                words::span(signal.before_death_ms),
+                waiting(case)
+            ),
+            object: format!(
+                "{} from {}",
+                signals::name(signal.signal),
+                words::sender(signal.sender.as_ref())
+            ),
+            remedy: remedy(case, signal.sender.as_ref()),
+            evidence,
+        },
+    ))
+}
+
+/// A stop of which Kubernetes tells that it was wanted. `forced` when it took a SIGKILL.
+fn explained_by_plan(case: &Case<'_>, forced: bool, finding: Finding) -> Finding {
+    let Some(stop) = planned::stop(case) else { return finding };
+    let mut evidence = finding.evidence;
+    evidence.extend(stop.event);
+    let remedy = if forced {
+        "no crash; to stop in time it has to handle SIGTERM (as PID 1 it ignores what it has no handler for), or needs a longer spec.terminationGracePeriodSeconds"
+    } else {
+        "nothing is wrong"
+    };
+    Finding {
+        summary: format!("{}; {}", finding.summary, stop.words),
+        remedy: remedy.to_owned(),
         evidence,
-    })
+        ..finding
+    }
 }
 
 /// A child was killed by somebody, and the main process passed that on as exit code 128 + signal.
@@ -173,7 +204,7 @@ pub(super) fn waiting(case: &Case<'_>) -> String {
 }
 
 /// The last request to stop that came from another process.
-pub(super) fn asked_to_stop<'a>(case: &Case<'a>) -> Option<(usize, &'a Signal)> {
+pub(crate) fn asked_to_stop<'a>(case: &Case<'a>) -> Option<(usize, &'a Signal)> {
     case.evidence.signals.iter().enumerate().rfind(|(_, signal)| {
         let from_another = signal.sender.as_ref().is_some_and(|by| {
             matches!(by.kind, SenderKind::Runtime | SenderKind::SameContainer | SenderKind::Other)

@@ -93,7 +93,11 @@ fn verdict(pod: &PodContext) -> Option<(&'static str, usize, Confidence)> {
         events().rev().find_map(|(index, event)| {
             let kind = (event.reason == "Unhealthy").then(|| kind_of(event))??;
             let threshold = pod.container.probes.iter().find(|probe| probe.kind == kind)?.failure_threshold;
-            (!pod.deleted && event.count >= threshold.max(1)).then_some((kind, index, Confidence::Medium))
+            (pod.stop.is_none() && !pod.deleted && event.count >= threshold.max(1)).then_some((
+                kind,
+                index,
+                Confidence::Medium,
+            ))
         })
     };
     killing.or_else(unhealthy)

@@ -69,8 +69,16 @@ pub fn evidence_to_crash(evidence: &Evidence) -> v1::Crash {
 
 /// The diagnosis as a message; `revision` is 1 for the first of a crash.
 pub fn diagnosis_to_wire(diagnosis: &Diagnosis, revision: u32) -> v1::Diagnosis {
-    let Diagnosis { cause: named, confidence: how_sure, summary, object, remedy, evidence, also_seen } =
-        diagnosis;
+    let Diagnosis {
+        cause: named,
+        confidence: how_sure,
+        summary,
+        object,
+        remedy,
+        evidence,
+        also_seen,
+        planned,
+    } = diagnosis;
     v1::Diagnosis {
         cause: cause(*named).into(),
         confidence: confidence(*how_sure).into(),
@@ -80,6 +88,7 @@ pub fn diagnosis_to_wire(diagnosis: &Diagnosis, revision: u32) -> v1::Diagnosis 
         evidence: evidence.iter().copied().map(evidence_ref).collect(),
         also_seen: also_seen.clone(),
         revision,
+        planned: *planned,
     }
 }
 

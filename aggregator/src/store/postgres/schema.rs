@@ -3,7 +3,7 @@
 use tokio_postgres::{Client, Error};
 
 /// Version that this program writes, kept in `lastwords_schema`.
-pub(super) const VERSION: i32 = 1;
+pub(super) const VERSION: i32 = 2;
 
 /// Several aggregators may start at the same moment: one of them makes the tables ("LstW").
 pub(super) const LOCK: i64 = 0x4c73_7457;
@@ -49,6 +49,9 @@ CREATE TABLE healthy (
 CREATE TABLE lastwords_schema (version integer NOT NULL);
 ";
 
+/// Whether the end was planned: lists leave that out.
+const VERSION_2: &str = "ALTER TABLE newest ADD COLUMN planned boolean NOT NULL DEFAULT false;";
+
 /// What a database's version says of it.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Prepared {
@@ -68,13 +71,22 @@ pub(super) async fn prepare(client: &mut Client) -> Result<Prepared, Error> {
     if ours.try_get(0)? {
         let version: i32 =
             transaction.query_one("SELECT max(version) FROM lastwords_schema", &[]).await?.try_get(0)?;
-        return Ok(if version > VERSION { Prepared::TooNew(version) } else { Prepared::Ready });
+        if version > VERSION {
+            return Ok(Prepared::TooNew(version));
+        }
+        if version < VERSION {
+            transaction.batch_execute(VERSION_2).await?;
+            transaction.execute("INSERT INTO lastwords_schema (version) VALUES ($1)", &[&VERSION]).await?;
+            transaction.commit().await?;
+        }
+        return Ok(Prepared::Ready);
     }
     let taken = transaction.query_one("SELECT to_regclass('reports') IS NOT NULL", &[]).await?;
     if taken.try_get(0)? {
         return Ok(Prepared::Foreign);
     }
     transaction.batch_execute(VERSION_1).await?;
+    transaction.batch_execute(VERSION_2).await?;
     transaction.execute("INSERT INTO lastwords_schema (version) VALUES ($1)", &[&VERSION]).await?;
     transaction.commit().await?;
     Ok(Prepared::Ready)

@@ -56,11 +56,11 @@ pub(super) async fn insert(client: &mut Client, crash: &NewCrash) -> Result<Inse
     let container = &crash.assessment.container;
     let statement = transaction
         .prepare_cached(
-            "INSERT INTO newest (row, revision, observed_at, node, namespace, pod_name, container, cause) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+            "INSERT INTO newest (row, revision, observed_at, node, namespace, pod_name, container, cause, planned) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
         )
         .await?;
-    let values: [&(dyn ToSql + Sync); 8] = [
+    let values: [&(dyn ToSql + Sync); 9] = [
         &row,
         &revision(&crash.assessment),
         &observed_at.0,
@@ -69,6 +69,7 @@ pub(super) async fn insert(client: &mut Client, crash: &NewCrash) -> Result<Inse
         &text(&container.pod_name),
         &text(&container.name),
         &crash.assessment.diagnosis.cause,
+        &crash.assessment.diagnosis.planned,
     ];
     transaction.execute(&statement, &values).await?;
     transaction.commit().await?;
@@ -85,17 +86,18 @@ pub(super) async fn revise(client: &mut Client, id: &str, assessment: &Assessmen
     let container = &assessment.container;
     let statement = transaction
         .prepare_cached(
-            "UPDATE newest SET revision = $2, namespace = $3, pod_name = $4, container = $5, cause = $6 \
+            "UPDATE newest SET revision = $2, namespace = $3, pod_name = $4, container = $5, cause = $6, planned = $7 \
              WHERE row = $1 AND revision < $2",
         )
         .await?;
-    let values: [&(dyn ToSql + Sync); 6] = [
+    let values: [&(dyn ToSql + Sync); 7] = [
         &row,
         &revision(assessment),
         &text(&container.namespace),
         &text(&container.pod_name),
         &text(&container.name),
         &assessment.diagnosis.cause,
+        &assessment.diagnosis.planned,
     ];
     transaction.execute(&statement, &values).await?;
     transaction.commit().await?;
@@ -229,7 +231,9 @@ fn conditions(filter: &Filter, after: Option<Cursor>) -> (String, Vec<Value>) {
     };
     match filter.cause {
         Some(cause) => add("n.cause =", Box::new(cause)),
-        None if !filter.include_completed => add("n.cause <>", Box::new(v1::Cause::Completed as i32)),
+        None if !filter.include_completed => {
+            add("NOT n.planned AND n.cause <>", Box::new(v1::Cause::Completed as i32))
+        }
         None => {}
     }
     if let Some(since) = filter.since {
