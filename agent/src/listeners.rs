@@ -42,15 +42,11 @@ impl Listeners {
         })
     }
 
-    /// Those that a container had before the agent came, by the path of its group, and that it still has.
+    /// Those that a container had before the agent came and that it still has. By the container's id: in a pod procfs shows the paths of
+    /// other groups from the agent's own group on (`/../../…`).
     #[must_use]
-    pub fn early(&self, cgroup_path: &str) -> Vec<Listener> {
-        let own = self.early.iter().filter(|it| {
-            it.owner
-                .cgroup_path
-                .strip_prefix(cgroup_path)
-                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-        });
+    pub fn early(&self, container: &ContainerRef) -> Vec<Listener> {
+        let own = self.early.iter().filter(|it| is_of(&it.owner.cgroup_path, container));
         own.map(|it| it.listener.clone()).collect()
     }
 
@@ -65,6 +61,30 @@ fn seen(kernel: &ListenerMap) -> impl Iterator<Item = Listener> {
     kernel.iter().filter_map(|raw| listener(&raw))
 }
 
+fn is_of(cgroup_path: &str, container: &ContainerRef) -> bool {
+    ContainerRef::from_cgroup_path(cgroup_path).is_some_and(|found| found.id == container.id)
+}
+
 fn is_same(one: &Listener, two: &Listener) -> bool {
     (one.net_namespace, one.tgid, one.bound.address) == (two.net_namespace, two.tgid, two.bound.address)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_is_the_containers_also_as_a_pod_with_its_own_cgroup_namespace_sees_it() {
+        let id = "3f8a1c5d7e9b0a2c4e6f8091a2b3c4d5e6f708192a3b4c5d6e7f8091a2b3c4d5";
+        let pod =
+            "kubepods-besteffort.slice/kubepods-besteffort-pod0c1f2a3b_4d5e_6f70_8192_a3b4c5d6e7f8.slice";
+        let container =
+            ContainerRef::from_cgroup_path(&format!("/kubepods.slice/{pod}/cri-containerd-{id}.scope"))
+                .unwrap();
+        assert!(is_of(&container.cgroup_path, &container));
+        assert!(is_of(&format!("/../../../{pod}/cri-containerd-{id}.scope/worker"), &container));
+        let other = id.replace('3', "4");
+        assert!(!is_of(&format!("/../../../{pod}/cri-containerd-{other}.scope"), &container));
+        assert!(!is_of("/../../../../init.scope", &container));
+    }
 }

@@ -324,7 +324,7 @@ impl Tracker {
             oom: tracked.oom.clone(),
             memory: self.memory.of(cgroup_id),
             ports: tracked.ports.clone(),
-            early_listeners: self.listeners.early(&tracked.container.cgroup_path),
+            early_listeners: self.listeners.early(&tracked.container),
             callers: tracked.callers.clone(),
             recording,
             looked: Looked::default(),

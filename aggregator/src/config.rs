@@ -237,6 +237,10 @@ impl Reader {
         let value = match table.remove(key) {
             None => return default,
             Some(Value::Integer(bytes)) => u64::try_from(bytes).ok(),
+            // Helm writes all numbers of its values as floats; up to 2^53 they are exact.
+            Some(Value::Float(bytes)) if (0.0..9_007_199_254_740_992.0).contains(&bytes) => {
+                Some(bytes as u64)
+            }
             Some(Value::String(text)) => in_bytes(&text),
             Some(_) => None,
         };
@@ -359,6 +363,16 @@ mod tests {
             max_report_bytes: 65_536,
         };
         assert_eq!(settings, expected);
+    }
+
+    #[test]
+    fn sizes_may_be_floats_as_helm_writes_them() {
+        let bytes = |written: &str| {
+            with(&format!("[retention]\nmax_bytes = {written}\n"), &["--listen", "127.0.0.1:0"])
+                .map(|settings| settings.retention.max_bytes)
+        };
+        assert_eq!(bytes("1.073741824e+09"), Ok(1 << 30));
+        assert!(bytes("nan").is_err() && bytes("-1e9").is_err() && bytes("1e300").is_err());
     }
 
     #[test]

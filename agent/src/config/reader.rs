@@ -92,7 +92,7 @@ impl<'a> Table<'a> {
         let Some(value) = self.take(key) else {
             return default;
         };
-        let number = value.as_integer().and_then(|number| usize::try_from(number).ok());
+        let number = whole(&value).and_then(|number| usize::try_from(number).ok());
         number.filter(|number| allowed.contains(number)).unwrap_or_else(|| {
             self.report(key, &format!("must be a number from {} to {}", allowed.start(), allowed.end()));
             default
@@ -105,9 +105,8 @@ impl<'a> Table<'a> {
             return default;
         };
         let bytes = match &value {
-            Value::Integer(number) => u64::try_from(*number).ok(),
             Value::String(text) => parse_bytes(text),
-            _ => None,
+            other => whole(other),
         };
         bytes.filter(|bytes| allowed.contains(bytes)).unwrap_or_else(|| {
             let (least, most) = (allowed.start(), allowed.end());
@@ -141,6 +140,18 @@ impl<'a> Table<'a> {
 
     pub(super) fn report(&mut self, key: &str, problem: &str) {
         self.problems.push(format!("{}{key} {problem}", self.prefix));
+    }
+}
+
+/// A whole number. Also one that is written as a float: Helm writes all numbers of its values so (10 becomes 10.0).
+fn whole(value: &Value) -> Option<u64> {
+    match value {
+        Value::Integer(number) => u64::try_from(*number).ok(),
+        // 2^53: up to there a float has every whole number.
+        Value::Float(number) if number.fract() == 0.0 && (0.0..9_007_199_254_740_992.0).contains(number) => {
+            Some(*number as u64)
+        }
+        _ => None,
     }
 }
 

@@ -138,3 +138,12 @@ fn a_token_goes_to_no_other_machine_in_plain_text() {
         assert!(problems[0].starts_with("aggregator_token goes only to"), "{address}: {problems:?}");
     }
 }
+
+#[test]
+fn whole_numbers_may_be_floats_as_helm_writes_them() {
+    let config = Config::parse("spool_max_bytes = 6.7108864e+07\n[log_tail]\nlines = 10.0", "n").unwrap();
+    assert_eq!((config.spool_max_bytes, config.log_tail.lines), (64 << 20, 10));
+    for wrong in ["lines = 10.5", "lines = -10.0", "lines = nan", "lines = 1e300"] {
+        assert!(Config::parse(&format!("[log_tail]\n{wrong}"), "n").is_err(), "{wrong}");
+    }
+}

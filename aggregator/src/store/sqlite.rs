@@ -184,6 +184,8 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
     connection.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))?;
     connection.pragma_update(None, "synchronous", "full")?;
     connection.pragma_update(None, "foreign_keys", true)?;
+    // What a statement notes beside the database goes to /tmp otherwise, which a root file system that is only read does not have.
+    connection.pragma_update(None, "temp_store", "memory")?;
     // The log is cut back to this many bytes after it was copied into the file.
     connection.pragma_update_and_check(None, "journal_size_limit", 16 << 20, |_| Ok(()))?;
     Ok(connection)

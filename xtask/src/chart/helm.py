@@ -41,7 +41,15 @@ for file, path in asked["values"].items():
                     problems.append(f"{file}: {what} is none of Kubernetes {version}: {str(error).splitlines()[0]}")
 
 wrong = [
+    {"agents": {}},
     {"agent": {"tolerance": []}},
+    {"agent": {"tolerations": [{"effect": "NoScheduling"}]}},
+    {"agent": {"config": {"log_tail": {"line": 10}}}},
+    {"agent": {"config": {"spool_directory": "/elsewhere"}}},
+    {"agent": {"resources": {"limits": {"memory": "256 MB"}}}},
+    {"agent": {"seccompProfile": {"type": "None"}}},
+    {"aggregator": {"config": {"retention": {"max_age": 30}}}},
+    {"aggregator": {"config": {"listen": "0.0.0.0:1"}}},
     {"image": {"pullPolicy": "Sometimes"}},
     {"aggregator": {"persistence": {"size": "much"}}},
 ]
