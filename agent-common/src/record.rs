@@ -131,7 +131,8 @@ pub struct Exited {
     pub header: Header,
     /// Process.
     pub tgid: u32,
-    /// The thread that began the end: the first that left after the group was told to exit; the last one when that was not seen.
+    /// The thread that began the end: the one that called exit_group, the first that left when a signal ended them all, the last one when
+    /// nobody told the others to leave. 0 when its caller is yet to come: then it sends a second record.
     pub first_tid: u32,
     /// As wait(2) gives it: signal in bits 0 to 6, core dump in bit 7, exit code in bits 8 to 15.
     pub status: u32,

@@ -94,7 +94,7 @@ pub struct Executed {
 pub struct Exited {
     /// Process.
     pub tgid: u32,
-    /// The thread that began the end.
+    /// The thread that began the end; 0 when it was not seen.
     pub first_tid: u32,
     /// How it ended.
     pub status: Status,

@@ -1,7 +1,7 @@
 //! The containers of this node, from the making of their group to its removal: puts the kernel's records together into deaths.
 
 mod adopt;
-mod group_kill;
+mod held_back;
 mod ports;
 mod sweep;
 
@@ -23,7 +23,7 @@ use crate::{
     memory::MemoryCurves,
 };
 
-use group_kill::HeldBack;
+use held_back::HeldBack;
 
 /// Programs of a main process that are kept; an entrypoint that executes itself for ever must not grow without bound.
 const MAX_EXECS: usize = 16;
@@ -48,7 +48,7 @@ struct Tracked {
     /// When what failed in it, and did not end it, is told.
     healthy_at: Option<u64>,
     ended: bool,
-    /// Its end, while others that the kernel kills with it may still be told of.
+    /// Its end, while there may still be more to tell of it.
     held_back: Option<HeldBack>,
 }
 
@@ -271,17 +271,19 @@ impl Tracker {
         let tracked = self.containers.get_mut(&cgroup_id)?;
         if tracked.ended {
             // Two last threads can both see themselves as the last (agent-ebpf, probe/exit.rs).
-            return None;
+            let held = tracked.held_back.take_if(|held| held.caller_came(exited.first_tid));
+            return held.map(|held| held.death);
         }
         tracked.ended = true;
         tracked.survived_at = None;
         tracked.healthy_at = None;
-        let kill = group_kill::under_way(&tracked.oom);
+        let kill = held_back::under_way(&tracked.oom);
+        let is_whole = kill.is_none() && exited.first_tid != 0;
         let death = self.death(cgroup_id, time, End::Exited(exited))?;
-        let (Some(kill), Some(tracked)) = (kill, self.containers.get_mut(&cgroup_id)) else {
+        if is_whole {
             return Some(death);
-        };
-        tracked.held_back = Some(HeldBack::new(death, kill));
+        }
+        self.containers.get_mut(&cgroup_id)?.held_back = Some(HeldBack::new(death, kill));
         None
     }
 

@@ -17,6 +17,8 @@ use serde_json::Value;
 const PROGRAMS: [&str; 4] = ["lastwords", "lastwords-agent", "lastwords-aggregator", "dies"];
 /// Deaths of programs whose threads leave in another order each.
 const DISORDERS: u32 = 200;
+/// Deaths of programs one of whose threads gives up.
+const GIVEN_UP: usize = 80;
 /// So many of them at a time.
 const AT_ONCE: usize = 8;
 /// More than a node has: the kubelet's default is 110 pods.
@@ -84,9 +86,32 @@ fn threads_may_leave_in_any_order() {
     }
     assert_eq!(ended.len(), DISORDERS as usize);
     assert_told_once(&lastwords, &ended);
+    who_gave_up_is_told(&lastwords);
     a_leader_that_left_is_no_death(&lastwords);
     programs_of_threads(&lastwords);
     names(&lastwords);
+}
+
+/// The first thread or another one ends the process, and all race to leave. Which one it was is told by what it failed at.
+fn who_gave_up_is_told(lastwords: &Lastwords) {
+    let mut ended = BTreeMap::new();
+    for round in 0..GIVEN_UP / AT_ONCE {
+        let started: Vec<_> = (0..AT_ONCE)
+            .map(|number| {
+                let thread = if number % 2 == 0 { "" } else { "thread " };
+                let others = format!("repeat {} beside sleep 30000", 1 + (number + round) % 4);
+                start(&[&others, &format!("{thread}give-up-without /no/such/file 3")])
+            })
+            .collect();
+        ended.extend(started.into_iter().map(|container| container.wait().unwrap()));
+    }
+    for crash in assert_told_once(lastwords, &ended).values() {
+        let crash = whole(lastwords, crash);
+        let failures = crash["failures"].as_array().unwrap();
+        let failed = failures.iter().find(|failure| failure["path"] == "/no/such/file");
+        let failed = failed.unwrap_or_else(|| panic!("{crash:#}"));
+        assert_eq!(failed["by_dying_thread"], true, "{crash:#}");
+    }
 }
 
 /// The first thread of a process leaves, and is a zombie for as long as another one lives.

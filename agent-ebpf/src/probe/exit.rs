@@ -3,9 +3,12 @@
 //! Why this: it fires for every thread while the task is still whole enough to tell its group's exit code, name and working
 //! directory. The end that counts is the last thread's (`signal->live` has reached 0). The code is the group's where the group
 //! was told to exit, else the leader's own (Linux before 5.16 sets no group code for a plain exit).
-//! Two last threads may both see `live` at 0: the agent takes the second record of one process as a repeat.
+//! Two last threads may both see `live` at 0, which is counted down some steps before this hook: the agent takes the second record of one
+//! process as a repeat, and out of it who called exit_group where the first came from a thread that overtook the caller.
 //! Only argument 0 is touched: kernels before 6.18 have no other, and a raw tracepoint that reads beyond its arguments is refused.
 //! Cost: a look-up for each thread of the node that ends.
+
+use core::hint::black_box;
 
 use aya_ebpf::helpers;
 use lastwords_agent_common::record::{Exited, kind};
@@ -26,6 +29,9 @@ const SIGNAL_GROUP_EXIT: u32 = 4;
 /// `task->flags`: a signal ended this thread, the one that exit_group(2) gives the others among them (include/linux/sched.h).
 const PF_SIGNALED: u32 = 0x400;
 
+/// Bits of what wait(2) gives that hold the signal which ended a process.
+const BY_SIGNAL: u32 = 0x7f;
+
 /// Index of that limit, before RLIMIT_NOFILE (include/uapi/asm-generic/resource.h; the same on x86-64 and arm64).
 const RLIMIT_NPROC: usize = 6;
 /// `struct rlimit`: a soft limit and a hard one.
@@ -41,23 +47,25 @@ hook!("sched_process_exit", sched_process_exit, sched_process_exit_raw, |argumen
     let (tgid, tid) = ((process >> 32) as u32, process as u32);
     let told_to_exit = read::<u32>(signal, &offset::SIGNAL_FLAGS) & SIGNAL_GROUP_EXIT != 0;
     let is_main = container.main_tgid() == tgid;
-    if is_main && told_to_exit {
-        // The thread that told the others may be the last to come here, but it alone was not killed.
-        let killed = read::<u32>(task, &offset::TASK_FLAGS) & PF_SIGNALED != 0;
-        if container.first_tid() == 0 || !killed {
-            container.set_first_tid(tid);
-        }
+    let code: u32 = read(task, &offset::TASK_EXIT_CODE);
+    let was_killed = read::<u32>(task, &offset::TASK_FLAGS) & PF_SIGNALED != 0;
+    let told: u32 = read(signal, &offset::SIGNAL_GROUP_EXIT_CODE);
+    // Whoever called exit_group may be overtaken by all the others on their way here, but it alone was not killed, and it leaves with the
+    // group's code, as a thread that left by itself meanwhile does not. Where a signal ended them all are killed. One test at the end, or
+    // the verifier would follow what comes after it once for each.
+    let is_caller = !was_killed & (code == told);
+    let is_first = (told & BY_SIGNAL != 0) & (container.first_tid() == 0);
+    if black_box(is_main & told_to_exit & (is_caller | is_first)) {
+        container.set_first_tid(tid);
     }
-    if u64::from(read::<u32>(task, &offset::TASK_EXIT_CODE) & 0x7f) == SIGSYS
-        && read::<u32>(task, &offset::TASK_FLAGS) & PF_SIGNALED == 0
-    {
+    if u64::from(code & BY_SIGNAL) == SIGSYS && !was_killed {
         ended_by_filter(container, task, tgid, tid);
     }
     if read::<u32>(signal, &offset::SIGNAL_LIVE) != 0 {
         return;
     }
     let status: u32 = if told_to_exit {
-        read(signal, &offset::SIGNAL_GROUP_EXIT_CODE)
+        told
     } else {
         read(follow(task, &offset::TASK_GROUP_LEADER), &offset::TASK_EXIT_CODE)
     };
@@ -68,7 +76,8 @@ hook!("sched_process_exit", sched_process_exit, sched_process_exit_raw, |argumen
     let leader = follow(task, &offset::TASK_GROUP_LEADER);
     if is_main {
         emit_for::<Exited>(kind::EXITED, container, |record| {
-            fill(record, task, leader, container, status, tgid, tid)
+            let first_tid = if told_to_exit { container.first_tid() } else { tid };
+            fill(record, task, leader, status, tgid, first_tid)
         });
     } else {
         record_child(container, leader, status, tgid);
@@ -80,17 +89,15 @@ fn fill(
     record: *mut Exited,
     task: Address,
     leader: Address,
-    container: Container,
     status: u32,
     tgid: u32,
-    tid: u32,
+    first_tid: u32,
 ) {
     let credentials = follow(task, &offset::TASK_CRED);
-    let first = container.first_tid();
     // SAFETY: fields of a reserved record.
     unsafe {
         (*record).tgid = tgid;
-        (*record).first_tid = if first == 0 { tid } else { first };
+        (*record).first_tid = first_tid;
         (*record).status = status;
         (*record).uid = read(credentials, &offset::CRED_UID);
         (*record).gid = read(credentials, &offset::CRED_GID);

@@ -1,5 +1,6 @@
 //! Steps that end the process.
 
+use std::fs::File;
 use std::io;
 use std::process;
 
@@ -8,6 +9,12 @@ use crate::{faults, number};
 pub(crate) fn step(words: &[&str]) -> io::Result<bool> {
     match words {
         ["exit", code] => process::exit(number(code)?),
+        // Without this file it ends itself.
+        ["give-up-without", path, code] => {
+            if File::open(path).is_err() {
+                process::exit(number(code)?);
+            }
+        }
         ["abort"] => process::abort(),
         ["recurse"] => drop(recurse(&[0; 4096], u64::MAX)),
         ["leave-alone", code] => faults::end_this_thread(number(code)?),

@@ -1,18 +1,28 @@
+//! Ends that are not whole when they are told of, and are held back for a moment.
+//!
 //! An OOM kill of a whole group (`memory.oom.group`): the kernel marks one victim after the other and prints a line for each, and the
-//! main process, one of them, may have ended before the last is marked. Its end is held back for that moment.
+//! main process, one of them, may have ended before the last is marked. And a thread that called exit_group, which another one of them
+//! overtook on its way out.
 
 use super::Tracker;
-use crate::{assemble::Death, decode::OomVictim};
+use crate::{
+    assemble::{Death, End},
+    decode::OomVictim,
+};
 
-/// How long (nanoseconds): a line on a serial console takes some ten milliseconds, and the report waits longer for the log anyway.
-const HOLD: u64 = 100_000_000;
+/// How long for other victims (nanoseconds): a line on a serial console takes some ten milliseconds, and the report waits longer for the
+/// log anyway.
+const FOR_VICTIMS: u64 = 100_000_000;
+/// How long for who called exit_group (nanoseconds). It is on its way and comes for sure, within microseconds unless it lost its processor:
+/// a container that has used up its share waits for the next period, 100 ms, or for one after that.
+const FOR_THE_CALLER: u64 = 1_000_000_000;
 
 /// The end of a main process that is held back.
 pub(super) struct HeldBack {
     pub(super) death: Death,
     pub(super) until: u64,
-    /// In whose context the group is killed.
-    allocating_tgid: u32,
+    /// In whose context the group is killed; None when it is not.
+    allocating_tgid: Option<u32>,
 }
 
 /// The kill of a whole group that is being made, if there is one: the process in whose context.
@@ -24,8 +34,19 @@ pub(super) fn under_way(oom: &[(u64, OomVictim)]) -> Option<u32> {
 }
 
 impl HeldBack {
-    pub(super) fn new(death: Death, allocating_tgid: u32) -> Self {
-        Self { until: death.time + HOLD, death, allocating_tgid }
+    pub(super) fn new(death: Death, allocating_tgid: Option<u32>) -> Self {
+        let hold = if allocating_tgid.is_some() { FOR_VICTIMS } else { FOR_THE_CALLER };
+        Self { until: death.time + hold, death, allocating_tgid }
+    }
+
+    /// Takes the thread that began the end out of a repeated record; gives whether nothing more can come.
+    pub(super) fn caller_came(&mut self, first_tid: u32) -> bool {
+        if let End::Exited(exited) = &mut self.death.end
+            && exited.first_tid == 0
+        {
+            exited.first_tid = first_tid;
+        }
+        first_tid != 0 && self.allocating_tgid.is_none()
     }
 
     /// Takes another victim of the same kill. The end of the PID namespace, which kills those that are left, is none (where the kernel
@@ -34,7 +55,7 @@ impl HeldBack {
         let oom = &mut self.death.oom;
         let is_new =
             oom.len() < super::MAX_OOM_KILLS && oom.iter().all(|(_, known)| known.tgid != victim.tgid);
-        if is_new && time <= self.until && victim.allocating_tgid == self.allocating_tgid {
+        if is_new && time <= self.until && Some(victim.allocating_tgid) == self.allocating_tgid {
             oom.push((time, victim));
         }
     }
@@ -52,7 +73,10 @@ impl Tracker {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decode::{MemoryLevel, Status};
+    use crate::{
+        assemble::tests::death,
+        decode::{MemoryLevel, Status},
+    };
 
     fn victim(tgid: u32, is_main: bool, allocating_tgid: u32, oom_group: bool) -> (u64, OomVictim) {
         let level =
@@ -90,7 +114,7 @@ mod tests {
 
     #[test]
     fn the_end_of_the_namespace_is_no_oom_kill() {
-        let mut held = HeldBack::new(crate::assemble::tests::death(Status::default()), 2);
+        let mut held = HeldBack::new(death(Status::default()), Some(2));
         let (late, until) = (held.death.time + 5, held.until);
         for (time, (_, victim)) in [
             (late, victim(3, false, 2, true)),
@@ -102,5 +126,25 @@ mod tests {
         }
         let taken: Vec<u32> = held.death.oom.iter().map(|(_, victim)| victim.tgid).collect();
         assert_eq!(taken, [3], "once; not what the dying main process sends, and not another kill");
+    }
+
+    #[test]
+    fn a_caller_that_was_overtaken_is_told_of_by_its_own_record() {
+        let mut overtaken = death(Status::default());
+        let End::Exited(exited) = &mut overtaken.end else { panic!("it exited") };
+        exited.first_tid = 0;
+        let mut held = HeldBack::new(overtaken, None);
+        let caller = |held: &HeldBack| match &held.death.end {
+            End::Exited(exited) => exited.first_tid,
+            _ => 0,
+        };
+        assert!(!held.caller_came(0), "a third one overtook it too");
+        assert!(held.caller_came(7));
+        assert!(held.caller_came(8));
+        assert_eq!(caller(&held), 7);
+
+        let mut killed = HeldBack::new(death(Status::default()), Some(2));
+        assert!(!killed.caller_came(7), "victims may still come");
+        assert_eq!(caller(&killed), caller(&HeldBack::new(death(Status::default()), None)), "it was known");
     }
 }
