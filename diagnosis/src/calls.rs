@@ -21,8 +21,10 @@ const RECENT_MS: f64 = 10_000.0;
 const FRESH_MS: f64 = 1_000.0;
 /// Within this (milliseconds) an interpreter has printed its trace and left.
 const PROMPT_MS: f64 = 75.0;
-/// Up to here (milliseconds) nothing but the end of it can have followed, also on a busy node.
+/// Up to here (milliseconds) nothing but the end of it can have followed, also on a busy node, when its command line or its log names it.
 const CERTAIN_MS: f64 = 250.0;
+/// The same for what nothing names: a program that does without it is at its next work sooner.
+const CERTAIN_UNNAMED_MS: f64 = 100.0;
 /// A shell goes on within this (milliseconds) of a child's end, or leaves.
 const SHELL_MS: f64 = 50.0;
 /// Within this (milliseconds), and within a tenth of its life, a program did nothing but leave.
@@ -46,6 +48,8 @@ pub(crate) struct Call<'a> {
     pub(crate) named: bool,
     /// Other calls speak against it: as good as this one, and about something else.
     pub(crate) rivals: usize,
+    /// The same process failed with something else afterwards: it had not given up yet.
+    followed: bool,
 }
 
 /// What makes one call more telling than another, most important first.
@@ -113,7 +117,8 @@ impl Call<'_> {
             _ if noise::is_refused_lock(self.failure) && !fresh => false,
             Standing::Weak => {
                 let path = &self.failure.path;
-                let optional = noise::is_private(path) || noise::is_of_a_package(path);
+                let optional = noise::is_private(path)
+                    || (noise::is_of_a_package(path) && !noise::is_plug_in(self.failure));
                 let alone = self.at_once && self.rivals == 0 && !optional;
                 // A JVM's main thread is not the one that ends it.
                 let own = self.by_dying() || (self.named && self.weight.caller == Caller::SameProcess);
@@ -143,8 +148,10 @@ impl Call<'_> {
         let fresh = self.weight.freshness >= Freshness::Fresh;
         let own = self.weight.caller >= Caller::SameProcess;
         let near = self.weight.caller >= Caller::ChildJustBefore;
-        let certain = (self.gap_ms <= CERTAIN_MS || self.gave_up())
+        let certain_ms = if self.named { CERTAIN_MS } else { CERTAIN_UNNAMED_MS };
+        let certain = (self.gap_ms <= certain_ms || self.gave_up())
             && !self.went_on
+            && !self.followed
             && !noise::is_cache(&self.failure.path);
         match self.standing {
             Standing::Weak if self.by_dying() => {
@@ -177,7 +184,7 @@ impl Call<'_> {
     /// the log names it and nothing but leaving followed.
     fn plain(&self) -> Confidence {
         match (self.named, self.at_once, self.rivals) {
-            (true, ..) if self.gap_ms <= CERTAIN_MS => Confidence::High,
+            (true, ..) if self.gap_ms <= CERTAIN_UNNAMED_MS => Confidence::High,
             // A lock file that is there already is rarely done without.
             (_, true, 0) if self.failure.errno == errno::EEXIST => Confidence::High,
             (true, ..) | (_, _, 0) | (_, true, 1..=2) => Confidence::Medium,
@@ -206,13 +213,22 @@ pub(crate) fn strongest_first<'a>(case: &Case<'a>, noise: Noise) -> Vec<Call<'a>
         .filter(|(_, failure)| noise == Noise::Ignored || !(is_over(failure) || is_harmless(case, failure)))
         .filter_map(|(index, failure)| call(case, index, failure, noise.standing(failure)))
         .collect();
-    // An allocator that may not have a place of its choice takes another: what the program then came to is later.
+    // An allocator that may not have a place of its choice, or huge pages, takes another: what the program then came to is later.
     let outlived: Vec<usize> = calls
         .iter()
-        .filter(|call| noise::asks_for_memory(call.failure) && calls.iter().any(|other| came_to(call, other)))
+        .filter(|call| {
+            noise::asks_for_memory(call.failure)
+                && (call.went_on || calls.iter().any(|other| came_to(call, other)))
+        })
         .map(|call| call.index)
         .collect();
     calls.retain(|call| !outlived.contains(&call.index));
+    let followed: Vec<(bool, bool)> = calls.iter().map(|call| followed(call, &calls)).collect();
+    for (call, (followed, by_the_end)) in calls.iter_mut().zip(followed) {
+        call.followed = followed;
+        call.weight.rare &= !by_the_end;
+        call.weight.rare_and_own &= !by_the_end;
+    }
     // By a coarse clock several have one time: the last of them stands last.
     calls.sort_by(|one, other| other.weight.order(&one.weight).then(other.index.cmp(&one.index)));
     let rivals: Vec<usize> =
@@ -226,6 +242,20 @@ pub(crate) fn strongest_first<'a>(case: &Case<'a>, noise: Noise) -> Vec<Call<'a>
 /// True when the same process later failed with what its command line names.
 fn came_to(call: &Call<'_>, other: &Call<'_>) -> bool {
     other.named && other.failure.pid == call.failure.pid && other.gap_ms < call.gap_ms
+}
+
+/// Whether the same process failed with something else afterwards that may well end a program; and whether it did nothing but leave then,
+/// which after this one it did not.
+fn followed(call: &Call<'_>, calls: &[Call<'_>]) -> (bool, bool) {
+    let follows = |other: &&Call<'_>| {
+        other.standing >= Standing::Plain
+            && other.failure.pid == call.failure.pid
+            && (other.gap_ms < call.gap_ms || (other.gap_ms <= call.gap_ms && other.index > call.index))
+            && !is_same(thing(call.failure), thing(other.failure))
+    };
+    let ends = |other: &Call<'_>| other.at_once && !call.at_once && other.by_dying();
+    let followers = || calls.iter().filter(follows);
+    (followers().next().is_some(), followers().any(ends))
 }
 
 /// True for a call that runs of the same image also made while they went well.
@@ -273,9 +303,21 @@ fn call<'a>(case: &Case<'a>, index: usize, failure: &'a Failure, standing: Stand
         gap_ms,
     };
     let at_once = gap_ms <= AT_ONCE_MS && case.life_ms().is_none_or(|life| gap_ms <= life / 10.0);
-    let named = named(case, failure);
+    // That it is named says where it is to be, not that it has to be there.
+    let named = named(case, failure) && !(noise::is_made_anew(&failure.path) && standing == Standing::Weak);
     let went_on = case.went_on_after(failure);
-    Some(Call { index, failure, weight, standing, gap_ms, at_once, went_on, named, rivals: 0 })
+    Some(Call {
+        index,
+        failure,
+        weight,
+        standing,
+        gap_ms,
+        at_once,
+        went_on,
+        named,
+        rivals: 0,
+        followed: false,
+    })
 }
 
 /// Who made the call, and how long before the main process that one ended (milliseconds).

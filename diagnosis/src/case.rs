@@ -73,6 +73,13 @@ impl<'a> Case<'a> {
         known.then(|| milliseconds(process.exited_at.0.saturating_sub(process.started_at.0)))
     }
 
+    /// How long its last program ran, in milliseconds: since the last exec, where a shell became the program after some waiting.
+    pub(crate) fn program_ms(&self) -> Option<f64> {
+        let life = self.life_ms()?;
+        let became = self.evidence.execs.last().and_then(|exec| self.before_end_ms(exec.time));
+        Some(became.filter(|became| *became >= 0.0).map_or(life, |became| became.min(life)))
+    }
+
     /// Time from `moment` to the main process's end, in milliseconds; `None` when either is not known.
     pub(crate) fn before_end_ms(&self, moment: crate::evidence::UnixNanos) -> Option<f64> {
         let end = self.evidence.process.as_ref().map_or(0, |process| process.exited_at.0);
@@ -172,8 +179,8 @@ impl<'a> Case<'a> {
         mains.chain(children).chain(executed).any(is)
     }
 
-    /// True when the process that failed with this call did without it or got it in another way: it had the file open in the end, or had
-    /// the port itself, or listened on another one afterwards.
+    /// True when the process that failed with this call did without it or got it in another way: it had the file open in the end, or wrote
+    /// one of that name in another folder, or had the port itself, or listened on another one afterwards.
     pub(crate) fn overcame(&self, failure: &Failure) -> bool {
         /// One that listens by IPv6 and then by IPv4 goes on with the first; one that leaves at once wanted both.
         const GIVES_UP_MS: f64 = 50.0;
@@ -188,8 +195,27 @@ impl<'a> Case<'a> {
         });
         let gave_up = failure.by_dying_thread && failure.last_before_death_ms <= GIVES_UP_MS;
         (absent && opened && !failure.path.is_empty())
+            || self.wrote_elsewhere(failure)
             || (failure.errno == errno::EADDRINUSE
                 && (listened || (self.has_it_by_ipv6(failure) && !gave_up)))
+    }
+
+    /// True when the process that could not write this file then wrote one of the same name in another folder.
+    fn wrote_elsewhere(&self, failure: &Failure) -> bool {
+        let refused = matches!(
+            failure.errno,
+            errno::EACCES | errno::EPERM | errno::EROFS | errno::ENOENT | errno::ENOSPC
+        );
+        let name = words::base_name(&failure.path);
+        refused
+            && !name.is_empty()
+            && self.evidence.opened_files.iter().any(|file| {
+                file.written
+                    && file.pid == failure.pid
+                    && file.path != failure.path
+                    && words::base_name(&file.path) == name
+                    && file.before_death_ms < failure.last_before_death_ms
+            })
     }
 
     /// True when the process that may not listen by IPv4 listens on that port by IPv6, for both protocols as is the default.

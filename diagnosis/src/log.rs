@@ -73,6 +73,24 @@ const FAILING: [&str; 13] = [
     "wrong",
 ];
 
+/// Words by which a program says that it goes on all the same.
+const GOING_ON: [&str; 14] = [
+    "warn",
+    "deprecat",
+    "ignoring",
+    "ignored",
+    "skipping",
+    "skipped",
+    "falling back",
+    "using default",
+    "using the default",
+    "defaulting",
+    "default to",
+    "assuming",
+    "continuing",
+    "disabled",
+];
+
 /// One of a log's last lines.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Line<'a> {
@@ -89,17 +107,22 @@ impl<'a> Line<'a> {
 
     /// Says that something was not accepted.
     pub(crate) fn refuses(&self) -> bool {
-        self.has(&REFUSING)
+        self.has(&REFUSING) && !self.goes_on()
     }
 
     /// Says that something was not given.
     pub(crate) fn lacks(&self) -> bool {
-        self.has(&LACKING)
+        self.has(&LACKING) && !self.goes_on()
     }
 
     /// Tells of trouble.
     pub(crate) fn complains(&self) -> bool {
-        self.refuses() || self.lacks() || self.has(&FAILING)
+        (self.refuses() || self.lacks() || self.has(&FAILING)) && !self.goes_on()
+    }
+
+    /// Tells of what the program did without, as a warning or with what it does instead.
+    fn goes_on(&self) -> bool {
+        self.has(&GOING_ON)
     }
 
     /// Is the beginning, or the end, of a text on how the program is to be called.
@@ -150,6 +173,16 @@ fn names(text: &str, word: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_goes_on_does_not_complain() {
+        let line = |text| Line { text, evidence: EvidenceRef::LogTail };
+        assert!(line("LOG_LEVEL is not set").lacks());
+        assert!(!line("LOG_LEVEL is not set, using default info").lacks());
+        assert!(line("unknown option --trace").refuses());
+        assert!(!line("WARN unknown option --trace").complains());
+        assert!(!line("invalid value for cache_size, ignored").refuses());
+    }
 
     #[test]
     fn whole_words_only() {

@@ -65,6 +65,44 @@ pub(crate) fn is_library(path: &str) -> bool {
     (name.ends_with(".so") || name.contains(".so.")) && !path.starts_with("/etc/") && searched
 }
 
+/// True for a program's own plug-in (`/usr/lib/x86_64-linux-gnu/rsyslog/imfile.so`), opened by its one path: neither a library, of which
+/// the name tells, nor what a language's runtime looks for in many folders.
+pub(crate) fn is_plug_in(failure: &Failure) -> bool {
+    const OF_LANGUAGES: [&str; 8] = ["python", "perl", "ruby", "lua", "node", "jvm", "php", "ocaml"];
+    let path = failure.path.as_str();
+    let rest = ["/usr/lib/", "/lib/"].into_iter().find_map(|folder| path.strip_prefix(folder));
+    // The folder of the architecture, one of the program, the file.
+    let parts: Vec<&str> = rest.unwrap_or_default().split('/').collect();
+    let [architecture, folder, name] = parts.as_slice() else { return false };
+    !only_looks(&failure.syscall)
+        && architecture.contains("-linux-")
+        && !folder.starts_with("glibc-hwcaps")
+        && !OF_LANGUAGES.iter().any(|language| folder.starts_with(language))
+        && name.ends_with(".so")
+        && !name.starts_with("lib")
+}
+
+/// True for what a program makes itself when it is not there: its state, the cookies that it was given.
+pub(crate) fn is_made_anew(path: &str) -> bool {
+    const NAMES: [&str; 12] = [
+        "bookmark",
+        "bookmarks",
+        "checkpoint",
+        "checkpoints",
+        "cookie",
+        "cookies",
+        "cursor",
+        "history",
+        "journal",
+        "session",
+        "state",
+        "offsets",
+    ];
+    words::base_name(path)
+        .split(['.', '-', '_'])
+        .any(|word| NAMES.contains(&word.to_ascii_lowercase().as_str()))
+}
+
 /// True for a path that a search through PATH may try.
 pub(crate) fn in_a_program_folder(path: &str) -> bool {
     path.rsplit_once('/').is_some_and(|(folder, _)| folder.ends_with("/bin") || folder.ends_with("/sbin"))
@@ -155,10 +193,15 @@ fn absent(failure: &Failure) -> Standing {
     }
     // A search through PATH, of which only the end tells; temporary names are unlinked and looked up on purpose.
     let searches = only_looks(syscall) && in_a_program_folder(path);
-    if searches || is_library(path) || matches!(syscall, "unlink" | "unlinkat" | "rmdir") {
+    let library = is_library(path) && !is_plug_in(failure);
+    if searches || library || matches!(syscall, "unlink" | "unlinkat" | "rmdir") {
         return Standing::Noise;
     }
-    if only_looks(syscall) || is_private(path) { Standing::Weak } else { Standing::Plain }
+    if only_looks(syscall) || is_private(path) || is_made_anew(path) || is_plug_in(failure) {
+        Standing::Weak
+    } else {
+        Standing::Plain
+    }
 }
 
 /// EACCES, EPERM and EROFS.

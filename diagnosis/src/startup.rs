@@ -13,7 +13,7 @@ const READ_TO_END_MS: f64 = 1_000.0;
 /// A program that ended itself with a code other than 0 while it started.
 pub(crate) struct Startup {
     pub(crate) code: i32,
-    /// How long it ran, in milliseconds; 0 when that is not known.
+    /// How long the program ran, in milliseconds; 0 when that is not known.
     pub(crate) life_ms: f64,
 }
 
@@ -38,7 +38,7 @@ pub(crate) fn told(case: &Case<'_>) -> Option<Startup> {
 fn ended(case: &Case<'_>) -> Option<Startup> {
     let code = case.exit_code().filter(|code| *code != 0)?;
     case.evidence.process.as_ref()?;
-    let life_ms = case.life_ms().unwrap_or_default();
+    let life_ms = case.program_ms().unwrap_or_default();
     (life_ms < START_UP_MS).then_some(Startup { code, life_ms })
 }
 

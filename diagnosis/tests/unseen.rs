@@ -51,7 +51,7 @@ fn an_allocation_that_was_done_without() {
         (
             "it came to nothing",
             with(php(), vec![refused()]),
-            "RESOURCE_LIMIT HIGH RLIMIT_AS or memory overcommit",
+            "RESOURCE_LIMIT MEDIUM RLIMIT_AS or memory overcommit",
         ),
     ]);
 }

@@ -163,9 +163,9 @@ fn missing_files() {
             "FILE_NOT_FOUND LOW /etc/app/app.yaml",
         ),
         (
-            "a rare error beats a missing file that came after it",
+            "a rare error beats a missing file that came after it, which shows that the program went on",
             with(app(), vec![shadow(3.0), conf(0.5)]),
-            "PERMISSION_DENIED HIGH /etc/shadow",
+            "PERMISSION_DENIED MEDIUM /etc/shadow",
         ),
         (
             "a missing file just before the end beats another error long before",

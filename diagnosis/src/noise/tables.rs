@@ -151,6 +151,7 @@ pub(super) const BEST_EFFORT: &[&str] = &[
     "sched_setparam",
     "sched_setscheduler",
     "setrlimit",
+    "setsockopt",
     "prlimit64",
     "mlock",
     "mlock2",

@@ -115,18 +115,28 @@ pub(super) fn command_not_found(case: &Case<'_>) -> Option<Finding> {
     let places = |name: &str| looks().filter(|(_, failure)| words::base_name(&failure.path) == name).count();
     let (_, last) = looks()
         .filter(|(_, failure)| {
-            // A pipeline's command is looked for by a child, which leaves with that code too.
-            let child = case.ended_just_before(failure.pid).is_some_and(|child| child.code == NOT_FOUND);
-            failure.by_dying_thread || failure.pid == case.main_pid() || (code == NOT_FOUND && child)
+            // A pipeline's command is looked for by a child, which leaves with that code too; so does the shell of a program that
+            // then leaves with a code of its own.
+            let child = case.ended_just_before(failure.pid).is_some_and(|child| {
+                child.code == NOT_FOUND && (code == NOT_FOUND || child.before_death_ms <= CHILD_GONE_MS)
+            });
+            failure.by_dying_thread || failure.pid == case.main_pid() || child
         })
         .rfind(|(_, failure)| {
             let name = words::base_name(&failure.path);
             noise::in_a_program_folder(&failure.path) && places(name) >= 2 && !case.ran(name)
         })?;
     let name = words::base_name(&last.path);
+    let after = |failure: &Failure| failure.last_before_death_ms < last.last_before_death_ms;
+    // A script that asks for a command and does without it goes on: to a program that cannot be started, or that was.
+    let could_not_start = |failure: &Failure| noise::executes(&failure.syscall) && after(failure);
+    if case.went_on_after(last) || case.failures().any(|(_, failure)| could_not_start(failure)) {
+        return None;
+    }
     if code != NOT_FOUND {
-        let after = |failure: &Failure| failure.last_before_death_ms < last.last_before_death_ms;
-        let searched = places(name) >= WHOLE_PATH && last.last_before_death_ms <= LEAVES_MS;
+        let leaves_ms =
+            case.ended_just_before(last.pid).map_or(0.0, |child| child.before_death_ms) + LEAVES_MS;
+        let searched = places(name) >= WHOLE_PATH && last.last_before_death_ms <= leaves_ms;
         if !searched
             || name.starts_with(&format!("{}-", case.main_name()))
             || case.failures().any(|(_, f)| after(f))

@@ -73,9 +73,14 @@ fn remedy(case: &Case<'_>, path: &str) -> String {
 
 /// The last words of an interpreter name a module or package that it did not find: Python lists folders for it, and no call fails.
 pub(super) fn told(case: &Case<'_>) -> Option<Finding> {
-    const PHRASES: [&str; 5] = [
-        "ModuleNotFoundError: No module named ",
+    const PHRASES: [&str; 9] = [
+        // `python3 -m` writes its own path before it.
+        ": No module named ",
         "Error: Cannot find module ",
+        "Cannot find package ",
+        "Could not find or load main class ",
+        "NoClassDefFoundError: ",
+        "there is no package called ",
         "cannot load such file -- ",
         "Can't locate ",
         "ClassNotFoundException: ",
@@ -83,7 +88,7 @@ pub(super) fn told(case: &Case<'_>) -> Option<Finding> {
     let startup = startup::told(case)?;
     let (line, name) = log::last_lines(case).find_map(|line| {
         let rest = PHRASES.iter().find_map(|phrase| line.text.split_once(phrase).map(|(_, rest)| rest))?;
-        let name = rest.trim_start_matches(['\'', '"']).split(['\'', '"', ' ', '(', ';']).next()?;
+        let name = rest.trim_start_matches(['\'', '"', '‘']).split(['\'', '"', '’', ' ', '(', ';']).next()?;
         (!name.is_empty()).then_some((line, name))
     })?;
     let object = words::one_line(name);

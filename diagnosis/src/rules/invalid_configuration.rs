@@ -125,7 +125,8 @@ fn on_command_line(case: &Case<'_>, startup: &Startup) -> Option<Finding> {
             && ["config", "conf", "cfg"].iter().any(|word| {
                 lower.split(['-', '_', '.']).any(|part| part == *word || part == format!("{word}file"))
             });
-        (of_configuration && value.starts_with('/')).then_some(value)
+        (value.starts_with('/') && (of_configuration || (lower.starts_with('-') && is_called_so(value))))
+            .then_some(value)
     });
     let path = words::one_line(path?);
     if startup.life_ms > PARSED_MS || !case.evidence.listeners.is_empty() {
@@ -145,6 +146,13 @@ fn on_command_line(case: &Case<'_>, startup: &Startup) -> Option<Finding> {
         object: path,
         evidence: vec![EvidenceRef::Exit],
     })
+}
+
+/// True for a file whose name says that it is configuration, in a way that the record of what was read does not know: `sshd_config`,
+/// `nomad.hcl`.
+fn is_called_so(path: &str) -> bool {
+    let name = words::base_name(path);
+    ["_config", "-config", "_conf", ".hcl"].iter().any(|ending| name.ends_with(ending))
 }
 
 fn finding(

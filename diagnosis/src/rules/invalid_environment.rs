@@ -83,10 +83,15 @@ pub(super) fn told(case: &Case<'_>) -> Option<Finding> {
         .or_else(|| converted(case))?;
     let known = &case.evidence.process.as_ref()?.environment_names;
     let set = known.iter().any(|known| known == name);
+    // What the program said of something else afterwards may be the reason.
+    let newer =
+        log::last_lines(case).take_while(|newer| newer.text != line.text || newer.evidence != line.evidence);
+    let last_word = newer.filter(|newer| newer.evidence == line.evidence).all(|newer| !newer.complains());
     // Where the variables are known, they must agree with what the line says.
     let confidence = match (complaint, known.is_empty()) {
         (Complaint::Unconverted, _) => Confidence::Medium,
         (_, true) => Confidence::Medium,
+        _ if !last_word => Confidence::Medium,
         (Complaint::Missing, false) if set => Confidence::Medium,
         (Complaint::Missing, false) => Confidence::High,
         (Complaint::Wrong, false) if set => Confidence::High,
@@ -153,7 +158,9 @@ fn named_in<'a>(case: &Case<'_>, line: &Line<'a>) -> Option<(&'a str, Complaint)
     // `sh: 1: DB_HOST: parameter not set`, `KeyError: 'DB_HOST'`
     let by_form = lower.contains("parameter not set")
         || lower.contains("parameter null or not set")
-        || lower.contains("keyerror:");
+        || lower.contains("keyerror:")
+        // Ruby's ENV.fetch: `key not found: "DB_HOST" (KeyError)`.
+        || lower.contains("(keyerror)");
     let complaint = if line.lacks() || by_form {
         Complaint::Missing
     } else if line.refuses() {

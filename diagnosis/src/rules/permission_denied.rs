@@ -159,10 +159,24 @@ pub(super) fn needs_nothing_more(failure: &Failure) -> bool {
 
 /// True for a call refused with EPERM that names no file and no address and asked for no capability: the kernel had no reason of its own.
 pub(super) fn is_refused_without_reason(failure: &Failure) -> bool {
+    /// Calls on a file that is open already, to which the kernel never answers EPERM.
+    const NEVER_REFUSED: [&str; 9] = [
+        "fsync",
+        "fdatasync",
+        "syncfs",
+        "sync_file_range",
+        "getdents64",
+        "lseek",
+        "flock",
+        "fstat",
+        "fadvise64",
+    ];
+    let names_something = [&failure.capability, &failure.path, &failure.address, &failure.name]
+        .iter()
+        .any(|text| !text.is_empty());
     failure.errno == errno::EPERM
-        && [&failure.capability, &failure.path, &failure.address, &failure.name]
-            .iter()
-            .all(|text| text.is_empty())
+        && failure.capability.is_empty()
+        && (!names_something || NEVER_REFUSED.contains(&failure.syscall.as_str()))
         && capability_for(&failure.syscall).is_none()
 }
 

@@ -5,7 +5,7 @@ use crate::calls::Call;
 use crate::case::Case;
 use crate::evidence::SenderKind;
 use crate::verdict::{Cause, Confidence, EvidenceRef};
-use crate::{errno, signals, words};
+use crate::{errno, noise, signals, words};
 
 /// A call that a limit refused.
 pub(super) fn call(case: &Case<'_>, call: &Call<'_>) -> Option<Finding> {
@@ -37,7 +37,12 @@ pub(super) fn call(case: &Case<'_>, call: &Call<'_>) -> Option<Finding> {
     let object = if failure.name.is_empty() { limit.to_owned() } else { words::one_line(&failure.name) };
     Some(Finding {
         cause: Cause::ResourceLimit,
-        confidence: call.confidence(),
+        // The same error answers who asks for huge pages, and does without.
+        confidence: if noise::asks_for_memory(failure) && !call.at_once {
+            call.confidence().min(Confidence::Medium)
+        } else {
+            call.confidence()
+        },
         summary: format!(
             "{} reached {object}: {} {}",
             words::program(&failure.comm),

@@ -1,0 +1,207 @@
+//! What a program did without is not what ended it: the surest-looking failures of healthy programs.
+
+mod support;
+
+use lastwords_diagnosis::errno;
+use lastwords_diagnosis::evidence::*;
+use support::*;
+
+fn opened(path: &str, written: bool, before_death_ms: f64) -> OpenedFile {
+    OpenedFile { path: path.to_owned(), written, pid: MAIN, before_death_ms, ..OpenedFile::default() }
+}
+
+fn said(args: &[&str], lines: &[&str], variables: &[&str]) -> Evidence {
+    let mut evidence = exited(args, 40, 1);
+    let lines = lines.iter().map(|line| (*line).to_owned()).collect();
+    evidence.log_tail = Some(LogTail { lines, ..LogTail::default() });
+    let process = evidence.process.get_or_insert_default();
+    process.environment_names = variables.iter().map(|name| (*name).to_owned()).collect();
+    evidence
+}
+
+#[test]
+fn a_file_of_that_name_in_another_folder() {
+    let refused =
+        || with(exited(&["app"], 60, 1), vec![failed("openat", errno::EACCES, "/srv/app.log", 33.0)]);
+    let mut other_name = refused();
+    other_name.opened_files = vec![opened("/tmp/x/audit.log", true, 32.0)];
+    let mut fell_back = refused();
+    fell_back.opened_files = vec![opened("/tmp/x/app.log", true, 32.0)];
+    let mut before = refused();
+    before.opened_files = vec![opened("/tmp/x/app.log", true, 34.0)];
+    check(vec![
+        ("none", refused(), "PERMISSION_DENIED HIGH /srv/app.log"),
+        ("another file", other_name, "PERMISSION_DENIED HIGH /srv/app.log"),
+        ("earlier", before, "PERMISSION_DENIED HIGH /srv/app.log"),
+        ("fallen back", fell_back, "PROGRAM_ERROR LOW exit code 1"),
+    ]);
+}
+
+#[test]
+fn how_soon_the_end_followed() {
+    let refused = |ms| {
+        with(
+            exited(&["app"], 900, 1),
+            vec![failed_at("connect", errno::ECONNREFUSED, "10.0.0.9:5432/tcp", ms)],
+        )
+    };
+    let missing = |ms| {
+        with(
+            exited(&["app", "/etc/app.pem"], 900, 1),
+            vec![failed("openat", errno::ENOENT, "/etc/app.pem", ms)],
+        )
+    };
+    check(vec![
+        ("at once", refused(90.0), "CONNECTION_FAILED HIGH 10.0.0.9:5432/tcp"),
+        ("after some work", refused(110.0), "CONNECTION_FAILED MEDIUM 10.0.0.9:5432/tcp"),
+        ("a file, at once", missing(90.0), "FILE_NOT_FOUND HIGH /etc/app.pem"),
+        ("a file, after some work", missing(110.0), "FILE_NOT_FOUND MEDIUM /etc/app.pem"),
+    ]);
+}
+
+#[test]
+fn what_failed_afterwards() {
+    let refused = |ms| failed_at("connect", errno::ECONNREFUSED, "127.0.0.1:8125/tcp", ms);
+    let missing = |ms| failed("openat", errno::ENOENT, "/data/rates.csv", ms);
+    let app = |failures| with(exited(&["app"], 200, 3), failures);
+    check(vec![
+        ("nothing", app(vec![missing(21.0), refused(20.0)]), "CONNECTION_FAILED HIGH 127.0.0.1:8125/tcp"),
+        ("something", app(vec![refused(20.0), missing(19.0)]), "CONNECTION_FAILED MEDIUM 127.0.0.1:8125/tcp"),
+        (
+            "what it left with",
+            app(vec![refused(20.0), missing(0.2)]),
+            "FILE_NOT_FOUND MEDIUM /data/rates.csv",
+        ),
+    ]);
+}
+
+#[test]
+fn what_is_made_anew() {
+    let missing = |path: &str, ms| {
+        with(exited(&["app", "--state", path], 300, 5), vec![failed("openat", errno::ENOENT, path, ms)])
+    };
+    check(vec![
+        ("its state", missing("/data/state.json", 70.0), "INVALID_ARGUMENTS LOW --state"),
+        (
+            "its state, and it left at once",
+            missing("/data/state.json", 0.4),
+            "FILE_NOT_FOUND MEDIUM /data/state.json",
+        ),
+        ("its data", missing("/data/orders.json", 70.0), "FILE_NOT_FOUND HIGH /data/orders.json"),
+    ]);
+}
+
+#[test]
+fn an_allocation_before_the_configuration_was_read() {
+    let mut evidence = with(
+        exited(&["php-fpm", "-y", "/etc/fpm.conf"], 60, 78),
+        vec![failed("mmap", errno::ENOMEM, "", 14.0)],
+    );
+    evidence.opened_files = vec![opened("/etc/fpm.conf", false, 10.0)];
+    assert_eq!(verdict(&evidence, None), "INVALID_CONFIGURATION MEDIUM /etc/fpm.conf");
+}
+
+#[test]
+fn a_command_that_a_script_only_asks_for() {
+    let looks = || {
+        ["/usr/local/bin/jq", "/usr/bin/jq", "/bin/jq"]
+            .map(|path| failed("newfstatat", errno::ENOENT, path, 3.0))
+            .to_vec()
+    };
+    let script = || exited(&["sh", "/entrypoint.sh"], 10, 127);
+    let mut with_program = looks();
+    with_program.push(failed("execve", errno::ENOENT, "/app/bin/server", 0.2));
+    check(vec![
+        ("it is what ends it", with(script(), looks()), "EXEC_FAILED HIGH jq"),
+        ("its program is missing", with(script(), with_program), "EXEC_FAILED HIGH /app/bin/server"),
+    ]);
+}
+
+#[test]
+fn a_command_that_a_child_shell_did_not_find() {
+    let looks = ["/usr/local/sbin/x", "/usr/local/bin/x", "/usr/sbin/x", "/usr/bin/x"];
+    let mut evidence = with(
+        exited(&["python3", "/app/main.py"], 130, 1),
+        looks.map(|path| by_child(failed("newfstatat", errno::ENOENT, path, 19.4))).to_vec(),
+    );
+    evidence.child_exits = vec![child_exit("sh", 127, 0, 19.3)];
+    assert_eq!(verdict(&evidence, None), "EXEC_FAILED MEDIUM x");
+    evidence.child_exits = vec![child_exit("sh", 127, 0, 0.0)];
+    assert_eq!(verdict(&evidence, None), "PROGRAM_ERROR LOW exit code 1", "it searched long before its end");
+}
+
+#[test]
+fn a_plug_in_is_no_library_search() {
+    let module =
+        |path: &str| with(exited(&["rsyslogd"], 9, 1), vec![failed("openat", errno::ENOENT, path, 0.1)]);
+    check(vec![
+        (
+            "its own",
+            module("/usr/lib/x86_64-linux-gnu/rsyslog/imkafka.so"),
+            "FILE_NOT_FOUND MEDIUM /usr/lib/x86_64-linux-gnu/rsyslog/imkafka.so",
+        ),
+        ("of a language", module("/usr/lib/x86_64-linux-gnu/perl5/x.so"), "PROGRAM_ERROR LOW exit code 1"),
+        ("a library", module("/usr/lib/x86_64-linux-gnu/rsyslog/libx.so"), "PROGRAM_ERROR LOW exit code 1"),
+    ]);
+}
+
+#[test]
+fn words_of_who_goes_on() {
+    let python = &["python3", "/app/main.py"];
+    let node = &["node", "/app/main.js", "--trace-queries"];
+    check(vec![
+        ("missing", said(python, &["LOG_LEVEL is not set"], &["HOME"]), "INVALID_ENVIRONMENT HIGH LOG_LEVEL"),
+        (
+            "missing, and done without",
+            said(python, &["LOG_LEVEL is not set, using default info", "KeyError: 'b'"], &["HOME"]),
+            "PROGRAM_ERROR LOW exit code 1",
+        ),
+        (
+            "missing, and then something else",
+            said(python, &["LOG_LEVEL is not set", "error: cannot reach the broker"], &["HOME"]),
+            "INVALID_ENVIRONMENT MEDIUM LOG_LEVEL",
+        ),
+        (
+            "an option that is ignored",
+            said(node, &["warn: unknown option --trace-queries, ignored", "TypeError"], &[]),
+            "PROGRAM_ERROR LOW exit code 1",
+        ),
+        (
+            "ruby's words for a variable",
+            said(
+                &["ruby", "/app/main.rb"],
+                &["main.rb:1:in `fetch': key not found: \"REDIS_URL\" (KeyError)"],
+                &["HOME"],
+            ),
+            "INVALID_ENVIRONMENT HIGH REDIS_URL",
+        ),
+        (
+            "a module that python is to run",
+            said(&["python3", "-m", "worker"], &["/usr/bin/python3: No module named worker"], &[]),
+            "FILE_NOT_FOUND MEDIUM worker",
+        ),
+    ]);
+}
+
+#[test]
+fn a_shell_that_waited_before_it_became_the_program() {
+    let mut evidence = exited(&["sort", "--parallel=many"], 2_400, 2);
+    assert_eq!(verdict(&evidence, None), "PROGRAM_ERROR LOW exit code 2");
+    let process = evidence.process.as_ref().expect("it has one");
+    let time = UnixNanos(process.exited_at.0 - 5_000_000);
+    evidence.execs.push(Exec { path: "/usr/bin/sort".into(), args: process.args.clone(), time });
+    assert_eq!(verdict(&evidence, None), "INVALID_ARGUMENTS MEDIUM --parallel=many");
+}
+
+#[test]
+fn a_call_that_the_kernel_never_refuses() {
+    let refused = |syscall: &str| {
+        let failure =
+            Failure { seccomp: Seccomp::Undecided, ..failed(syscall, errno::EPERM, "/data/journal", 1.0) };
+        with(exited(&["app"], 50, 1), vec![failure])
+    };
+    check(vec![
+        ("of an open file", refused("fsync"), "SECCOMP_DENIED MEDIUM fsync"),
+        ("of a path", refused("openat"), "PERMISSION_DENIED MEDIUM /data/journal"),
+    ]);
+}
