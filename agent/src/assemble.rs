@@ -16,7 +16,7 @@ pub(crate) use failures::{against, missed};
 
 use lastwords_diagnosis::evidence::{ChildExit, Container, Evidence, Exec, Exit, Losses, Process, UnixNanos};
 
-pub use fault::{decisive, query};
+pub use fault::{decisive, query, tell_thread};
 pub use opened::logs as written_logs;
 
 use crate::{

@@ -10,7 +10,7 @@ use std::{collections::HashMap, time::Duration};
 use lastwords_agent_common::limits::NOTICES;
 
 use crate::{
-    assemble::{Caller, Death, End, against},
+    assemble::{Caller, Death, End, against, tell_thread},
     config::HEALTHY_AFTER,
     container::ContainerRef,
     counters,
@@ -279,7 +279,8 @@ impl Tracker {
         tracked.healthy_at = None;
         let kill = held_back::under_way(&tracked.oom);
         let is_whole = kill.is_none() && exited.first_tid != 0;
-        let death = self.death(cgroup_id, time, End::Exited(exited))?;
+        let mut death = self.death(cgroup_id, time, End::Exited(exited))?;
+        tell_thread(&mut death);
         if is_whole {
             return Some(death);
         }

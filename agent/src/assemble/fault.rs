@@ -50,6 +50,17 @@ pub fn decisive(death: &Death) -> Option<&Signal> {
     aborted.or(fatal)
 }
 
+/// Where a fault or an abort() of the main process ended it, the thread that stood there began the end, whichever left first: for a core
+/// dump all of them wait, and then they leave together.
+pub fn tell_thread(death: &mut Death) {
+    let stood = decisive(death).and_then(|signal| signal.place.as_ref()).map(|place| place.tid);
+    if let (Some(tid), End::Exited(exited)) = (stood, &mut death.end)
+        && exited.status.signal != 0
+    {
+        exited.first_tid = tid;
+    }
+}
+
 /// What to look up names for. Takes the container's root out of what was seen, so that it is held no longer than that takes.
 #[must_use]
 pub fn query(death: &mut Death, page_bytes: u64) -> Option<Query> {

@@ -6,7 +6,7 @@ use lastwords_diagnosis::evidence::{OomScope, SenderKind};
 use lastwords_diagnosis::evidence::Seccomp;
 
 use super::*;
-use crate::decode::{self, Failure, MemoryLevel, Object, Signal};
+use crate::decode::{self, Failure, MemoryLevel, Object, Place, Signal};
 
 const MAIN: u32 = 100;
 const GROUP: u64 = 42;
@@ -116,6 +116,28 @@ fn evidence(death: &Death) -> Evidence {
         agent_pid: 1,
     };
     assemble(death, &node)
+}
+
+#[test]
+fn the_thread_that_aborted_began_the_end_whichever_left_first() {
+    const WORKER: u32 = MAIN + 3;
+    let place = Place { tid: WORKER, comm: b"worker".to_vec(), frames: Vec::new() };
+    let raised = Signal {
+        sender_tgid: MAIN,
+        target_tid: WORKER,
+        place_number: 1,
+        place: Some(place),
+        ..signal(nix::libc::SIGABRT, -6, GROUP, b"worker")
+    };
+    let told = |status: Status| {
+        let mut death = death(status);
+        let failures = vec![failure(2_400_000, b"/a"), Failure { tid: WORKER, ..failure(2_400_001, b"/b") }];
+        death.recording = Some(Recording { signals: vec![raised.clone()], failures, ..Recording::default() });
+        tell_thread(&mut death);
+        evidence(&death).failures.iter().map(|failure| failure.by_dying_thread).collect::<Vec<_>>()
+    };
+    assert_eq!(told(Status { signal: nix::libc::SIGABRT, ..Status::default() }), [false, true]);
+    assert_eq!(told(Status { code: 1, ..Status::default() }), [true, false], "it went on after that");
 }
 
 fn with_failures(failures: Vec<Failure>) -> Evidence {
