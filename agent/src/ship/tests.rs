@@ -102,7 +102,7 @@ impl Aggregator {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let address = address.unwrap_or_else(|| "127.0.0.1:0".parse().unwrap());
-        let listener = std::net::TcpListener::bind(address).unwrap();
+        let listener = bind(address);
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
         let service = CrashIngestServer::new(self.clone());
@@ -117,6 +117,19 @@ impl Aggregator {
     fn stored(&self) -> usize {
         self.seen.lock().unwrap().stored.len()
     }
+}
+
+/// A server that was shut down holds its port until its own threads have come to that.
+fn bind(address: SocketAddr) -> std::net::TcpListener {
+    for _ in 0..6000 {
+        match std::net::TcpListener::bind(address) {
+            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            bound => return bound.unwrap(),
+        }
+    }
+    panic!("not within a minute: {address} is free");
 }
 
 struct Agent {
@@ -303,6 +316,8 @@ async fn says_once_that_the_aggregator_is_away_and_once_that_it_is_back() {
     let writer = log.clone();
     let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
     let _guard = tracing::subscriber::set_default(subscriber);
+    // Where there is one subscriber alone, an event that another test's thread comes by first is off for all, for that thread has none.
+    let _second = tracing::Dispatch::new(tracing::subscriber::NoSubscriber::default());
     let count = |text: &str| String::from_utf8_lossy(&log.0.lock().unwrap()).matches(text).count();
 
     let aggregator = Aggregator::new(|_, _| Answer::Say(Outcome::Stored));
