@@ -5,8 +5,11 @@
 
 mod archive;
 mod bill;
+#[cfg(test)]
+mod dockerfile;
 mod layer;
 mod libraries;
+mod plugin;
 mod rights;
 mod trial;
 
@@ -20,6 +23,7 @@ use serde_json::json;
 
 use self::archive::Image;
 use self::layer::Layer;
+use self::plugin::Plugin;
 use crate::build::Build;
 use crate::output::Output;
 use crate::setup::Setup;
@@ -57,7 +61,7 @@ const RECIPES: &[Recipe] = &[
     Recipe { program: "lastwords", arguments: &[], user: NOBODY, title: "Lastwords command line" },
 ];
 
-/// Put the release programs into container images, target/image/*.tar.gz.
+/// Put the release programs into container images, target/image/*.tar.gz, and the command line into a plugin for krew.
 #[derive(Args)]
 pub(crate) struct Images {
     /// What stands before the images' names, a registry and a folder in it.
@@ -96,8 +100,9 @@ impl Images {
             Build::everything().compile()?;
         }
         let made = write(&self.registry)?;
+        let plugin = plugin::write(&folder()?)?;
         if self.trial {
-            let outcome = try_out(&made)?;
+            let outcome = try_out(&made, &plugin)?;
             if let Some(problem) = outcome.failures.iter().chain(&outcome.skipped).next() {
                 bail!("{problem}");
             }
@@ -110,7 +115,8 @@ impl Images {
                         json!({"name": made.name, "archive": made.archive, "bytes": made.bytes, "digest": made.digest})
                     })
                     .collect();
-                println!("{}", json!({ "images": images }));
+                let plugin = json!({"archive": plugin.archive, "manifest": plugin.manifest});
+                println!("{}", json!({ "images": images, "plugin": plugin }));
             }
             Output::Text => {
                 let mut rows = vec![["image", "MB", "digest", "archive"].map(str::to_owned).to_vec()];
@@ -120,6 +126,8 @@ impl Images {
                     vec![made.name.clone(), megabytes, made.digest.clone(), archive.display().to_string()]
                 }));
                 println!("{}", table::render(&rows));
+                let manifest = plugin.manifest.strip_prefix(workspace::root()).unwrap_or(&plugin.manifest);
+                println!("krew's manifest of `kubectl lastwords`: {}", manifest.display());
             }
         }
         Ok(())
@@ -131,10 +139,21 @@ impl Images {
 /// # Errors
 /// When they cannot be written, or containerd does not get ready.
 pub(crate) fn trial() -> Result<Outcome> {
-    try_out(&write(REGISTRY)?)
+    try_out(&write(REGISTRY)?, &plugin::write(&folder()?)?)
 }
 
-fn try_out(made: &[Made]) -> Result<Outcome> {
+fn try_out(made: &[Made], plugin: &Plugin) -> Result<Outcome> {
+    let mut outcome = try_out_images(made)?;
+    let folder = std::env::temp_dir().join(format!("lastwords-plugin-{}", std::process::id()));
+    match plugin.try_out(&folder) {
+        Ok(true) => outcome.passed += 1,
+        Ok(false) => outcome.skipped.push("kubectl lastwords: kubectl is not in the cache".to_owned()),
+        Err(error) => outcome.failures.push(format!("kubectl lastwords: {error:#}")),
+    }
+    Ok(outcome)
+}
+
+fn try_out_images(made: &[Made]) -> Result<Outcome> {
     // A socket's path may have 108 bytes: not below a target folder that may lie anywhere.
     let folder = std::env::temp_dir().join(format!("lastwords-containerd-{}", std::process::id()));
     let Some(containerd) = trial::Containerd::start(folder)? else {
@@ -158,9 +177,14 @@ fn try_out(made: &[Made]) -> Result<Outcome> {
 
 /// Writes every image of the programs that stand there, with a bill of materials beside each.
 fn write(registry: &str) -> Result<Vec<Made>> {
+    let folder = folder()?;
+    RECIPES.iter().map(|recipe| recipe.write(registry, &folder)).collect()
+}
+
+fn folder() -> Result<PathBuf> {
     let folder = workspace::target().join("image");
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    RECIPES.iter().map(|recipe| recipe.write(registry, &folder)).collect()
+    Ok(folder)
 }
 
 impl Recipe {
