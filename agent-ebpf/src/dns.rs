@@ -14,6 +14,7 @@ use crate::{
     container::Container,
     kernel::{current_task, now, read_comm},
     maps::{DNS_MESSAGE, DnsScratch, NameServer},
+    process,
 };
 
 /// Bytes of the room for a message: more than are kept, so that a mask of ones can bound what is read.
@@ -91,7 +92,7 @@ fn sent(recorder: *mut Recorder, scratch: *mut DnsScratch, length: u64, server: 
         }
     });
     let entry = found(recorder, scratch);
-    let process = helpers::bpf_get_current_pid_tgid();
+    let process = process::current();
     let user = helpers::bpf_get_current_uid_gid();
     // SAFETY: a slot of the container's recorder, and a message in its scratch.
     unsafe {
@@ -137,7 +138,7 @@ fn received(recorder: *mut Recorder, scratch: *mut DnsScratch, syscall: u32) {
         return;
     }
     let (name, label) = hashes(scratch);
-    let tgid = (helpers::bpf_get_current_pid_tgid() >> 32) as u32;
+    let tgid = (process::current() >> 32) as u32;
     if code == 0 && answers > 0 && !truncated {
         let since = now() - SERIES;
         each(recorder, |entry| {

@@ -1,6 +1,5 @@
 //! A failed system call goes to the container's flight recorder, as the table by number says ([`SyscallRule`]).
 
-use aya_ebpf::helpers;
 use lastwords_agent_common::{
     limits::{NOTICES, PATH_BYTES, PLACES},
     record::{self, Counter, FailureEntry, Recorder, Refused, kind, seccomp},
@@ -17,6 +16,7 @@ use crate::{
     permission,
     place::Place,
     probe::{dns, listener, lock, socket},
+    process,
     recorder::{add, failure_slot, mark},
 };
 
@@ -52,15 +52,14 @@ pub fn on_failure<const TYPED: bool, const IN_FUNCTION: bool>(registers: Address
     }
     if errno == EINPROGRESS {
         let of = |place| register::<TYPED>(registers, place);
-        let tgid = (helpers::bpf_get_current_pid_tgid() >> 32) as u32;
+        let tgid = (process::current() >> 32) as u32;
         socket::remember(tgid, of(&offset::REGS_0), of(&offset::REGS_1), of(&offset::REGS_2));
         if !IN_FUNCTION {
             dns::connected(of(&offset::REGS_0), of(&offset::REGS_1), of(&offset::REGS_2));
         }
         return;
     }
-    if rule.object == object::LOCK
-        && lock::is_known(owned.recorder, helpers::bpf_get_current_pid_tgid() as u32, errno as u32)
+    if rule.object == object::LOCK && lock::is_known(owned.recorder, process::current() as u32, errno as u32)
     {
         return;
     }
@@ -124,7 +123,7 @@ fn record<const TYPED: bool>(
     let first = register::<TYPED>(registers, &offset::REGS_0);
     let second = register::<TYPED>(registers, &offset::REGS_1);
     let third = register::<TYPED>(registers, &offset::REGS_2);
-    let process = helpers::bpf_get_current_pid_tgid();
+    let process = process::current();
     let time = now();
     let tgid = (process >> 32) as u32;
     let tid = process as u32;

@@ -14,6 +14,7 @@ use crate::{
     kernel::{Address, follow, offset, read_comm},
     mapping,
     maps::{FAULTS, FAULTS_SEEN},
+    process,
     recorder::{mark, next},
 };
 
@@ -40,7 +41,7 @@ pub fn record(context: *const u64, task: Address, time: u64, tid: u32) -> u64 {
     unsafe {
         (*entry).begin = mark(time, tid);
         (*entry).number = number;
-        (*entry).tid = crate::kernel::read(current, &offset::TASK_PID);
+        (*entry).tid = process::tid(current);
         read_comm(&raw mut (*entry).comm, current);
         let instructions = (&raw mut (*entry).instructions).cast::<u64>();
         (*entry).instruction_bytes = bpf_get_stack(

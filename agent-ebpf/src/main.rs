@@ -26,6 +26,7 @@ mod maps;
 mod permission;
 mod place;
 mod probe;
+mod process;
 mod recorder;
 mod working_directory;
 

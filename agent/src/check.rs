@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::{
     args::Output,
-    enrich::cgroup::ControlGroups,
+    enrich::{cgroup::ControlGroups, procfs::HostProc},
     kernel::{
         Kernel,
         verdict::{State, Verdict, WayIn},
@@ -35,7 +35,7 @@ pub fn check(way_in: Option<WayIn>, output: Output) -> ExitCode {
         probes: Ok(Vec::new()),
         flow: None,
     };
-    match Kernel::load(way_in) {
+    match Kernel::load(HostProc::new(Path::new("/proc")).pid_namespace(), way_in) {
         Ok(kernel) => {
             findings.probes = Ok(kernel.verdicts.clone());
             findings.flow = findings.works().then(|| prove(kernel));

@@ -55,7 +55,13 @@ pub fn run(file: Option<&Path>, way_in: Option<WayIn>) -> ExitCode {
         Ok(spool) => Arc::new(spool),
         Err(error) => return fail(ExitCode::Failed, error),
     };
-    let kernel = match Kernel::load(way_in) {
+    let pid_namespace = HostProc::new(&config.host_proc).pid_namespace();
+    if pid_namespace != 0 {
+        tracing::info!(
+            "this node is a container itself: processes are told by their numbers in it (pid:[{pid_namespace}])"
+        );
+    }
+    let kernel = match Kernel::load(pid_namespace, way_in) {
         Ok(kernel) => kernel,
         Err(error) => return fail(ExitCode::NotPossibleHere, error),
     };

@@ -201,9 +201,10 @@ impl Tracker {
     }
 
     fn made(&mut self, cgroup_id: u64, recorder: u32, path: &str) {
-        let Some(container) =
+        let container = self.control_groups.from_kernel(path, cgroup_id).and_then(|path| {
             ContainerRef::from_cgroup_path(path).filter(|container| container.cgroup_path == path)
-        else {
+        });
+        let Some(container) = container else {
             self.stop_watching(cgroup_id, recorder);
             return;
         };

@@ -40,6 +40,8 @@ use crate::{
 
 /// This machine's control groups.
 const CGROUPS: &str = "/sys/fs/cgroup";
+/// Where processes are looked at.
+const PROC: &str = "/proc";
 /// Why the command could not be tried.
 #[derive(Debug, thiserror::Error)]
 enum TryError {

@@ -14,7 +14,7 @@ use crate::patience::PATIENCE;
 use crate::programs::stand_in;
 
 /// Where cgroup v2 is: the whole hierarchy, or beside the controllers of v1.
-const ROOTS: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
+pub const ROOTS: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
 
 /// The control group of a container that is not there yet.
 #[derive(Debug)]

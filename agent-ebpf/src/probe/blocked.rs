@@ -8,7 +8,7 @@
 //! Any signal also ends a wait for a lock (`lock.rs`), as the alarm of `flock -w` does.
 //! Cost: every signal that is delivered pays a comparison, those that may end a process a look-up.
 
-use aya_ebpf::{Global, helpers};
+use aya_ebpf::Global;
 use lastwords_agent_common::record::{BlockedEntry, Recorder, descriptor};
 
 use crate::{
@@ -24,6 +24,7 @@ use crate::{
         signal::{HARMLESS, REAL_TIME},
         socket::write_address,
     },
+    process,
     recorder::mark,
     working_directory,
 };
@@ -53,7 +54,7 @@ pub fn told(container: Container, recorder: *mut Recorder, task: Address, signal
     }
     let time = now();
     let leader = follow(task, &offset::TASK_GROUP_LEADER);
-    let tid: u32 = read(leader, &offset::TASK_PID);
+    let tid: u32 = process::tid(leader);
     // SAFETY: fields of the container's recorder.
     unsafe {
         let entry = &raw mut (*recorder).blocked;
@@ -82,7 +83,7 @@ hook!("signal_deliver", signal_deliver, signal_deliver_raw, |arguments| {
     let Some(recorder) = Container::of_current().and_then(Container::recorder) else {
         return;
     };
-    let tid = helpers::bpf_get_current_pid_tgid() as u32;
+    let tid = process::current() as u32;
     lock::interrupted(recorder, tid);
     if STOPPING & (1 << signal) == 0 {
         return;

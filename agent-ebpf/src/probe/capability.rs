@@ -9,10 +9,7 @@
 
 use aya_ebpf::{
     EbpfContext,
-    helpers::{
-        self,
-        generated::{bpf_get_current_task_btf, bpf_task_pt_regs},
-    },
+    helpers::generated::{bpf_get_current_task_btf, bpf_task_pt_regs},
     macros::fexit,
     programs::FExitContext,
 };
@@ -21,7 +18,7 @@ use crate::{
     container::Container,
     hook,
     kernel::{Address, argument, call_number},
-    permission,
+    permission, process,
 };
 
 const CAP_DAC_OVERRIDE: u32 = 1;
@@ -53,6 +50,6 @@ fn refused(capability: u32) {
         // SAFETY: both are allowed in tracing programs, since Linux 5.15.
         let registers = unsafe { bpf_task_pt_regs(bpf_get_current_task_btf()) } as Address;
         let syscall = call_number::<false>(registers);
-        permission::refused(recorder, helpers::bpf_get_current_pid_tgid() as u32, syscall, capability);
+        permission::refused(recorder, process::current() as u32, syscall, capability);
     }
 }

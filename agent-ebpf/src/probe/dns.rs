@@ -8,7 +8,6 @@
 //! Sockets are learned from connect(2) to port 53, and from sendto(2) with such an address through a UDP socket that was bound to no
 //! address and no port within the last minute, as musl's resolver does.
 
-use aya_ebpf::helpers;
 use lastwords_agent_common::{limits::ADDRESS_BYTES, rules::success as call};
 
 use crate::{
@@ -18,6 +17,7 @@ use crate::{
     kernel::{follow_user_pointer, now, offset, read, read_user_bytes},
     maps::{DNS_SOCKETS, NameServer},
     probe::listener::socket_of,
+    process,
 };
 
 const AF_INET: u16 = 2;
@@ -225,7 +225,7 @@ fn address_of(address: u64, length: u64) -> (u16, u16, [u8; ADDRESS_BYTES]) {
 
 #[inline(always)]
 fn tgid() -> u32 {
-    (helpers::bpf_get_current_pid_tgid() >> 32) as u32
+    (process::current() >> 32) as u32
 }
 
 #[inline(always)]

@@ -5,7 +5,6 @@
 //! a mount namespace other than its parent's: the runtime's own set-up (`runc init` executing itself) still shares it.
 //! Cost: every exec of the node pays a look-up; the container's own first programs about 1 500 instructions.
 
-use aya_ebpf::helpers;
 use lastwords_agent_common::{
     limits::{ARGUMENT_BYTES, PATH_BYTES},
     record::{Executed, kind},
@@ -19,7 +18,7 @@ use crate::{
         Address, executes_compat, follow, offset, pointer, read, read_comm, read_string, read_user_bytes,
     },
     probe::startup,
-    recorder, working_directory,
+    process, recorder, working_directory,
 };
 
 hook!("sched_process_exec", sched_process_exec, sched_process_exec_raw, |arguments| {
@@ -27,7 +26,7 @@ hook!("sched_process_exec", sched_process_exec, sched_process_exec_raw, |argumen
         return;
     };
     let task = pointer(arguments, 0);
-    let tgid = (helpers::bpf_get_current_pid_tgid() >> 32) as u32;
+    let tgid = (process::current() >> 32) as u32;
     let main = container.main_tgid();
     let first = main == 0;
     if first {
@@ -63,7 +62,7 @@ fn fill(record: *mut Executed, task: Address, binary: Address, tgid: u32, first:
         (*record).tgid = tgid;
         (*record).uid = read(credentials, &offset::CRED_UID);
         (*record).gid = read(credentials, &offset::CRED_GID);
-        (*record).namespace_init = u32::from(is_namespace_init(task));
+        (*record).namespace_init = u32::from(process::is_namespace_init(task));
         (*record).first = u32::from(first);
         (*record).compat = u32::from(executes_compat(task));
         (*record).padding = 0;
@@ -77,15 +76,4 @@ fn fill(record: *mut Executed, task: Address, binary: Address, tgid: u32, first:
         (*record).argument_bytes = if copied == 0 { 0 } else { end.wrapping_sub(start) as u32 };
         working_directory::write(task, &raw mut (*record).cwd);
     }
-}
-
-/// Whether the task is PID 1 of a PID namespace other than the initial one.
-#[inline(always)]
-fn is_namespace_init(task: Address) -> bool {
-    /// `struct upid` is { int nr; struct pid_namespace *ns; } on every 64-bit kernel.
-    const UPID_BYTES: usize = 16;
-    let pid = follow(task, &offset::TASK_THREAD_PID);
-    let level: u32 = read(pid, &offset::PID_LEVEL);
-    let number: u32 = read(pid.wrapping_add(level as usize * UPID_BYTES), &offset::PID_NUMBERS);
-    level > 0 && number == 1
 }

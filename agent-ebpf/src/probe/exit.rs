@@ -10,7 +10,6 @@
 
 use core::hint::black_box;
 
-use aya_ebpf::helpers;
 use lastwords_agent_common::record::{Exited, kind};
 
 use crate::{
@@ -19,6 +18,7 @@ use crate::{
     hook,
     kernel::{Address, follow, now, offset, pointer, read, read_comm},
     probe::signal::{SIGSYS, ended_by_filter},
+    process,
     recorder::{child_exit_slot, mark},
     working_directory,
 };
@@ -43,7 +43,7 @@ hook!("sched_process_exit", sched_process_exit, sched_process_exit_raw, |argumen
     };
     let task = pointer(arguments, 0);
     let signal = follow(task, &offset::TASK_SIGNAL);
-    let process = helpers::bpf_get_current_pid_tgid();
+    let process = process::current();
     let (tgid, tid) = ((process >> 32) as u32, process as u32);
     let told_to_exit = read::<u32>(signal, &offset::SIGNAL_FLAGS) & SIGNAL_GROUP_EXIT != 0;
     let is_main = container.main_tgid() == tgid;

@@ -17,6 +17,7 @@ use crate::{
     kernel::{Address, current_task, follow, now, offset, open_file, read, read_comm, read_user_bytes},
     maps::{CLOSED_LISTENERS, LISTENERS, count},
     probe::socket::write_address,
+    process,
     recorder::{listener_number, listener_slot},
 };
 
@@ -37,7 +38,7 @@ pub fn began(socket: Address, key: u64) {
             None => unsafe { helpers::generated::bpf_get_current_cgroup_id() },
         },
         number: recorder.map_or(0, listener_number),
-        tgid: (helpers::bpf_get_current_pid_tgid() >> 32) as u32,
+        tgid: (process::current() >> 32) as u32,
         net_namespace: net_namespace(socket),
         flags: flags(socket),
         address: [0; ADDRESS_BYTES],

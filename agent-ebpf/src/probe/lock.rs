@@ -24,6 +24,7 @@ use crate::{
     emit::emit_for,
     hook,
     kernel::{Address, argument, current_task, follow, now, offset, pointer, read, read_at, read_comm},
+    process,
     recorder::{lock_slot, mark, ones_if_zero},
     working_directory,
 };
@@ -54,7 +55,7 @@ hook!("fcntl_setlk", fcntl_setlk, fcntl_setlk_raw, |arguments| {
     let Some(recorder) = container.recorder() else {
         return;
     };
-    if !is_known(recorder, helpers::bpf_get_current_pid_tgid() as u32, errno as u32) {
+    if !is_known(recorder, process::current() as u32, errno as u32) {
         record::<false, false>(
             container,
             recorder,
@@ -164,11 +165,13 @@ fn record<const FLOCK: bool, const SEARCHED: bool>(
     errno: u32,
 ) {
     let wanted = describe(inode, lock);
-    let process = helpers::bpf_get_current_pid_tgid();
+    let process = process::current();
     let user = helpers::bpf_get_current_uid_gid();
     let (tgid, tid) = ((process >> 32) as u32, process as u32);
     let time = now();
-    let (holder, searched) = holder::<FLOCK>(inode, lock, &wanted);
+    // The kernel's lists hold its own numbers, which are other processes' ones in another PID namespace.
+    let (holder, searched) =
+        if process::is_initial_namespace() { holder::<FLOCK>(inode, lock, &wanted) } else { (0, 0) };
     let Some((slot, same)) = lock_slot(recorder, wanted.inode, wanted.device, tgid) else {
         return;
     };

@@ -9,7 +9,7 @@
 //! kernel may have inlined it).
 //! Cost: nothing until somebody is killed.
 
-use aya_ebpf::{EbpfContext as _, helpers, macros::fentry, programs::FEntryContext};
+use aya_ebpf::{EbpfContext as _, macros::fentry, programs::FEntryContext};
 use lastwords_agent_common::{
     limits::{GROUP_NAME_BYTES, MEMORY_LEVELS},
     record::{MemoryLevel, OomVictim, kind},
@@ -21,6 +21,7 @@ use crate::{
     hook,
     kernel::{Address, current_task, follow, now, offset, pointer, read, read_comm, read_string},
     maps::{OOM_ACCOUNT, OomAccount},
+    process,
 };
 
 /// From the account to a victim (nanoseconds). A whole group is killed under one account, and the kernel prints a line for each, which a
@@ -47,7 +48,7 @@ pub fn oom_kill_process(context: FEntryContext) -> u32 {
 /// The current thread.
 #[inline(always)]
 fn thread() -> u64 {
-    helpers::bpf_get_current_pid_tgid() & 0xffff_ffff
+    process::current() & 0xffff_ffff
 }
 
 /// The number of a memory group's directory; 0 for none.
@@ -69,11 +70,11 @@ fn fill(record: *mut OomVictim, task: Address, container: Container) {
     let signal = follow(task, &offset::TASK_SIGNAL);
     let memory = follow(task, &offset::TASK_MM);
     let allocating = current_task();
-    let tgid: u32 = read(task, &offset::TASK_TGID);
+    let tgid: u32 = process::tgid(task);
     // SAFETY: fields of a reserved record.
     unsafe {
         (*record).tgid = tgid;
-        (*record).allocating_tgid = read(allocating, &offset::TASK_TGID);
+        (*record).allocating_tgid = process::tgid(allocating);
         (*record).is_main = u32::from(container.main_tgid() == tgid);
         (*record).oom_score_adj = i32::from(read::<i16>(signal, &offset::SIGNAL_OOM_SCORE_ADJ));
         read_comm(&raw mut (*record).comm, follow(task, &offset::TASK_GROUP_LEADER));

@@ -9,7 +9,6 @@
 
 use core::hint::black_box;
 
-use aya_ebpf::helpers;
 use lastwords_agent_common::record::SignalEntry;
 
 use crate::{
@@ -20,6 +19,7 @@ use crate::{
         read_comm,
     },
     probe::{blocked, oom},
+    process,
     recorder::{SignalClass, mark, signal_slot},
 };
 
@@ -64,8 +64,8 @@ hook!("signal_generate", signal_generate, signal_generate_raw, |arguments| {
     let Some(recorder) = container.recorder() else {
         return;
     };
-    let tgid: u32 = read(task, &offset::TASK_TGID);
-    let tid: u32 = read(task, &offset::TASK_PID);
+    let tgid: u32 = process::tgid(task);
+    let tid: u32 = process::tid(task);
     // The target may be awake already: the sooner it is looked at the better.
     if container.main_tgid() == tgid && information != SEND_SIG_PRIV {
         blocked::told(container, recorder, task, signal);
@@ -149,7 +149,7 @@ pub fn ended_by_filter(container: Container, task: Address, tgid: u32, tid: u32)
 /// Whether the process that gets the signal is the one that runs: only its own stack can be read.
 #[inline(always)]
 fn raised_here(tgid: u32) -> bool {
-    (helpers::bpf_get_current_pid_tgid() >> 32) as u32 == tgid
+    (process::current() >> 32) as u32 == tgid
 }
 
 /// Whether it is a fault of a thread that is being killed already. One that touches memory then is told of a fault that it never made:
@@ -178,7 +178,7 @@ fn write_sender(slot: *mut SignalEntry) {
     let sender = current_task();
     // SAFETY: as in the hook.
     unsafe {
-        (*slot).sender_tgid = (helpers::bpf_get_current_pid_tgid() >> 32) as u32;
+        (*slot).sender_tgid = (process::current() >> 32) as u32;
         (*slot).sender_cgroup = read(cgroup_node(sender), &offset::KERNFS_NODE_ID);
         read_comm(&raw mut (*slot).sender_comm, sender);
         read_comm(&raw mut (*slot).sender_parent_comm, follow(sender, &offset::TASK_REAL_PARENT));

@@ -24,6 +24,7 @@ use crate::{
     },
     maps::{CONNECTING, Caller, UNDER_WAY, count},
     probe::listener,
+    process,
     recorder::{failure_slot, mark, network_slot},
 };
 
@@ -140,7 +141,7 @@ pub fn asked(descriptor: u64, level: u64, name: u64, value: u64) {
         return;
     };
     let errno: u32 = follow_user(value);
-    let key = key((helpers::bpf_get_current_pid_tgid() >> 32) as u32, descriptor);
+    let key = key((process::current() >> 32) as u32, descriptor);
     // SAFETY: copied before it is removed.
     let Some(address) = (unsafe { UNDER_WAY.get(&key) }).copied() else {
         return;
@@ -161,7 +162,7 @@ fn key(tgid: u32, descriptor: u64) -> u64 {
 
 #[inline(always)]
 fn caller(container: Container) -> Caller {
-    let process = helpers::bpf_get_current_pid_tgid();
+    let process = process::current();
     let user = helpers::bpf_get_current_uid_gid();
     let mut caller = Caller {
         container: container.id(),

@@ -5,7 +5,6 @@
 //! Cost: while no container is young, one load and one comparison at a call that succeeds (`attention.rs`). While one is, a look-up of
 //! the caller's group at each open of the node, and in that container the reading of the path, some 400 instructions.
 
-use aya_ebpf::helpers;
 use lastwords_agent_common::{
     limits::{PATH_BYTES, START_UP},
     names::{BEGINNINGS, ENDINGS, Pattern, says},
@@ -21,6 +20,7 @@ use crate::{
         register,
     },
     maps::{OPENING, Opening, PATH_MARGIN, SYSCALLS},
+    process,
     recorder::{add, mark, opened_slot},
 };
 
@@ -123,7 +123,7 @@ fn opened(recorder: *mut Recorder, time: u64, arguments: &Arguments) {
     let Some(slot) = opened_slot(recorder, writes, key) else {
         return;
     };
-    let process = helpers::bpf_get_current_pid_tgid();
+    let process = process::current();
     let tid = process as u32;
     // SAFETY: a slot of the container's recorder.
     unsafe {

@@ -5,10 +5,7 @@
 //! not seen. Cost: nothing but for listen(2).
 
 use aya_ebpf::{
-    EbpfContext,
-    helpers::{self, generated::bpf_probe_read_kernel},
-    macros::fexit,
-    programs::FExitContext,
+    EbpfContext, helpers::generated::bpf_probe_read_kernel, macros::fexit, programs::FExitContext,
 };
 use lastwords_agent_common::limits::BIND_BYTES;
 
@@ -16,6 +13,7 @@ use crate::{
     container::Owned,
     kernel::{Address, argument, current_task, follow, now, offset, pointer, read, read_comm},
     probe::listener::socket_of,
+    process,
     recorder::unix_listener_slot,
 };
 
@@ -55,7 +53,7 @@ fn write(owned: Owned, socket: Address) {
     // SAFETY: a slot of the container's recorder; the helper checks the source, and its destination has more bytes than the mask allows.
     unsafe {
         (*slot).time = now();
-        (*slot).tgid = (helpers::bpf_get_current_pid_tgid() >> 32) as u32;
+        (*slot).tgid = (process::current() >> 32) as u32;
         (*slot).length = length;
         read_comm(&raw mut (*slot).comm, current_task());
         let name = address.wrapping_add(offset::UNIX_ADDRESS_NAME.load() as usize);

@@ -14,6 +14,8 @@ use crate::container::ContainerRef;
 const FILE_LIMIT: u64 = 4096;
 /// Bytes of `cgroup.procs` that are read: 8 000 processes.
 const MEMBERS_LIMIT: u64 = 64 * 1024;
+/// The id of the kernel's own root group: the first inode number of its file system (kernfs_create_root, fs/kernfs/dir.c).
+const KERNEL_ROOT: u64 = 1;
 /// Groups looked at when the containers that already run are listed: 1 000 containers with ten groups each. More are left out.
 const MAX_GROUPS: usize = 10_000;
 /// From this value on a v1 limit means "none": the kernel shows the largest multiple of the page size.
@@ -24,6 +26,9 @@ const V1_UNLIMITED: u64 = i64::MAX as u64 - 65_535;
 pub struct ControlGroups {
     root: PathBuf,
     layout: Layout,
+    /// What the kernel's own paths have before `root`: nothing, except on a node that is a container itself (kind, k3d), where it is
+    /// known once a container has been found by both.
+    above: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,7 +92,27 @@ impl ControlGroups {
                 format!("{} is no cgroup mount: mount the host's /sys/fs/cgroup there", root.display());
             return Err(io::Error::new(io::ErrorKind::NotFound, problem));
         };
-        Ok(Self { root: root.to_owned(), layout })
+        let mut groups = Self { root: root.to_owned(), layout, above: None };
+        if groups.id("/") == Some(KERNEL_ROOT) {
+            groups.above = Some(String::new());
+        }
+        Ok(groups)
+    }
+
+    /// The path below this root of the group with this id that the kernel calls `path`; `None` when it is another node's, beside which this
+    /// one runs in the same kernel. Until the first of them has been found here the kernel's path is given as it is.
+    pub fn from_kernel<'a>(&mut self, path: &'a str, id: u64) -> Option<&'a str> {
+        if let Some(above) = &self.above {
+            return path.strip_prefix(above.as_str()).filter(|path| path.starts_with('/'));
+        }
+        let found = path
+            .match_indices('/')
+            .find(|(start, _)| path.get(*start..).is_some_and(|path| self.id(path) == Some(id)));
+        let Some((start, _)) = found else { return Some(path) };
+        let (above, path) = path.split_at_checked(start)?;
+        tracing::info!("this node's control groups are those below {above}");
+        self.above = Some(above.to_owned());
+        Some(path)
     }
 
     /// What `check` calls the layout.
@@ -277,6 +302,30 @@ fn text(group: &Path, file: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_node_in_a_container_knows_its_own_groups_and_no_others() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::write(root.path().join("cgroup.controllers"), "").unwrap();
+        std::fs::create_dir_all(root.path().join("kubelet/kubepods/podx/c")).unwrap();
+        let mut groups = ControlGroups::open(root.path()).unwrap();
+        let id = groups.id("/kubelet/kubepods/podx/c").unwrap();
+        // Gone before it could be found: nothing is known yet.
+        assert_eq!(groups.from_kernel("/docker/other/kubelet/a", id + 1), Some("/docker/other/kubelet/a"));
+        let own = "/docker/this/kubelet/kubepods/podx/c";
+        assert_eq!(groups.from_kernel(own, id), Some("/kubelet/kubepods/podx/c"));
+        assert_eq!(groups.from_kernel("/docker/this/kubelet/gone", id + 1), Some("/kubelet/gone"));
+        assert_eq!(groups.from_kernel("/docker/other/kubelet/a", id + 1), None);
+        assert_eq!(groups.from_kernel("/docker/this2/kubelet/a", id + 1), None);
+    }
+
+    #[test]
+    fn the_kernels_paths_are_the_nodes_where_it_is_no_container() {
+        let mut groups = ControlGroups::open(Path::new("/sys/fs/cgroup")).unwrap();
+        if groups.id("/") == Some(KERNEL_ROOT) {
+            assert_eq!(groups.from_kernel("/kubepods/x", 7), Some("/kubepods/x"));
+        }
+    }
 
     const ID: &str = "3f8a1c5d7e9b0a2c4e6f8091a2b3c4d5e6f708192a3b4c5d6e7f8091a2b3c4d5";
     const POD: &str = "/kubepods/burstable/pod0c1f2a3b-4d5e-6f70-8192-a3b4c5d6e7f8";

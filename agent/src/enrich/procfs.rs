@@ -117,6 +117,17 @@ impl HostProc {
         RootHandle::open_in(&self.open(pid)?)
     }
 
+    /// The inode number of the PID namespace whose numbers this procfs shows; 0 for the kernel's initial one, which has a fixed number
+    /// (PROC_PID_INIT_INO, include/linux/proc_ns.h), and where it cannot be told.
+    #[must_use]
+    pub fn pid_namespace(&self) -> u32 {
+        const INITIAL: u32 = 0xEFFF_FFFC;
+        let link = std::fs::read_link(self.root.join("1/ns/pid")).unwrap_or_default();
+        let inode =
+            link.to_str().and_then(|link| link.strip_prefix("pid:[")?.strip_suffix(']')?.parse().ok());
+        inode.filter(|inode| *inode != INITIAL).unwrap_or(0)
+    }
+
     /// The root directory of the host's first process.
     #[must_use]
     pub fn host_root(&self) -> PathBuf {
@@ -274,6 +285,9 @@ mod tests {
             - crate::clock::ClockOffsets::measure().from_boot_time(facts.started_boot_time.unwrap()).0;
         assert!((-1_000_000_000..3_600_000_000_000).contains(&age), "{age}");
         assert!(proc.cgroup_path(pid).is_some_and(|path| path.starts_with('/')));
+        let namespace = std::fs::metadata("/proc/self/ns/pid").unwrap();
+        let namespace = std::os::unix::fs::MetadataExt::ino(&namespace);
+        assert!([namespace, 0].contains(&u64::from(proc.pid_namespace())), "{}", proc.pid_namespace());
 
         let (arguments, truncated) = proc.arguments(pid, 1 << 20).unwrap();
         assert_eq!(arguments.len(), std::env::args_os().count());

@@ -67,11 +67,12 @@ pub struct Kernel {
 }
 
 impl Kernel {
-    /// Loads everything and attaches what this kernel takes, by `way_in` alone when one is given.
+    /// Loads everything and attaches what this kernel takes, by `way_in` alone when one is given. Processes are told by their numbers in
+    /// the PID namespace with the inode number `pid_namespace`, 0 for the kernel's own.
     ///
     /// # Errors
     /// See [`LoadError`]; a single probe that cannot run is a verdict, not an error.
-    pub fn load(way_in: Option<WayIn>) -> Result<Self, LoadError> {
+    pub fn load(pid_namespace: u32, way_in: Option<WayIn>) -> Result<Self, LoadError> {
         if OBJECT.is_empty() {
             return Err(LoadError::NoObject);
         }
@@ -94,6 +95,7 @@ impl Kernel {
         loader.override_global("COMPAT_FLAGS", &compat_flags, true);
         loader.override_global("COMPAT_BIT", &compat_bit, true);
         loader.override_global("OOM_BY_SIGNAL", &oom_by_signal, true);
+        loader.override_global("PID_NAMESPACE", &pid_namespace, true);
         for (name, value) in globals.iter().chain(&numbers) {
             loader.override_global(name, value, true);
         }

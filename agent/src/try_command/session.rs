@@ -10,7 +10,7 @@ use lastwords_diagnosis::{Diagnosis, evidence::Evidence};
 use lastwords_proto::{convert, v1};
 use tokio::sync::mpsc;
 
-use super::{CGROUPS, Ran, TryError, child::Spec, control_group::ControlGroup, run};
+use super::{CGROUPS, PROC, Ran, TryError, child::Spec, control_group::ControlGroup, run};
 use crate::{
     args::TryArguments,
     assemble::{self, Death, End, Node, assemble, written_logs},
@@ -59,7 +59,7 @@ pub(super) struct Explained {
 impl Session {
     /// Loads and attaches the probes, by `way_in` alone when one is given.
     pub(super) fn start(way_in: Option<WayIn>) -> Result<Self, TryError> {
-        Self::of(Kernel::load(way_in)?)
+        Self::of(Kernel::load(HostProc::new(PROC.as_ref()).pid_namespace(), way_in)?)
     }
 
     /// The same, with probes that are attached already.
@@ -69,7 +69,7 @@ impl Session {
         }
         let control_groups =
             ControlGroups::open(CGROUPS.as_ref()).map_err(TryError::system("use the control groups"))?;
-        let processes = HostProc::new("/proc".as_ref());
+        let processes = HostProc::new(PROC.as_ref());
         let looker = Looker::start(processes.clone(), control_groups.clone())
             .map_err(TryError::system("start a thread"))?;
         let symbols = Symbols::start().map_err(TryError::system("start a thread"))?;
