@@ -157,8 +157,10 @@ pub(super) fn reason(error: &ProgramError) -> String {
                 .rev()
                 .filter(|line| !line.trim().is_empty() && !line.starts_with("processed"))
                 .take(3);
-            let last: Vec<_> = last.collect();
-            format!("{io_error} ({})", last.into_iter().rev().collect::<Vec<_>>().join(" / "))
+            let mut last: Vec<_> = last.collect();
+            last.reverse();
+            // A kernel that forbids the kind of program has verified nothing.
+            if last.is_empty() { io_error.to_string() } else { format!("{io_error} ({})", last.join(" / ")) }
         }
         ProgramError::SyscallError(error) => format!("{}: {}", error.call, error.io_error),
         other => other.to_string(),
