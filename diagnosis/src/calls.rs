@@ -10,7 +10,7 @@ use crate::evidence::Failure;
 use crate::noise::{self, Noise, Standing};
 use crate::signature::signature;
 use crate::verdict::Confidence;
-use crate::{errno, words};
+use crate::{errno, log, words};
 
 /// A call that failed longer before the end than this (milliseconds) did not end the program: one-minute time-outs are the
 /// longest that programs commonly wait before they give up.
@@ -48,7 +48,8 @@ pub(crate) struct Call<'a> {
     pub(crate) named: bool,
     /// Other calls speak against it: as good as this one, and about something else.
     pub(crate) rivals: usize,
-    /// The same process failed with something else afterwards: it had not given up yet.
+    /// The same process failed with something else afterwards, or its log says that it goes on, or it served while it tried again and
+    /// again: it had not given up yet.
     followed: bool,
 }
 
@@ -225,7 +226,7 @@ pub(crate) fn strongest_first<'a>(case: &Case<'a>, noise: Noise) -> Vec<Call<'a>
     calls.retain(|call| !outlived.contains(&call.index));
     let followed: Vec<(bool, bool)> = calls.iter().map(|call| followed(call, &calls)).collect();
     for (call, (followed, by_the_end)) in calls.iter_mut().zip(followed) {
-        call.followed = followed;
+        call.followed |= followed;
         call.weight.rare &= !by_the_end;
         call.weight.rare_and_own &= !by_the_end;
     }
@@ -306,18 +307,8 @@ fn call<'a>(case: &Case<'a>, index: usize, failure: &'a Failure, standing: Stand
     // That it is named says where it is to be, not that it has to be there.
     let named = named(case, failure) && !(noise::is_made_anew(&failure.path) && standing == Standing::Weak);
     let went_on = case.went_on_after(failure);
-    Some(Call {
-        index,
-        failure,
-        weight,
-        standing,
-        gap_ms,
-        at_once,
-        went_on,
-        named,
-        rivals: 0,
-        followed: false,
-    })
+    let followed = said_aside(case, failure) || case.served_meanwhile(failure);
+    Some(Call { index, failure, weight, standing, gap_ms, at_once, went_on, named, rivals: 0, followed })
 }
 
 /// Who made the call, and how long before the main process that one ended (milliseconds).
@@ -379,14 +370,22 @@ fn named(case: &Case<'_>, failure: &Failure) -> bool {
         is_script = matches!(argument.as_str(), "-c" | "-e" | "-r" | "-ec" | "-lc" | "--eval");
         named
     });
-    let in_log = case
-        .evidence
-        .log_tail
-        .iter()
-        .chain(&case.evidence.log_files)
-        .flat_map(|tail| tail.lines.iter().rev().take(20))
-        .any(|line| line.contains(thing.trim_end_matches("/tcp").trim_end_matches("/udp")));
-    in_arguments || in_log
+    in_arguments || lines_about(case, thing).any(|line| !log::goes_on(line))
+}
+
+/// True when the log says what the program does without it, and nothing else of it.
+fn said_aside(case: &Case<'_>, failure: &Failure) -> bool {
+    let thing = thing(failure);
+    let mut lines = lines_about(case, thing);
+    thing.len() >= 2 && lines.next().is_some_and(log::goes_on) && lines.all(log::goes_on)
+}
+
+/// The log's last lines that name it.
+fn lines_about<'a>(case: &Case<'a>, thing: &str) -> impl Iterator<Item = &'a str> {
+    let thing = thing.trim_end_matches("/tcp").trim_end_matches("/udp").to_owned();
+    let tails = case.evidence.log_tail.iter().chain(&case.evidence.log_files);
+    let lines = tails.flat_map(|tail| tail.lines.iter().rev().take(20));
+    lines.map(String::as_str).filter(move |line| line.contains(&thing))
 }
 
 /// True when an argument (`/a/b`, `--config=/a/b`, `conf/b`) is the call's path, or the folder above it for a change of ownership.

@@ -248,6 +248,14 @@ impl<'a> Case<'a> {
         read || listened || became
     }
 
+    /// True when the process began to listen after this call had failed for the first time, and tried it again: it works without.
+    pub(crate) fn served_meanwhile(&self, failure: &Failure) -> bool {
+        failure.count > 1
+            && self.evidence.listeners.iter().any(|listener| {
+                listener.pid == failure.pid && listener.before_death_ms < failure.first_before_death_ms
+            })
+    }
+
     /// Where the container stands in the pod, for remedies.
     pub(crate) fn field(&self) -> &'a str {
         self.pod

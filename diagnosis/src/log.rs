@@ -122,13 +122,34 @@ impl<'a> Line<'a> {
 
     /// Tells of what the program did without, as a warning or with what it does instead.
     fn goes_on(&self) -> bool {
-        self.has(&GOING_ON)
+        goes_on(self.text)
     }
 
     /// Is the beginning, or the end, of a text on how the program is to be called.
     pub(crate) fn is_usage(&self) -> bool {
         let lower = self.text.trim_start().to_ascii_lowercase();
         lower.starts_with("usage") || lower.contains("--help") || lower.contains("-h' for more")
+    }
+
+    /// Speaks of what a program is called with.
+    pub(crate) fn is_about_arguments(&self) -> bool {
+        self.has(&[
+            "option",
+            "argument",
+            "command",
+            "choice",
+            "flag",
+            "parameter",
+            "switch",
+            "usage",
+            "operand",
+            "operation",
+        ])
+    }
+
+    /// Speaks of what stands in a configuration.
+    pub(crate) fn is_about_settings(&self) -> bool {
+        self.has(&["config", "syntax", "pars", "directive", "setting", " line "])
     }
 
     /// Names this: with nothing around it that would make it part of another word.
@@ -142,9 +163,18 @@ impl<'a> Line<'a> {
     }
 
     fn has(&self, words: &[&str]) -> bool {
-        let lower = self.text.to_ascii_lowercase();
-        words.iter().any(|word| lower.contains(word))
+        has(self.text, words)
     }
+}
+
+/// True for a line of a log that tells of what the program did without.
+pub(crate) fn goes_on(text: &str) -> bool {
+    has(text, &GOING_ON)
+}
+
+fn has(text: &str, words: &[&str]) -> bool {
+    let lower = text.to_ascii_lowercase();
+    words.iter().any(|word| lower.contains(word))
 }
 
 /// The last lines of the log and of the log files that the container wrote, newest first, each log after the other.

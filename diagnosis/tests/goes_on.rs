@@ -60,6 +60,64 @@ fn how_soon_the_end_followed() {
 }
 
 #[test]
+fn a_file_that_the_log_names() {
+    let missing = |lines: &[&str]| {
+        with(said(&["app"], lines, &[]), vec![failed("openat", errno::ENOENT, "/etc/app/extra.conf", 1.0)])
+    };
+    check(vec![
+        (
+            "as the reason",
+            missing(&["cannot open /etc/app/extra.conf"]),
+            "FILE_NOT_FOUND HIGH /etc/app/extra.conf",
+        ),
+        (
+            "aside",
+            missing(&["no /etc/app/extra.conf, using defaults"]),
+            "FILE_NOT_FOUND MEDIUM /etc/app/extra.conf",
+        ),
+    ]);
+    let refused = |lines: &[&str]| {
+        with(
+            said(&["app"], lines, &[]),
+            vec![failed_at("connect", errno::ECONNREFUSED, "10.0.0.9:5432/tcp", 1.0)],
+        )
+    };
+    check(vec![
+        (
+            "a server, aside",
+            refused(&["WARN cannot reach 10.0.0.9:5432"]),
+            "CONNECTION_FAILED MEDIUM 10.0.0.9:5432/tcp",
+        ),
+        (
+            "a server, in the end",
+            refused(&["WARN cannot reach 10.0.0.9:5432", "FATAL cannot reach 10.0.0.9:5432"]),
+            "CONNECTION_FAILED HIGH 10.0.0.9:5432/tcp",
+        ),
+    ]);
+}
+
+#[test]
+fn a_configuration_that_the_log_names() {
+    let read = |lines: &[&str]| {
+        let mut evidence = said(&["app"], lines, &[]);
+        evidence.opened_files = vec![opened("/etc/app/app.yaml", false, 20.0)];
+        evidence
+    };
+    check(vec![
+        (
+            "in what it complains of",
+            read(&["error in /etc/app/app.yaml: unknown field portt"]),
+            "INVALID_CONFIGURATION HIGH /etc/app/app.yaml",
+        ),
+        (
+            "beside another complaint",
+            read(&["read /etc/app/app.yaml", "error: wrong password for app"]),
+            "INVALID_CONFIGURATION MEDIUM /etc/app/app.yaml",
+        ),
+    ]);
+}
+
+#[test]
 fn what_failed_afterwards() {
     let refused = |ms| failed_at("connect", errno::ECONNREFUSED, "127.0.0.1:8125/tcp", ms);
     let missing = |ms| failed("openat", errno::ENOENT, "/data/rates.csv", ms);
@@ -72,6 +130,28 @@ fn what_failed_afterwards() {
             app(vec![refused(20.0), missing(0.2)]),
             "FILE_NOT_FOUND MEDIUM /data/rates.csv",
         ),
+    ]);
+}
+
+#[test]
+fn who_serves_while_it_tries() {
+    let tried = Failure {
+        count: 9,
+        first_before_death_ms: 9_000.0,
+        ..failed_at("connect", errno::ECONNREFUSED, "10.0.0.7:6379/tcp", 600.0)
+    };
+    let waits = with(exited(&["node", "/app/main.js"], 9_500, 1), vec![tried]);
+    let mut serves = waits.clone();
+    let listener = |before_death_ms| Listener {
+        address: "0.0.0.0:80/tcp".to_owned(),
+        pid: MAIN,
+        before_death_ms,
+        ..Listener::default()
+    };
+    serves.listeners = vec![listener(8_900.0)];
+    check(vec![
+        ("it waits for it", waits, "CONNECTION_FAILED HIGH 10.0.0.7:6379/tcp"),
+        ("it serves without it", serves, "CONNECTION_FAILED MEDIUM 10.0.0.7:6379/tcp"),
     ]);
 }
 
@@ -162,6 +242,35 @@ fn words_of_who_goes_on() {
             "INVALID_ENVIRONMENT MEDIUM LOG_LEVEL",
         ),
         (
+            "a name of its code",
+            said(python, &["NameError: name 'MAX_TRIES' is not defined"], &["HOME"]),
+            "PROGRAM_ERROR LOW exit code 1",
+        ),
+        (
+            "a key of its data",
+            said(python, &["KeyError: 'ORDER_ID'"], &["HOME"]),
+            "INVALID_ENVIRONMENT MEDIUM ORDER_ID",
+        ),
+        (
+            "a key of its environment",
+            said(
+                python,
+                &["  File \"<frozen os>\", line 679, in __getitem__", "KeyError: 'ORDER_ID'"],
+                &["HOME"],
+            ),
+            "INVALID_ENVIRONMENT HIGH ORDER_ID",
+        ),
+        (
+            "a word that is also an argument",
+            said(&["app", "serve", "web"], &["error: invalid session for 'web'"], &[]),
+            "INVALID_ARGUMENTS MEDIUM web",
+        ),
+        (
+            "an argument",
+            said(&["app", "serve", "web"], &["error: unknown command 'web'"], &[]),
+            "INVALID_ARGUMENTS HIGH web",
+        ),
+        (
             "an option that is ignored",
             said(node, &["warn: unknown option --trace-queries, ignored", "TypeError"], &[]),
             "PROGRAM_ERROR LOW exit code 1",
@@ -173,7 +282,7 @@ fn words_of_who_goes_on() {
                 &["main.rb:1:in `fetch': key not found: \"REDIS_URL\" (KeyError)"],
                 &["HOME"],
             ),
-            "INVALID_ENVIRONMENT HIGH REDIS_URL",
+            "INVALID_ENVIRONMENT MEDIUM REDIS_URL",
         ),
         (
             "a module that python is to run",

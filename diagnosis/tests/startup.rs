@@ -249,7 +249,7 @@ fn a_variable_that_the_log_names() {
     let app = |line: &str| logged(exited(&["/app"], 30, 1), &[line]);
     let known = |line: &str| with_environment(app(line), &["PATH", "DB_PORT"]);
     check(vec![
-        ("python", known("KeyError: 'DB_HOST'"), "INVALID_ENVIRONMENT HIGH DB_HOST"),
+        ("python, of whatever has keys", known("KeyError: 'DB_HOST'"), "INVALID_ENVIRONMENT MEDIUM DB_HOST"),
         ("a shell", known("sh: 1: DB_HOST: parameter not set"), "INVALID_ENVIRONMENT HIGH DB_HOST"),
         (
             "in words",

@@ -28,15 +28,19 @@ pub(super) fn told(case: &Case<'_>) -> Option<Finding> {
     let startup = startup::told(case)?;
     let files = startup::read_last(case);
     let lines: Vec<Line<'_>> = log::last_lines(case).collect();
-    let (index, file, line) = files.iter().find_map(|(index, file)| {
+    let (index, file, line, confidence) = files.iter().find_map(|(index, file)| {
         let at = lines.iter().position(|line| names_file(line, &file.path))?;
         let around = lines.get(at.saturating_sub(AROUND)..(at + AROUND + 1).min(lines.len()))?;
         // The line that names it, else the nearest one that says what is wrong.
         let line = lines.get(at).filter(|line| line.complains() || has_a_line_number(line, &file.path));
+        // What stands beside it may be about something else.
+        let named = line.is_some();
         let line = line.or_else(|| around.iter().find(|line| line.complains()))?;
-        Some((*index, *file, *line))
+        let confidence =
+            if named || line.is_about_settings() { Confidence::High } else { Confidence::Medium };
+        Some((*index, *file, *line, confidence))
     })?;
-    let mut finding = finding(case, &startup, index, file, Confidence::High);
+    let mut finding = finding(case, &startup, index, file, confidence);
     finding.summary.push_str(&format!("; its log says {}", line.quoted()));
     finding.evidence.insert(1, line.evidence);
     Some(finding)

@@ -91,7 +91,7 @@ pub(super) fn told(case: &Case<'_>) -> Option<Finding> {
     let confidence = match (complaint, known.is_empty()) {
         (Complaint::Unconverted, _) => Confidence::Medium,
         (_, true) => Confidence::Medium,
-        _ if !last_word => Confidence::Medium,
+        _ if !last_word || !is_of_environment(case, &line, name) => Confidence::Medium,
         (Complaint::Missing, false) if set => Confidence::Medium,
         (Complaint::Missing, false) => Confidence::High,
         (Complaint::Wrong, false) if set => Confidence::High,
@@ -127,6 +127,29 @@ pub(super) fn told(case: &Case<'_>) -> Option<Finding> {
     })
 }
 
+/// True when it is told that a variable of the environment is meant, by the line, by the trace around it or by the spec. What a program
+/// calls so in its own code, or in its data, looks the same.
+fn is_of_environment(case: &Case<'_>, line: &Line<'_>, name: &str) -> bool {
+    const SAYS_SO: [&str; 9] =
+        ["environ", "getenv", "env var", "ENV", "<frozen os>", "/os.py", "not set", "must be set", "unset"];
+    let of_shells = ["parameter not set", "parameter null or not set", "unbound variable"];
+    let says_so = |text: &str| SAYS_SO.iter().any(|word| text.contains(word));
+    let known = &case.evidence.process.iter().flat_map(|process| &process.environment_names);
+    let is_set = known.clone().any(|known| known == name);
+    let in_trace =
+        || log::last_lines(case).any(|other| other.evidence == line.evidence && says_so(other.text));
+    is_set
+        || in_spec(case, name)
+        || of_shells.iter().any(|form| line.text.contains(form))
+        || line.text.to_ascii_lowercase().contains("variable")
+        || says_so(&line.text.to_ascii_lowercase())
+        || in_trace()
+}
+
+fn in_spec(case: &Case<'_>, name: &str) -> bool {
+    case.pod.is_some_and(|pod| pod.container.variables.iter().any(|variable| variable.name == name))
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Complaint {
     Missing,
@@ -152,7 +175,20 @@ fn converted<'a>(case: &Case<'a>) -> Option<(Line<'a>, &'a str, Complaint)> {
 
 /// The variable that a line complains about.
 fn named_in<'a>(case: &Case<'_>, line: &Line<'a>) -> Option<(&'a str, Complaint)> {
+    // Names of the program's own code that it does not know: a bug.
+    const OF_CODE: [&str; 7] = [
+        "nameerror",
+        "referenceerror",
+        "unboundlocalerror",
+        "undefined constant",
+        "undefined variable",
+        "uninitialized constant",
+        "undeclared",
+    ];
     let lower = line.text.to_ascii_lowercase();
+    if OF_CODE.iter().any(|of_code| lower.contains(of_code)) {
+        return None;
+    }
     let of_variables =
         lower.contains("environment") || lower.contains("env var") || lower.contains("variable");
     // `sh: 1: DB_HOST: parameter not set`, `KeyError: 'DB_HOST'`
@@ -168,9 +204,6 @@ fn named_in<'a>(case: &Case<'_>, line: &Line<'a>) -> Option<(&'a str, Complaint)
     } else {
         return None;
     };
-    let in_spec = |name: &str| {
-        case.pod.is_some_and(|pod| pod.container.variables.iter().any(|variable| variable.name == name))
-    };
     let is_set = |name: &str| {
         case.evidence.process.iter().any(|process| process.environment_names.iter().any(|set| set == name))
     };
@@ -178,7 +211,7 @@ fn named_in<'a>(case: &Case<'_>, line: &Line<'a>) -> Option<(&'a str, Complaint)
     let by_words = |name: &str| complaint == Complaint::Missing && name.contains('_');
     let name = words
         .filter(|word| is_name(word))
-        .find(|name| of_variables || by_form || is_set(name) || in_spec(name) || by_words(name))?;
+        .find(|name| of_variables || by_form || is_set(name) || in_spec(case, name) || by_words(name))?;
     Some((name, complaint))
 }
 

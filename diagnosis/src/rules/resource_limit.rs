@@ -7,6 +7,9 @@ use crate::evidence::SenderKind;
 use crate::verdict::{Cause, Confidence, EvidenceRef};
 use crate::{errno, noise, signals, words};
 
+/// A program that cannot do without the memory that it asked for leaves within this (milliseconds).
+const LEAVES_MS: f64 = 20.0;
+
 /// A call that a limit refused.
 pub(super) fn call(case: &Case<'_>, call: &Call<'_>) -> Option<Finding> {
     let failure = call.failure;
@@ -38,7 +41,7 @@ pub(super) fn call(case: &Case<'_>, call: &Call<'_>) -> Option<Finding> {
     Some(Finding {
         cause: Cause::ResourceLimit,
         // The same error answers who asks for huge pages, and does without.
-        confidence: if noise::asks_for_memory(failure) && !call.at_once {
+        confidence: if noise::asks_for_memory(failure) && call.gap_ms > LEAVES_MS {
             call.confidence().min(Confidence::Medium)
         } else {
             call.confidence()

@@ -82,8 +82,10 @@ impl Candidate {
             |word: &&str| word.len() > 1 && !self.is_file && !word.contains('/') && *word != REDACTED;
         let quoted =
             |word: &str| ["'", "\"", "`"].iter().any(|mark| line.text.contains(&format!("{mark}{word}")));
+        // A word may be anything's name; of what is on the command line one speaks so.
+        let of_arguments = line.is_about_arguments() || self.is_option();
         let named = words.into_iter().filter(is_word).filter(|word| line.names(word));
-        named.map(|word| if quoted(word) { Named::Clearly } else { Named::ByWord }).max()
+        named.map(|word| if of_arguments && quoted(word) { Named::Clearly } else { Named::ByWord }).max()
     }
 }
 
