@@ -1,13 +1,17 @@
 //! The agents as they were heard since this program started: whether a node is watched, since when, and how well.
 //!
-//! Pure: what is heard and the time go in.
+//! Several aggregators that share a store tell each other by it, so that each can answer for all nodes.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use lastwords_diagnosis::evidence::UnixNanos;
 use lastwords_proto::v1;
 
-use crate::time;
+use crate::shutdown::Stop;
+use crate::store::Store;
+use crate::{lock, time};
 
 /// Nodes remembered, twice as many as Kubernetes supports; beyond it the one heard longest ago is forgotten. Some 2 KiB each.
 const MOST: usize = 10_000;
@@ -22,6 +26,44 @@ const MILLISECOND: i64 = 1_000_000;
 #[derive(Debug, Default)]
 pub struct Agents {
     by_node: BTreeMap<String, Agent>,
+    /// What other aggregators that share the store tell of the agents that they hear.
+    elsewhere: BTreeMap<String, v1::Node>,
+}
+
+/// What is known of a node's agent, whichever aggregator hears it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Heard {
+    /// True while it has a stream.
+    pub is_connected: bool,
+    /// When it was last heard.
+    pub last_heard: UnixNanos,
+    /// When it started, by its node's clock.
+    pub started_at: Option<UnixNanos>,
+}
+
+/// How often aggregators that share a store tell each other of their agents: as often as agents tell how they are.
+const SHARE: Duration = Duration::from_secs(5);
+
+/// Tells other aggregators by the store which agents are heard here, and takes what they tell, until told to stop.
+pub async fn share(agents: Arc<Mutex<Agents>>, store: Arc<dyn Store>, mut stop: Stop) {
+    let mut was_refused = false;
+    loop {
+        let here = lock(&agents).here();
+        match store.share_agents(here).await {
+            Ok(elsewhere) => {
+                was_refused = false;
+                lock(&agents).heard_elsewhere(elsewhere);
+            }
+            Err(error) if !std::mem::replace(&mut was_refused, true) => {
+                tracing::warn!("agents of other aggregators are not known: {error}");
+            }
+            Err(_) => {}
+        }
+        tokio::select! {
+            () = stop.requested() => return,
+            () = tokio::time::sleep(SHARE) => {}
+        }
+    }
 }
 
 /// One agent.
@@ -39,27 +81,29 @@ pub struct Agent {
     losses: Vec<v1::Count>,
 }
 
-impl Agent {
-    /// True while it has a stream.
-    pub fn is_connected(&self) -> bool {
-        self.streams > 0
-    }
-
-    /// When it was last heard.
-    pub fn last_heard(&self) -> UnixNanos {
-        self.last_heard
-    }
-
-    /// When it started, by its node's clock.
-    pub fn started_at(&self) -> Option<UnixNanos> {
-        self.hello.started_at.as_ref().and_then(time::from_wire)
-    }
-}
-
 impl Agents {
     /// The agent of that node.
-    pub fn on(&self, node: &str) -> Option<&Agent> {
-        self.by_node.get(node)
+    pub fn on(&self, node: &str) -> Option<Heard> {
+        let here = self.by_node.get(node).map(|agent| Heard {
+            is_connected: agent.streams > 0,
+            last_heard: agent.last_heard,
+            started_at: agent.hello.started_at.as_ref().and_then(time::from_wire),
+        });
+        let elsewhere = self.elsewhere.get(node).map(|agent| Heard {
+            is_connected: agent.connected,
+            last_heard: last_heard(agent),
+            started_at: agent.agent.as_ref().and_then(|hello| time::from_wire(hello.started_at.as_ref()?)),
+        });
+        here.into_iter().chain(elsewhere).max_by_key(|heard| (heard.is_connected, heard.last_heard))
+    }
+
+    /// Those that were heard here.
+    fn here(&self) -> Vec<v1::Node> {
+        self.by_node.iter().map(|(name, agent)| agent.to_wire(name)).collect()
+    }
+
+    fn heard_elsewhere(&mut self, agents: Vec<v1::Node>) {
+        self.elsewhere = agents.into_iter().take(MOST).map(|agent| (agent.name.clone(), agent)).collect();
     }
 
     /// An agent opened a stream.
@@ -105,14 +149,17 @@ impl Agents {
 
     /// All of them, and the nodes of these pods, by name.
     pub fn nodes<'a>(&self, of_pods: impl Iterator<Item = &'a str>) -> Vec<v1::Node> {
-        let mut pods: BTreeMap<&str, u32> = self.by_node.keys().map(|node| (node.as_str(), 0)).collect();
+        let nodes = self.by_node.keys().chain(self.elsewhere.keys());
+        let mut pods: BTreeMap<&str, u32> = nodes.map(|node| (node.as_str(), 0)).collect();
         for node in of_pods.filter(|node| !node.is_empty()) {
             *pods.entry(node).or_default() += 1;
         }
         pods.into_iter()
-            .map(|(name, pods)| match self.by_node.get(name) {
-                Some(agent) => v1::Node { pods, ..agent.to_wire(name) },
-                None => v1::Node { name: name.to_owned(), pods, ..v1::Node::default() },
+            .map(|(name, pods)| {
+                let here = self.by_node.get(name).map(|agent| agent.to_wire(name));
+                let told = here.into_iter().chain(self.elsewhere.get(name).cloned());
+                let told = told.max_by_key(|agent| (agent.connected, last_heard(agent)));
+                v1::Node { name: name.to_owned(), pods, ..told.unwrap_or_default() }
             })
             .collect()
     }
@@ -122,7 +169,7 @@ impl Agent {
     fn to_wire(&self, name: &str) -> v1::Node {
         v1::Node {
             name: name.to_owned(),
-            connected: self.is_connected(),
+            connected: self.streams > 0,
             agent: Some(self.hello.clone()),
             connected_since: Some(time::to_wire(self.connected_since)),
             last_heard: Some(time::to_wire(self.last_heard)),
@@ -134,6 +181,10 @@ impl Agent {
             pods: 0,
         }
     }
+}
+
+fn last_heard(agent: &v1::Node) -> UnixNanos {
+    agent.last_heard.as_ref().and_then(time::from_wire).unwrap_or_default()
 }
 
 /// What an agent says of itself is no more trusted than its reports.
@@ -164,11 +215,11 @@ mod tests {
         agents.connected(&hello("a"), UnixNanos(1));
         agents.connected(&hello("a"), UnixNanos(2));
         agents.disconnected("a");
-        assert!(agents.on("a").unwrap().is_connected(), "the newer stream is open");
+        assert!(agents.on("a").unwrap().is_connected, "the newer stream is open");
         agents.disconnected("a");
         agents.disconnected("unknown");
-        assert!(!agents.on("a").unwrap().is_connected());
-        assert_eq!(agents.on("a").unwrap().hello.agent_version.len(), LONGEST);
+        assert!(!agents.on("a").unwrap().is_connected);
+        assert_eq!(agents.by_node["a"].hello.agent_version.len(), LONGEST);
     }
 
     #[test]
@@ -187,6 +238,28 @@ mod tests {
             .map(|it| (it.name.as_str(), it.connected, it.pods, it.clock_ahead_ms, it.reports))
             .collect();
         assert_eq!(told, [("a", true, 1, Some(2_500), 1), ("b", false, 2, None, 0)]);
+    }
+
+    #[test]
+    fn agents_of_other_aggregators_are_known_too() {
+        let mut agents = Agents::default();
+        agents.connected(&hello("a"), UnixNanos(9));
+        agents.disconnected("a");
+        let told = |name: &str, connected: bool, at: i64| v1::Node {
+            name: name.to_owned(),
+            connected,
+            last_heard: Some(time::to_wire(UnixNanos(at))),
+            ..v1::Node::default()
+        };
+        agents.heard_elsewhere(vec![told("a", true, 20), told("b", false, 5)]);
+        assert!(agents.on("a").unwrap().is_connected, "it went over to the other one");
+        assert!(!agents.on("b").unwrap().is_connected);
+        let nodes = agents.nodes(std::iter::once("c"));
+        let shown: Vec<_> = nodes.iter().map(|it| (it.name.as_str(), it.connected)).collect();
+        assert_eq!(shown, [("a", true), ("b", false), ("c", false)]);
+        agents.connected(&hello("a"), UnixNanos(30));
+        agents.heard_elsewhere(vec![told("a", false, 20)]);
+        assert!(agents.on("a").unwrap().is_connected, "and back");
     }
 
     #[test]

@@ -27,6 +27,10 @@ const MOST_NOTE_BYTES: usize = 1_024;
 /// An event to be written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Announcement {
+    /// The crash.
+    pub id: String,
+    /// Cause and object, by which it is told whether it was said before.
+    pub said: String,
     /// The pod's namespace.
     pub namespace: String,
     /// The pod's name.
@@ -139,6 +143,8 @@ fn announcement(crash: &v1::Crash) -> Option<Announcement> {
     let known =
         ![&container.namespace, &container.pod_name, &container.pod_uid].iter().any(|name| name.is_empty());
     (told && known && !gone).then(|| Announcement {
+        id: crash.id.clone(),
+        said: format!("{} {}", reason(diagnosis.cause()), diagnosis.object),
         namespace: container.namespace.clone(),
         pod: container.pod_name.clone(),
         uid: container.pod_uid.clone(),

@@ -33,6 +33,8 @@ pub struct Settings {
     pub retention: Retention,
     /// How the Kubernetes API is reached; None without Kubernetes.
     pub kubernetes: Option<Access>,
+    /// The Lease by which one of several aggregators that share a store leads.
+    pub lease: String,
     /// Whether causes are written on their pods as events.
     pub write_events: bool,
     /// How long pods that vanished are kept for late reports.
@@ -56,6 +58,7 @@ impl Default for Settings {
             store: Place::Sqlite(Path::new(DATA_DIRECTORY).join(DATABASE)),
             retention: Retention::default(),
             kubernetes: Some(Access::Inferred),
+            lease: "lastwords-aggregator".to_owned(),
             write_events: true,
             // A node that was cut off for a while sends its spool within minutes of its return.
             keep_deleted_pods: Duration::from_secs(600),
@@ -150,6 +153,7 @@ impl Reader {
                 default.wait_for_agents,
             ),
             write_events: self.switch(&mut kubernetes, "kubernetes", "write_events", default.write_events),
+            lease: self.text(&mut kubernetes, "kubernetes", "lease").unwrap_or(default.lease),
             kubernetes: access,
             back_off: Policy {
                 initial: self.duration(&mut back_off, "back_off", "initial", default.back_off.initial),
@@ -342,7 +346,7 @@ mod tests {
         let settings = with(
             "listen = '127.0.0.1:9'\nhealth_listen = '0.0.0.0:10'\ncluster = 'east'\ndata_directory = '/data'\n\
              [retention]\nmax_age = '7d'\nmax_bytes = '512MiB'\n[kubernetes]\nenabled = false\nwrite_events = false\n\
-             keep_deleted_pods = '20m'\nwait_for_agents = '5s'\n[back_off]\ninitial = '1s'\ncap = '1m30s'\n\
+             keep_deleted_pods = '20m'\nwait_for_agents = '5s'\nlease = 'one'\n[back_off]\ninitial = '1s'\ncap = '1m30s'\n\
              [ingest]\nmax_report_bytes = 65536\n[tls]\ncertificate = '/c'\nkey = '/k'\n",
             &[],
         )
@@ -356,6 +360,7 @@ mod tests {
             tls: tls::Mode::Files { certificate: "/c".into(), key: "/k".into() },
             authorization: None,
             kubernetes: None,
+            lease: "one".to_owned(),
             write_events: false,
             keep_deleted_pods: Duration::from_secs(1200),
             wait_for_agents: Duration::from_secs(5),

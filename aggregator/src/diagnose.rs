@@ -3,6 +3,7 @@
 //! A crash stays *unsettled* until its container runs again and Kubernetes has told how the run ended; until then every change of
 //! its pod has it judged anew. The store and the watchers get a new revision only when something came out differently.
 
+mod shared;
 mod stated;
 mod unsettled;
 
@@ -16,7 +17,7 @@ use futures::StreamExt;
 use lastwords_diagnosis::PodContext;
 use lastwords_diagnosis::evidence::UnixNanos;
 use lastwords_proto::{convert, v1};
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::{broadcast, mpsc, watch};
 
 use crate::healthy::{Healthy, ToKeep};
 use crate::pods::{Known, Pods};
@@ -32,6 +33,8 @@ pub const WATCH_LAG: usize = 256;
 const MAX_REVISIONS: u32 = 32;
 /// How often old things are forgotten.
 const TICK: Duration = Duration::from_secs(30);
+/// How often it is looked what others that share the store have written.
+const NEWS: Duration = Duration::from_secs(1);
 /// Changes heard, and crashes judged anew, at a time: a quarter of what the store writes in one transaction.
 const AT_ONCE: usize = 64;
 
@@ -76,6 +79,8 @@ pub struct Diagnoser {
     pods: Arc<Mutex<Pods>>,
     store: Arc<dyn Store>,
     watchers: broadcast::Sender<Arc<v1::Crash>>,
+    /// Crashes to be said on their pods, where this aggregator leads.
+    announced: broadcast::Sender<Arc<v1::Crash>>,
     changes: mpsc::Sender<Change>,
     revisions: Revisions,
     healthy: Mutex<Healthy>,
@@ -97,10 +102,12 @@ impl Diagnoser {
         cluster: String,
     ) -> Self {
         let (watchers, _) = broadcast::channel(WATCH_LAG);
+        let (announced, _) = broadcast::channel(WATCH_LAG);
         Self {
             pods,
             store,
             watchers,
+            announced,
             changes,
             revisions: Revisions::default(),
             healthy: Mutex::default(),
@@ -132,6 +139,11 @@ impl Diagnoser {
         self.watchers.subscribe()
     }
 
+    /// Crashes as they may have to be said on their pods.
+    pub fn to_announce(&self) -> broadcast::Receiver<Arc<v1::Crash>> {
+        self.announced.subscribe()
+    }
+
     /// What was made anew since the start.
     pub fn revisions(&self) -> &Revisions {
         &self.revisions
@@ -159,18 +171,41 @@ impl Diagnoser {
         }
     }
 
-    /// Judges crashes anew as their pods change, until told to stop.
-    pub async fn follow(&self, mut changes: mpsc::Receiver<Change>, keep_deleted: Duration, mut stop: Stop) {
-        let mut unsettled = self.unsettled_at_start().await;
+    /// Judges crashes anew as their pods change, until told to stop; but only while this aggregator leads: of several that share a store
+    /// one does so for all.
+    pub async fn follow(
+        &self,
+        mut changes: mpsc::Receiver<Change>,
+        keep_deleted: Duration,
+        mut leading: watch::Receiver<bool>,
+        mut stop: Stop,
+    ) {
+        let mut leads = *leading.borrow_and_update();
+        let mut unsettled = if leads { self.unsettled_at_start().await } else { Unsettled::default() };
         let mut tick = tokio::time::interval(TICK);
+        let mut news = tokio::time::interval(NEWS);
+        let mut remembered_at = time::now();
+        let mut may_change = true;
         let mut heard = Vec::new();
         let mut grace = Grace::default();
         let mut open = true;
         loop {
             tokio::select! {
                 () = stop.requested() => return,
+                changed = leading.changed(), if may_change => {
+                    // An error means that who leads is settled for good.
+                    may_change = changed.is_ok();
+                    leads = *leading.borrow_and_update();
+                    grace = Grace::default();
+                    unsettled = if leads { self.take_over(&mut grace).await } else { Unsettled::default() };
+                }
+                _ = news.tick(), if self.store.is_shared() => {
+                    self.catch_up(leads, &mut grace, &mut unsettled).await;
+                }
                 count = changes.recv_many(&mut heard, AT_ONCE), if open => match count {
                     0 => open = false,
+                    // Whoever leads sees the same pods, and hears of the crashes by the store.
+                    _ if !leads => heard.clear(),
                     _ => self.handle(std::mem::take(&mut heard), &mut grace, &mut unsettled).await,
                 },
                 () = until(grace.next()) => self.tell_due(&mut grace, &mut unsettled).await,
@@ -178,7 +213,10 @@ impl Diagnoser {
                     let now = time::now();
                     lock(&self.pods).expire(now, keep_deleted);
                     unsettled.expire(now);
-                    self.note_templates(None, now).await;
+                    self.remember_with_others(&mut remembered_at, now).await;
+                    if leads {
+                        self.note_templates(None, now).await;
+                    }
                 }
             }
         }
@@ -206,6 +244,10 @@ impl Diagnoser {
                 }
             }
         }
+        self.handle_ids(ids, unsettled).await;
+    }
+
+    async fn handle_ids(&self, ids: HashSet<String>, unsettled: &mut Unsettled) {
         let lasts = ids
             .into_iter()
             .filter_map(|id| unsettled.by_id.get(&id).map(|entry| (id, entry.assessment.clone())));
@@ -254,9 +296,19 @@ impl Diagnoser {
     }
 
     fn tell(&self, crash: v1::Crash) {
+        self.announce(crash.clone());
+        self.tell_watchers(crash);
+    }
+
+    fn tell_watchers(&self, crash: v1::Crash) {
         let crash = v1::Crash { cluster: self.cluster.clone(), ..crash };
         // An error means that nobody watches.
         let _ = self.watchers.send(Arc::new(crash));
+    }
+
+    fn announce(&self, crash: v1::Crash) {
+        // An error means that nothing is said on pods.
+        let _ = self.announced.send(Arc::new(crash));
     }
 
     /// What is to be said of a crash now, and whether that is final. The revision is that of `last` when nothing changed.
@@ -337,8 +389,9 @@ impl Diagnoser {
         }
     }
 
-    /// After a restart: what was remembered of runs that went well. Before anything is noted or judged.
+    /// What is remembered of runs that went well, as the store has it: after a restart, and of others that share it.
     pub async fn remember_again(&self) {
+        let _in_order = self.keeping.lock().await;
         match self.store.kept().await {
             Ok(kept) => *lock(&self.healthy) = Healthy::from_kept(kept),
             Err(error) => tracing::warn!("what was remembered of runs that went well is lost: {error}"),

@@ -52,6 +52,37 @@ pub struct ToKeep {
     pub value: Option<String>,
 }
 
+/// What two aggregators remember of the same container, together.
+pub fn merged(one: &str, other: &str) -> String {
+    let (Ok(mut all), Ok(more)) =
+        (serde_json::from_str::<Remembered>(one), serde_json::from_str::<Remembered>(other))
+    else {
+        return other.to_owned();
+    };
+    for (since, template) in more.templates {
+        match all.templates.iter_mut().find(|(_, known)| *known == template) {
+            Some((known, _)) if more.seen_at > all.seen_at => *known = since,
+            Some(_) => {}
+            None => all.templates.push((since, template)),
+        }
+    }
+    all.templates.sort_by_key(|(since, _)| *since);
+    trim(&mut all.templates, MOST_TEMPLATES);
+    for (image, failures) in more.failures {
+        match all.failures.iter_mut().find(|(known, _)| *known == image) {
+            Some((_, known)) => {
+                let news = failures.into_iter().filter(|it| !known.contains(it));
+                let news: Vec<u64> = news.take(MOST_FAILURES.saturating_sub(known.len())).collect();
+                known.extend(news);
+            }
+            None => all.failures.push((image, failures)),
+        }
+    }
+    trim(&mut all.failures, MOST_IMAGES);
+    all.seen_at = all.seen_at.max(more.seen_at);
+    serde_json::to_string(&all).unwrap_or_else(|_| other.to_owned())
+}
+
 impl Healthy {
     /// From what was kept. What cannot be read any more is left out.
     pub fn from_kept(kept: Vec<(String, String)>) -> Self {
@@ -243,6 +274,27 @@ mod tests {
         let many: Vec<u64> = (0..2_000).collect();
         healthy.note_failures(&known, &one, &many, UnixNanos(NOW));
         assert_eq!(healthy.failures(&known, &one).len(), MOST_FAILURES);
+    }
+
+    #[test]
+    fn what_two_learned_is_kept_together() {
+        let known = known("deployment/api");
+        let learned = |image: &str, failures: &[u64]| {
+            let mut healthy = Healthy::default();
+            healthy.note_template(&known, &container(image, 90), UnixNanos(NOW));
+            healthy.note_failures(&known, &container(image, 90), failures, UnixNanos(NOW))[0]
+                .value
+                .clone()
+                .unwrap()
+        };
+        let both =
+            merged(&merged(&learned("app:1", &[1]), &learned("app:1", &[2, 1])), &learned("app:2", &[3]));
+        let healthy = Healthy::from_kept(vec![("shop/deployment/api/app".to_owned(), both)]);
+        assert_eq!(healthy.failures(&known, &container("app:1", 90)), [1, 2]);
+        assert_eq!(healthy.failures(&known, &container("app:2", 90)), [3]);
+        assert_eq!(texts(&healthy, &known, &container("app:2", 1)), [""; 0]);
+        assert_eq!(texts(&healthy, &known, &container("app:1", 1)), [""; 0]);
+        assert_eq!(merged("unreadable", "{}"), "{}");
     }
 
     #[test]

@@ -9,11 +9,11 @@ use lastwords_proto::v1::crash_ingest_server::CrashIngestServer;
 use lastwords_proto::v1::crash_query_server::CrashQueryServer;
 use rustls::ServerConfig;
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tonic::transport::Server;
 
-use crate::agents::Agents;
+use crate::agents::{self, Agents};
 use crate::api::Query;
 use crate::config::Settings;
 use crate::connection::connections;
@@ -63,6 +63,8 @@ pub struct Aggregator {
     stop: StopSender,
     server: Option<JoinHandle<Result<(), ServeError>>>,
     background: Vec<JoinHandle<()>>,
+    /// Lets go of the lead, so that another aggregator need not wait for its end.
+    letting_go: Option<JoinHandle<()>>,
     store: Arc<dyn Store>,
     diagnoser: Arc<Diagnoser>,
     reports: Arc<Reports>,
@@ -102,21 +104,34 @@ pub async fn start(settings: Settings) -> Result<Aggregator, ServeError> {
     let reports = Arc::new(Reports::default());
     let announced = Arc::new(Announced::default());
 
+    // Who has a store of its own leads; and without Kubernetes there is nothing that only one may do.
+    let contender = settings.kubernetes.clone().filter(|_| store.is_shared());
+    let (leader, leading) = watch::channel(contender.is_none());
     let mut background = vec![tokio::spawn({
-        let (diagnoser, stop) = (Arc::clone(&diagnoser), stop.clone());
-        async move { diagnoser.follow(heard, settings.keep_deleted_pods, stop).await }
+        let (diagnoser, leading, stop) = (Arc::clone(&diagnoser), leading.clone(), stop.clone());
+        async move { diagnoser.follow(heard, settings.keep_deleted_pods, leading, stop).await }
     })];
+    let mut letting_go = None;
+    if let Some(access) = contender {
+        letting_go = Some(tokio::spawn(kubernetes::contend(access, settings.lease, leader, stop.clone())));
+    }
     let tls = encrypted(settings.tls, settings.kubernetes.clone(), gate.is_some(), &stop, &mut background)?;
     say_what_is_open(address, tls.is_some(), gate.is_some());
     if let Some(access) = settings.kubernetes {
         let cluster = Cluster { pods: Arc::clone(&pods), changes };
-        let announcing = settings
-            .write_events
-            .then(|| Announcing { judged: diagnoser.watch(), counts: Arc::clone(&announced) });
+        let announcing = settings.write_events.then(|| Announcing {
+            judged: diagnoser.to_announce(),
+            counts: Arc::clone(&announced),
+            store: store.clone(),
+            leading: leading.clone(),
+        });
         background.push(tokio::spawn(kubernetes::follow(access, cluster, announcing, stop.clone())));
     }
 
     let agents = Arc::new(Mutex::new(Agents::default()));
+    if store.is_shared() {
+        background.push(tokio::spawn(agents::share(Arc::clone(&agents), store.clone(), stop.clone())));
+    }
     let ingest = Ingest::new(
         Arc::clone(&diagnoser),
         Arc::clone(&agents),
@@ -135,6 +150,7 @@ pub async fn start(settings: Settings) -> Result<Aggregator, ServeError> {
         stop: stop_sender,
         server,
         background,
+        letting_go,
         store,
         diagnoser,
         reports,
@@ -274,6 +290,10 @@ impl Aggregator {
     async fn finish(self) {
         for task in self.background {
             task.abort();
+        }
+        if let Some(letting_go) = self.letting_go {
+            // When it takes longer the lead ends by itself.
+            let _ = tokio::time::timeout(STORE_CLOSE, letting_go).await;
         }
         if tokio::time::timeout(STORE_CLOSE, self.store.close()).await.is_err() {
             tracing::warn!("the store did not close in time; what was acknowledged is safe in it");

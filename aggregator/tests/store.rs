@@ -221,6 +221,75 @@ async fn aggregators_that_share_a_database_store_each_crash_once() {
 }
 
 #[tokio::test]
+async fn aggregators_that_share_a_database_hear_of_each_other() {
+    let Some(server) = Server::start("aggregators_that_share_a_database_hear_of_each_other") else { return };
+    let url = server.database("heard");
+    let open = || async { Postgres::open(&url, Retention::default()).await.unwrap() };
+    let one = open().await;
+    one.insert(crash(1, 1)).await.unwrap();
+    let two = open().await;
+    assert_eq!(two.news().await.unwrap(), [""; 0], "that was before it was there");
+    one.insert(crash(2, 1)).await.unwrap();
+    let newer = Assessment { revision: 2, ..crash(1, 1).assessment };
+    one.revise(&crash(1, 1).id, newer).await.unwrap();
+    two.insert(crash(3, 1)).await.unwrap();
+    assert_eq!(two.news().await.unwrap(), [crash(2, 1).id, crash(1, 1).id]);
+    assert_eq!(two.news().await.unwrap(), [""; 0], "once");
+    assert_eq!(one.news().await.unwrap(), [crash(3, 1).id]);
+
+    // Of those that want to say something at the same moment one may.
+    let id = crash(1, 1).id;
+    let (a, b) = tokio::join!(one.claim(&id, "OutOfMemory x"), two.claim(&id, "OutOfMemory x"));
+    assert_eq!(u8::from(a.unwrap()) + u8::from(b.unwrap()), 1);
+    assert!(two.claim(&id, "Killed y").await.unwrap(), "something else");
+    assert!(!two.claim("node1/none/1", "Killed y").await.unwrap(), "of nothing there is nothing to say");
+
+    let agent = |node: &str, at: i64| v1::Node {
+        name: node.to_owned(),
+        connected: true,
+        last_heard: Some(to_wire(UnixNanos(at))),
+        ..v1::Node::default()
+    };
+    assert_eq!(one.share_agents(vec![agent("a", 5)]).await.unwrap(), []);
+    assert_eq!(two.share_agents(vec![agent("b", 5)]).await.unwrap(), [agent("a", 5)]);
+    // It came over.
+    two.share_agents(vec![agent("a", 9)]).await.unwrap();
+    let heard = one.share_agents(vec![agent("a", 5)]).await.unwrap();
+    assert!(heard.contains(&agent("a", 9)) && heard.len() == 2, "{heard:?}");
+    // Nobody has told of it for long: whoever heard it ended.
+    server.execute("heard", "UPDATE agents SET written_at = now() - interval '1 minute'");
+    assert!(one.share_agents(Vec::new()).await.unwrap().iter().all(|agent| !agent.connected));
+}
+
+#[tokio::test]
+async fn a_database_of_an_earlier_version_is_brought_up_to_date() {
+    let Some(server) = Server::start("a_database_of_an_earlier_version_is_brought_up_to_date") else {
+        return;
+    };
+    let url = server.database("earlier");
+    let store = Postgres::open(&url, Retention::default()).await.unwrap();
+    store.insert(crash(1, 1)).await.unwrap();
+    store.close().await;
+    let before_2 = "ALTER TABLE newest DROP COLUMN planned";
+    let before_3 = "ALTER TABLE diagnoses DROP COLUMN number, DROP COLUMN writer; \
+                    ALTER TABLE newest DROP COLUMN said; DROP TABLE agents";
+    for (version, undone) in [(2, before_3.to_owned()), (1, format!("{before_3}; {before_2}"))] {
+        server.execute(
+            "earlier",
+            &format!(
+                "{undone}; DELETE FROM lastwords_schema; INSERT INTO lastwords_schema VALUES ({version})"
+            ),
+        );
+        let store = Postgres::open(&url, Retention::default()).await.unwrap();
+        store.insert(crash(10 - version, 1)).await.unwrap();
+        assert!(ids(&store, Filter::default()).await.contains(&1));
+        store.close().await;
+    }
+    let store = Postgres::open(&url, Retention::default()).await.unwrap();
+    assert_eq!(ids(&store, Filter::default()).await.len(), 3);
+}
+
+#[tokio::test]
 async fn a_server_that_is_killed_and_comes_back_has_all_that_was_acknowledged() {
     let name = "a_server_that_is_killed_and_comes_back_has_all_that_was_acknowledged";
     let Some(mut server) = Server::start(name) else { return };

@@ -47,8 +47,8 @@ fn why_none(known: &Known, agents: &Agents) -> String {
         None => format!(
             "no agent has reported from node {node} since this aggregator started, see lastwords nodes"
         ),
-        Some(agent) if !agent.is_connected() => {
-            let heard = moment(agent.last_heard());
+        Some(agent) if !agent.is_connected => {
+            let heard = moment(agent.last_heard);
             format!("the agent on node {node} is not connected, it was last heard at {heard}")
         }
         Some(_) => format!("an agent watches it on node {node}"),
@@ -63,8 +63,8 @@ fn why_none(known: &Known, agents: &Agents) -> String {
         return format!("{so_far}; {watched}");
     };
     let end = format!("its last end was at {} with exit code {}", moment(last.finished_at), last.exit_code);
-    let connected = agent.filter(|agent| agent.is_connected());
-    match connected.and_then(|agent| agent.started_at()) {
+    let connected = agent.filter(|agent| agent.is_connected);
+    match connected.and_then(|agent| agent.started_at) {
         Some(started) if started > last.finished_at => {
             format!("{end}, before the agent on node {node} started at {}", moment(started))
         }

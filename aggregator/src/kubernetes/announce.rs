@@ -1,6 +1,5 @@
 //! Writes the causes of crashes on their pods as events (events.k8s.io/v1; repeats become a series).
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -8,9 +7,10 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use lastwords_proto::v1;
-use tokio::sync::broadcast::{self, error::RecvError};
+use tokio::sync::broadcast::error::RecvError;
 use tokio::time::Instant;
 
+use super::watch::Announcing;
 use crate::announce::{Announcement, Announcements};
 use crate::time;
 
@@ -31,11 +31,8 @@ pub struct Announced {
 }
 
 /// Says what is judged until the judge ends.
-pub(super) async fn follow(
-    client: Client,
-    mut judged: broadcast::Receiver<Arc<v1::Crash>>,
-    counts: &Announced,
-) {
+pub(super) async fn follow(client: Client, announcing: Announcing) {
+    let Announcing { mut judged, counts, store, leading } = announcing;
     let instance = std::env::var("HOSTNAME").ok();
     let recorder = Recorder::new(client, Reporter { controller: CONTROLLER.to_owned(), instance });
     let mut announcements = Announcements::default();
@@ -52,6 +49,8 @@ pub(super) async fn follow(
         };
         tokio::select! {
             crash = judged.recv() => match crash {
+                // Another aggregator says it.
+                Ok(_) if !*leading.borrow() => {}
                 Ok(crash) => {
                     let age = age(&crash);
                     announcements.heard(crash, start.elapsed(), age);
@@ -61,6 +60,11 @@ pub(super) async fn follow(
             },
             () = wait => {
                 for announcement in announcements.due(start.elapsed()) {
+                    // Without the store's word the other one may have said it: rather nothing than twice.
+                    let leads = *leading.borrow();
+                    if !leads || !store.claim(&announcement.id, &announcement.said).await.unwrap_or(false) {
+                        continue;
+                    }
                     match tokio::time::timeout(WRITE, write(&recorder, announcement)).await {
                         Ok(Ok(())) => {
                             was_refused = false;
@@ -87,7 +91,7 @@ pub(super) async fn follow(
 }
 
 async fn write(recorder: &Recorder, announcement: Announcement) -> Result<(), kube::Error> {
-    let Announcement { namespace, pod, uid, container, reason, note } = announcement;
+    let Announcement { namespace, pod, uid, container, reason, note, .. } = announcement;
     let event = Event {
         type_: EventType::Warning,
         reason,

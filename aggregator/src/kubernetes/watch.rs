@@ -13,7 +13,7 @@ use futures::{Stream, StreamExt};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource};
 use lastwords_proto::v1;
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use super::announce::{self, Announced};
 use super::connect::{self, Access};
@@ -22,6 +22,7 @@ use super::pod::KubernetesPod;
 use crate::diagnose::Change;
 use crate::pods::Pods;
 use crate::shutdown::Stop;
+use crate::store::Store;
 use crate::{lock, time};
 
 /// Pods in a page of a list, as kubectl and client-go ask.
@@ -47,6 +48,10 @@ pub struct Announcing {
     pub judged: broadcast::Receiver<Arc<v1::Crash>>,
     /// What became of their events.
     pub counts: Arc<Announced>,
+    /// Knows what was said before.
+    pub store: Arc<dyn Store>,
+    /// True while this aggregator is the one that says it.
+    pub leading: watch::Receiver<bool>,
 }
 
 /// Follows the API until told to stop.
@@ -57,11 +62,20 @@ pub async fn follow(access: Access, cluster: Cluster, announcing: Option<Announc
     }
 }
 
+/// Contends with other aggregators for who leads, until told to stop.
+pub async fn contend(access: Access, lease: String, leading: watch::Sender<bool>, mut stop: Stop) {
+    let client = tokio::select! {
+        () = stop.requested() => return,
+        client = connected(&access) => client,
+    };
+    super::lease::contend(client, lease, leading, stop).await;
+}
+
 async fn follow_for_ever(access: Access, cluster: Cluster, announcing: Option<Announcing>) {
     let client = connected(&access).await;
     let announced = async {
-        if let Some(Announcing { judged, counts }) = announcing {
-            announce::follow(client.clone(), judged, &counts).await;
+        if let Some(announcing) = announcing {
+            announce::follow(client.clone(), announcing).await;
         }
     };
     let (first_list_done, pods_listed) = oneshot::channel();

@@ -155,6 +155,22 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     async fn keep(&self, texts: Vec<ToKeep>) -> Result<(), StoreError>;
     /// All texts that are kept, with their keys.
     async fn kept(&self) -> Result<Vec<(String, String)>, StoreError>;
+    /// True when other aggregators may share it.
+    fn is_shared(&self) -> bool {
+        false
+    }
+    /// Ids of the crashes that others who share it stored or judged since the last call, and not those from before it was opened.
+    async fn news(&self) -> Result<Vec<String>, StoreError> {
+        Ok(Vec::new())
+    }
+    /// Takes the right to say this of a crash on its pod; false when it was said before, by whoever shares it.
+    async fn claim(&self, _id: &str, _said: &str) -> Result<bool, StoreError> {
+        Ok(true)
+    }
+    /// Tells the others which agents are heard here, and takes what they tell.
+    async fn share_agents(&self, _heard_here: Vec<v1::Node>) -> Result<Vec<v1::Node>, StoreError> {
+        Ok(Vec::new())
+    }
     /// Finishes what was begun and closes. Whatever comes later is refused.
     async fn close(&self);
     /// What was written and removed since the start.

@@ -6,6 +6,7 @@
 
 mod retention;
 mod schema;
+mod sharing;
 mod statements;
 mod tls;
 
@@ -20,6 +21,7 @@ use tokio_postgres::config::Host;
 use tokio_postgres::error::SqlState;
 
 use self::schema::Prepared;
+use self::sharing::News;
 use self::statements::Failed;
 use super::{
     Assessment, Cursor, Filter, Inserted, Kind, NewCrash, Page, PageBounds, Retention, Store, StoreError,
@@ -43,6 +45,9 @@ pub struct Postgres {
     connections: Connections,
     retention: Retention,
     retaining: JoinHandle<()>,
+    /// Tells what this aggregator wrote from what others did.
+    writer: i64,
+    news: tokio::sync::Mutex<News>,
 }
 
 /// How the server is reached, and what it is called in sentences: never with the password.
@@ -75,7 +80,6 @@ impl Postgres {
         let connections = Connections { pool, place, written: Arc::default() };
         let mut client = connections.client().await?;
         let prepared = schema::prepare(&mut client).await;
-        drop(client);
         let complaint = match prepared.map_err(|error| connections.failed(error.into()))? {
             Prepared::Ready => None,
             Prepared::TooNew(version) => Some(format!(
@@ -93,6 +97,8 @@ impl Postgres {
                 format!("the store {} {complaint}", connections.place),
             ));
         }
+        let number = sharing::last_number(&client).await.map_err(|error| connections.failed(error))?;
+        drop(client);
         let retaining = tokio::spawn({
             let connections = connections.clone();
             async move {
@@ -104,7 +110,10 @@ impl Postgres {
                 }
             }
         });
-        Ok(Self { connections, retention, retaining })
+        // Two that open it in the same nanosecond have other addresses in memory.
+        let writer = time::now().0 ^ i64::from(std::process::id()).rotate_left(40);
+        let news = tokio::sync::Mutex::new(News::from(number));
+        Ok(Self { connections, retention, retaining, writer, news })
     }
 
     /// Removes what is beyond the bounds, as it does every half minute by itself.
@@ -181,13 +190,13 @@ impl Connections {
 impl Store for Postgres {
     async fn insert(&self, crash: NewCrash) -> Result<Inserted, StoreError> {
         let mut client = self.connections.client().await?;
-        let inserted = statements::insert(&mut client, &crash).await;
+        let inserted = statements::insert(&mut client, self.writer, &crash).await;
         self.connections.wrote(inserted)
     }
 
     async fn revise(&self, id: &str, assessment: Assessment) -> Result<(), StoreError> {
         let mut client = self.connections.client().await?;
-        let revised = statements::revise(&mut client, id, &assessment).await;
+        let revised = statements::revise(&mut client, self.writer, id, &assessment).await;
         self.connections.wrote(revised)
     }
 
@@ -226,6 +235,28 @@ impl Store for Postgres {
     async fn kept(&self) -> Result<Vec<(String, String)>, StoreError> {
         let client = self.connections.client().await?;
         statements::kept(&client).await.map_err(|error| self.connections.failed(error))
+    }
+
+    fn is_shared(&self) -> bool {
+        true
+    }
+
+    async fn news(&self) -> Result<Vec<String>, StoreError> {
+        let client = self.connections.client().await?;
+        let ids = self.news.lock().await.look(&client, self.writer).await;
+        ids.map_err(|error| self.connections.failed(error))
+    }
+
+    async fn claim(&self, id: &str, said: &str) -> Result<bool, StoreError> {
+        let client = self.connections.client().await?;
+        self.connections.wrote(sharing::claim(&client, id, said).await)
+    }
+
+    async fn share_agents(&self, heard_here: Vec<v1::Node>) -> Result<Vec<v1::Node>, StoreError> {
+        let client = self.connections.client().await?;
+        self.connections.wrote(sharing::tell_agents(&client, self.writer, &heard_here).await)?;
+        let elsewhere = sharing::agents_elsewhere(&client, self.writer).await;
+        elsewhere.map_err(|error| self.connections.failed(error))
     }
 
     async fn close(&self) {

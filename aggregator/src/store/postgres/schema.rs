@@ -3,7 +3,7 @@
 use tokio_postgres::{Client, Error};
 
 /// Version that this program writes, kept in `lastwords_schema`.
-pub(super) const VERSION: i32 = 2;
+pub(super) const VERSION: i32 = 3;
 
 /// Several aggregators may start at the same moment: one of them makes the tables ("LstW").
 pub(super) const LOCK: i64 = 0x4c73_7457;
@@ -52,6 +52,21 @@ CREATE TABLE lastwords_schema (version integer NOT NULL);
 /// Whether the end was planned: lists leave that out.
 const VERSION_2: &str = "ALTER TABLE newest ADD COLUMN planned boolean NOT NULL DEFAULT false;";
 
+/// What aggregators that share the tables tell each other (`sharing.rs`).
+const VERSION_3: &str = "
+ALTER TABLE diagnoses ADD COLUMN number bigint GENERATED ALWAYS AS IDENTITY;
+ALTER TABLE diagnoses ADD COLUMN writer bigint NOT NULL DEFAULT 0;
+CREATE INDEX diagnoses_by_number ON diagnoses (number);
+ALTER TABLE newest ADD COLUMN said text NOT NULL DEFAULT '';
+CREATE TABLE agents (
+    node text PRIMARY KEY,
+    writer bigint NOT NULL,
+    heard_at bigint NOT NULL,
+    written_at timestamptz NOT NULL DEFAULT now(),
+    agent bytea NOT NULL
+);
+";
+
 /// What a database's version says of it.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Prepared {
@@ -75,7 +90,10 @@ pub(super) async fn prepare(client: &mut Client) -> Result<Prepared, Error> {
             return Ok(Prepared::TooNew(version));
         }
         if version < VERSION {
-            transaction.batch_execute(VERSION_2).await?;
+            if version < 2 {
+                transaction.batch_execute(VERSION_2).await?;
+            }
+            transaction.batch_execute(VERSION_3).await?;
             transaction.execute("INSERT INTO lastwords_schema (version) VALUES ($1)", &[&VERSION]).await?;
             transaction.commit().await?;
         }
@@ -87,6 +105,7 @@ pub(super) async fn prepare(client: &mut Client) -> Result<Prepared, Error> {
     }
     transaction.batch_execute(VERSION_1).await?;
     transaction.batch_execute(VERSION_2).await?;
+    transaction.batch_execute(VERSION_3).await?;
     transaction.execute("INSERT INTO lastwords_schema (version) VALUES ($1)", &[&VERSION]).await?;
     transaction.commit().await?;
     Ok(Prepared::Ready)

@@ -6,7 +6,7 @@ use prost::Message;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Error, Row};
 
-use crate::healthy::ToKeep;
+use crate::healthy::{self, ToKeep};
 use crate::store::{Assessment, Cursor, Filter, Inserted, NewCrash, Page, PageBounds};
 use crate::time;
 
@@ -36,7 +36,7 @@ impl From<deadpool_postgres::PoolError> for Failed {
     }
 }
 
-pub(super) async fn insert(client: &mut Client, crash: &NewCrash) -> Result<Inserted, Failed> {
+pub(super) async fn insert(client: &mut Client, writer: i64, crash: &NewCrash) -> Result<Inserted, Failed> {
     let transaction = client.transaction().await?;
     let report = crash.report.encode_to_vec();
     let bytes = report.len() + crash.assessment.diagnosis.encoded_len();
@@ -51,7 +51,7 @@ pub(super) async fn insert(client: &mut Client, crash: &NewCrash) -> Result<Inse
         transaction.query_opt(&statement, &[&text(&crash.id), &time::now().0, &bytes, &report]).await?;
     let Some(added) = added else { return Ok(Inserted::Known) };
     let row: i64 = added.try_get(0)?;
-    add_diagnosis(&transaction, row, &crash.assessment).await?;
+    add_diagnosis(&transaction, writer, row, &crash.assessment).await?;
     let observed_at = crash.report.observed_at.as_ref().and_then(time::from_wire).unwrap_or_default();
     let container = &crash.assessment.container;
     let statement = transaction
@@ -76,13 +76,18 @@ pub(super) async fn insert(client: &mut Client, crash: &NewCrash) -> Result<Inse
     Ok(Inserted::New)
 }
 
-pub(super) async fn revise(client: &mut Client, id: &str, assessment: &Assessment) -> Result<(), Failed> {
+pub(super) async fn revise(
+    client: &mut Client,
+    writer: i64,
+    id: &str,
+    assessment: &Assessment,
+) -> Result<(), Failed> {
     let transaction = client.transaction().await?;
     // Retention by another aggregator would take the row away between the two steps.
     let statement = transaction.prepare_cached("SELECT row FROM reports WHERE id = $1 FOR KEY SHARE").await?;
     let Some(found) = transaction.query_opt(&statement, &[&text(id)]).await? else { return Ok(()) };
     let row: i64 = found.try_get(0)?;
-    add_diagnosis(&transaction, row, assessment).await?;
+    add_diagnosis(&transaction, writer, row, assessment).await?;
     let container = &assessment.container;
     let statement = transaction
         .prepare_cached(
@@ -106,22 +111,24 @@ pub(super) async fn revise(client: &mut Client, id: &str, assessment: &Assessmen
 
 async fn add_diagnosis(
     transaction: &Transaction<'_>,
+    writer: i64,
     row: i64,
     assessment: &Assessment,
 ) -> Result<(), Failed> {
     let statement = transaction
         .prepare_cached(
-            "INSERT INTO diagnoses (row, revision, made_at, container, pod_state, diagnosis) \
-             VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (row, revision) DO NOTHING",
+            "INSERT INTO diagnoses (row, revision, made_at, container, pod_state, diagnosis, writer) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (row, revision) DO NOTHING",
         )
         .await?;
-    let values: [&(dyn ToSql + Sync); 6] = [
+    let values: [&(dyn ToSql + Sync); 7] = [
         &row,
         &revision(assessment),
         &time::now().0,
         &assessment.container.encode_to_vec(),
         &assessment.pod_state.as_ref().map(Message::encode_to_vec),
         &assessment.diagnosis.encode_to_vec(),
+        &writer,
     ];
     transaction.execute(&statement, &values).await?;
     Ok(())
@@ -139,9 +146,14 @@ pub(super) async fn keep(client: &mut Client, texts: &[ToKeep]) -> Result<(), Fa
         let key = text(&kept.key);
         match &kept.value {
             Some(value) => {
+                // Another aggregator may have learned something else of the same container.
+                let select = "SELECT value FROM healthy WHERE key = $1 FOR UPDATE";
+                let there = transaction.query_opt(select, &[&key]).await?;
+                let there: Option<String> = there.map(|row| row.try_get(0)).transpose()?;
+                let value = there.map_or_else(|| value.clone(), |there| healthy::merged(&there, value));
                 let statement = "INSERT INTO healthy (key, value) VALUES ($1, $2) \
                                  ON CONFLICT (key) DO UPDATE SET value = excluded.value";
-                transaction.execute(statement, &[&key, &text(value)]).await?
+                transaction.execute(statement, &[&key, &text(&value)]).await?
             }
             None => transaction.execute("DELETE FROM healthy WHERE key = $1", &[&key]).await?,
         };
@@ -271,6 +283,6 @@ fn revision(assessment: &Assessment) -> i32 {
 }
 
 /// PostgreSQL's texts cannot hold the character 0, which a report may: its bytes are stored beside and keep it.
-fn text(text: &str) -> String {
+pub(super) fn text(text: &str) -> String {
     text.replace('\0', "\u{fffd}")
 }
