@@ -1,28 +1,24 @@
 //! Two aggregators, one PostgreSQL, one API server: one of them leads, and its sudden end loses nothing and has nothing said twice.
 #![allow(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
 
+mod agents;
 #[path = "../../aggregator/tests/postgres_server/mod.rs"]
 #[allow(dead_code, reason = "another test uses the rest of it")]
 mod postgres_server;
 
 use std::collections::BTreeMap;
 use std::process::Command;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::UNIX_EPOCH;
 
+use agents::{Agent, id, now, port_in_use};
 use lastwords_proto::v1;
-use lastwords_proto::v1::acknowledgement::Outcome;
-use lastwords_proto::v1::crash_ingest_client::CrashIngestClient;
 use lastwords_proto::v1::crash_query_client::CrashQueryClient;
-use lastwords_proto::v1::stream_crashes_request::Message;
 use lastwords_tests::api_server::{ApiServer, Options};
 use lastwords_tests::http::Client;
 use lastwords_tests::patience::{PATIENCE, eventually};
 use lastwords_tests::programs::{Program, free_port, release_program};
 use postgres_server::Server;
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::Streaming;
 use tonic::transport::Channel;
 
 const PODS: &str = "/api/v1/namespaces/default/pods";
@@ -100,82 +96,11 @@ impl Aggregator {
     }
 }
 
-struct Agent {
-    node: String,
-    requests: mpsc::Sender<v1::StreamCrashesRequest>,
-    responses: Streaming<v1::StreamCrashesResponse>,
+fn of(node: &str, pod: &Value, sequence: u64) -> v1::CrashReport {
+    port_in_use(node, pod["metadata"]["uid"].as_str().unwrap(), sequence)
 }
 
-impl Agent {
-    async fn connect(to: &Aggregator, node: &str) -> Self {
-        let (requests, receiver) = mpsc::channel(64);
-        let hello = v1::AgentHello { node: node.to_owned(), ..Default::default() };
-        requests.send(v1::StreamCrashesRequest { message: Some(Message::Hello(hello)) }).await.unwrap();
-        let mut client = CrashIngestClient::new(to.channel().await);
-        let responses = client.stream_crashes(ReceiverStream::new(receiver)).await.unwrap().into_inner();
-        Self { node: node.to_owned(), requests, responses }
-    }
-
-    async fn send(&self, pod: &Value, sequence: u64) {
-        let report = report(&self.node, pod, sequence);
-        let message = v1::StreamCrashesRequest { message: Some(Message::Report(report)) };
-        self.requests.send(message).await.unwrap();
-    }
-
-    async fn report(&mut self, pod: &Value, sequence: u64) {
-        self.send(pod, sequence).await;
-        let answer = tokio::time::timeout(PATIENCE, self.responses.message()).await.unwrap();
-        assert_eq!(answer.unwrap().unwrap().acknowledgement.unwrap().outcome(), Outcome::Stored);
-    }
-}
-
-fn id(sequence: u64) -> String {
-    format!("{sequence:064x}")
-}
-
-fn now() -> i64 {
-    i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()).unwrap()
-}
-
-/// The main process was refused a port that another one has.
-fn report(node: &str, pod: &Value, sequence: u64) -> v1::CrashReport {
-    let at = |before: i64| Some(prost_types::Timestamp { seconds: now() - before, nanos: 0 });
-    let crash = v1::Crash {
-        node: node.to_owned(),
-        observed_at: at(0),
-        agent_version: "0.1.0".to_owned(),
-        container: Some(v1::Container {
-            id: id(sequence),
-            pod_uid: pod["metadata"]["uid"].as_str().unwrap().to_owned(),
-            ..Default::default()
-        }),
-        process: Some(v1::Process {
-            pid: 4242,
-            comm: "api".to_owned(),
-            started_at: at(1),
-            exited_at: at(0),
-            ..Default::default()
-        }),
-        exit: Some(v1::Exit { code: 1, ..Default::default() }),
-        failures: vec![v1::Failure {
-            syscall: "bind".to_owned(),
-            errno: 98,
-            errno_name: "EADDRINUSE".to_owned(),
-            address: format!("0.0.0.0:{}/tcp", 8_000 + sequence),
-            pid: 4242,
-            comm: "api".to_owned(),
-            count: 1,
-            first_before_death_ms: 0.5,
-            last_before_death_ms: 0.5,
-            by_dying_thread: true,
-            ..Default::default()
-        }],
-        ..Default::default()
-    };
-    v1::CrashReport { spool_id: format!("{:032x}", 7), sequence, crash: Some(crash) }
-}
-
-/// A pod whose container ended as `report` of that sequence tells.
+/// A pod whose container ended as the report of that sequence tells.
 async fn crashed(client: &Client, name: &str, node: &str, sequence: u64) -> Value {
     let spec = json!({"metadata": {"name": name}, "spec": {"nodeName": node, "restartPolicy": "Always",
         "containers": [{"name": "app", "image": "api:1"}]}});
@@ -235,14 +160,14 @@ async fn the_leaders_sudden_end_loses_nothing_and_has_nothing_said_twice() {
     assert!(!other.leads(), "{}", other.program.output());
 
     // An agent at each. Whoever is asked, and whoever was told, the answer is the same.
-    let mut at_leader = Agent::connect(&leader, "node1").await;
-    let mut at_other = Agent::connect(&other, "node2").await;
+    let mut at_leader = Agent::connect(&leader.url, "node1").await;
+    let mut at_other = Agent::connect(&other.url, "node2").await;
     let mut watched =
         leader.query().await.watch_crashes(v1::WatchCrashesRequest::default()).await.unwrap().into_inner();
     let first = crashed(&client, "first", "node1", 1).await;
     let second = crashed(&client, "second", "node2", 2).await;
-    at_leader.report(&first, 1).await;
-    at_other.report(&second, 2).await;
+    at_leader.report(of("node1", &first, 1)).await;
+    at_other.report(of("node2", &second, 2)).await;
     for aggregator in [&leader, &other] {
         for pod in ["first", "second"] {
             let crash = aggregator.explained(pod).await;
@@ -264,14 +189,14 @@ async fn the_leaders_sudden_end_loses_nothing_and_has_nothing_said_twice() {
     // The leader ends in the middle of its work; its agent gets no acknowledgement and goes to the other one.
     let third = crashed(&client, "third", "node1", 3).await;
     let fourth = crashed(&client, "fourth", "node2", 4).await;
-    at_other.report(&fourth, 4).await;
-    at_leader.send(&third, 3).await;
+    at_other.report(of("node2", &fourth, 4)).await;
+    at_leader.send(of("node1", &third, 3)).await;
     leader.program.kill();
-    let mut moved = Agent::connect(&other, "node1").await;
-    moved.report(&third, 3).await;
+    let mut moved = Agent::connect(&other.url, "node1").await;
+    moved.report(of("node1", &third, 3)).await;
     eventually("the other one leads", async || other.leads().then_some(())).await;
     let fifth = crashed(&client, "fifth", "node1", 5).await;
-    moved.report(&fifth, 5).await;
+    moved.report(of("node1", &fifth, 5)).await;
     for pod in ["third", "fourth", "fifth"] {
         assert_eq!(other.explained(pod).await.diagnosis.unwrap().cause(), v1::Cause::PortInUse);
     }
@@ -289,6 +214,6 @@ async fn the_leaders_sudden_end_loses_nothing_and_has_nothing_said_twice() {
     eventually("the third one leads", async || successor.leads().then_some(())).await;
     assert_eq!(successor.crashes().await, once);
     let sixth = crashed(&client, "sixth", "node2", 6).await;
-    Agent::connect(&successor, "node2").await.report(&sixth, 6).await;
+    Agent::connect(&successor.url, "node2").await.report(of("node2", &sixth, 6)).await;
     said_once(&client, &["first", "second", "third", "fourth", "fifth", "sixth"]).await;
 }
