@@ -154,7 +154,17 @@ async fn helm_installs_upgrades_rolls_back_and_uninstalls() {
     // What is applied without a change is not even a new version, and the aggregator's authority is not touched.
     let (agent, aggregator) =
         ("lastwords/daemonsets/lastwords-agent", "lastwords/deployments/lastwords-aggregator");
-    assert_eq!(differing(&before, &after), BTreeSet::from([agent, aggregator]));
+    let for_several = [
+        "lastwords/leases/lastwords-aggregator",
+        "lastwords/poddisruptionbudgets/lastwords-aggregator",
+        "lastwords/rolebindings/lastwords-aggregator-lease",
+        "lastwords/roles/lastwords-aggregator-lease",
+    ];
+    let settings = "lastwords/configmaps/lastwords-aggregator";
+    let changed: BTreeSet<&str> = [agent, aggregator, settings].into_iter().chain(for_several).collect();
+    assert_eq!(differing(&before, &after), changed);
+    assert!(for_several.iter().all(|name| !before.contains_key(*name)));
+    assert_eq!(after[aggregator]["spec"]["replicas"], 2);
     let (agent, aggregator) =
         (&after[agent]["spec"]["template"]["spec"], &after[aggregator]["spec"]["template"]["spec"]);
     assert_eq!(agent["containers"][0]["resources"]["limits"]["memory"], "384Mi");
