@@ -111,12 +111,13 @@ fn run(arguments: &TryArguments, spec: &Spec) -> Result<Ran, TryError> {
             let _ = ended.send(result);
         })
         .map_err(TryError::system("start a thread"))?;
+    let pid = pid.recv();
     let began = Instant::now();
     let mut timed_out = false;
-    let mut schedule = schedule(arguments).into_iter();
-    let pid = pid.recv();
+    let mut schedule = vec![(arguments.timeout, Step::TimeOut)];
+    schedule.extend(arguments.stop_after.map(|after| (after, Step::Stop)));
     let (status, output) = loop {
-        let next = schedule.next();
+        let next = take_earliest(&mut schedule);
         let result = match next {
             Some((after, _)) => end.recv_timeout(after.saturating_sub(began.elapsed())),
             None => end.recv().map_err(|_| RecvTimeoutError::Disconnected),
@@ -127,6 +128,10 @@ fn run(arguments: &TryArguments, spec: &Spec) -> Result<Ran, TryError> {
                 timed_out |= step == Step::TimeOut;
                 // It may have ended this very moment.
                 let _ = kill(Pid::from_raw(pid.cast_signed()), step.signal());
+                if step == Step::Stop {
+                    // From when it was told, however late that was.
+                    schedule.push((began.elapsed() + arguments.grace, Step::Kill));
+                }
             }
             _ => return Err(TryError::SetUp("the thread that waits for it failed".to_owned())),
         }
@@ -151,14 +156,10 @@ impl Step {
     }
 }
 
-/// What is done when, counted from the start.
-fn schedule(arguments: &TryArguments) -> Vec<(Duration, Step)> {
-    let mut schedule = vec![(arguments.timeout, Step::TimeOut)];
-    if let Some(stop) = arguments.stop_after {
-        schedule.extend([(stop, Step::Stop), (stop + arguments.grace, Step::Kill)]);
-    }
-    schedule.sort_by_key(|(after, _)| *after);
-    schedule
+/// What is next, counted from the program's start.
+fn take_earliest(schedule: &mut Vec<(Duration, Step)>) -> Option<(Duration, Step)> {
+    let (place, _) = schedule.iter().enumerate().min_by_key(|(_, (after, _))| *after)?;
+    Some(schedule.swap_remove(place))
 }
 
 fn start(spec: &Spec) -> Result<(Child, Output), TryError> {
