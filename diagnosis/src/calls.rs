@@ -338,6 +338,7 @@ fn caller(case: &Case<'_>, failure: &Failure) -> (Caller, f64) {
 fn rivals(call: &Call<'_>, other: &Call<'_>) -> bool {
     call.index != other.index
         && other.standing >= call.standing
+        && !(other.standing == Standing::Weak && noise::is_private(&other.failure.path))
         && other.weight.caller >= call.weight.caller
         && other.weight.freshness >= call.weight.freshness
         && !is_same(thing(call.failure), thing(other.failure))
@@ -388,9 +389,11 @@ fn lines_about<'a>(case: &Case<'a>, thing: &str) -> impl Iterator<Item = &'a str
     lines.map(String::as_str).filter(move |line| line.contains(&thing))
 }
 
-/// True when an argument (`/a/b`, `--config=/a/b`, `conf/b`) is the call's path, or the folder above it for a change of ownership.
+/// True when an argument (`/a/b`, `--config=/a/b`, `conf/b`) is the call's path, or the folder above it for a change of ownership, or for
+/// a look into it that was refused.
 /// The words of a shell's `-c` script do not count: a script may mention a file and do without it.
 fn argument_names(argument: &str, failure: &Failure) -> bool {
+    let looks_in_vain = failure.errno == errno::EACCES && noise::only_looks(&failure.syscall);
     // A search path (`a.jar:b.jar`) names each of its places.
     let words =
         argument.split(['=', ',', ';']).chain(argument.split(':').skip(usize::from(!argument.contains(':'))));
@@ -401,7 +404,7 @@ fn argument_names(argument: &str, failure: &Failure) -> bool {
         word == path
             || (failure.dns.is_some() && word.contains(failure.name.as_str()))
             || (relative && path.strip_suffix(word).is_some_and(|folder| folder.ends_with('/')))
-            || (noise::changes_ownership(&failure.syscall)
+            || ((noise::changes_ownership(&failure.syscall) || looks_in_vain)
                 && path.strip_prefix(word.trim_end_matches('/')).is_some_and(|rest| rest.starts_with('/')))
     })
 }

@@ -84,7 +84,7 @@ pub(crate) fn is_plug_in(failure: &Failure) -> bool {
 
 /// True for what a program makes itself when it is not there: its state, the cookies that it was given.
 pub(crate) fn is_made_anew(path: &str) -> bool {
-    const NAMES: [&str; 12] = [
+    const NAMES: [&str; 14] = [
         "bookmark",
         "bookmarks",
         "checkpoint",
@@ -94,13 +94,17 @@ pub(crate) fn is_made_anew(path: &str) -> bool {
         "cursor",
         "history",
         "journal",
-        "session",
-        "state",
         "offsets",
+        "session",
+        "shm",
+        "state",
+        "wal",
     ];
-    words::base_name(path)
-        .split(['.', '-', '_'])
-        .any(|word| NAMES.contains(&word.to_ascii_lowercase().as_str()))
+    // A person writes these.
+    const SETTINGS: [&str; 7] = [".conf", ".cfg", ".ini", ".yaml", ".yml", ".toml", ".properties"];
+    let name = words::base_name(path).to_ascii_lowercase();
+    !SETTINGS.iter().any(|ending| name.ends_with(ending))
+        && name.split(['.', '-', '_']).any(|word| NAMES.contains(&word))
 }
 
 /// True for a path that a search through PATH may try.
@@ -194,7 +198,8 @@ fn absent(failure: &Failure) -> Standing {
     // A search through PATH, of which only the end tells; temporary names are unlinked and looked up on purpose.
     let searches = only_looks(syscall) && in_a_program_folder(path);
     let library = is_library(path) && !is_plug_in(failure);
-    if searches || library || matches!(syscall, "unlink" | "unlinkat" | "rmdir") {
+    let looks_anew = only_looks(syscall) && is_made_anew(path);
+    if searches || library || looks_anew || matches!(syscall, "unlink" | "unlinkat" | "rmdir") {
         return Standing::Noise;
     }
     if only_looks(syscall) || is_private(path) || is_made_anew(path) || is_plug_in(failure) {

@@ -156,6 +156,20 @@ fn who_serves_while_it_tries() {
 }
 
 #[test]
+fn a_look_into_a_named_folder() {
+    let looked = |number, ms| {
+        with(
+            exited(&["postgres", "-D", "/data"], 31, 2),
+            vec![failed("newfstatat", number, "/data/postgresql.conf", ms)],
+        )
+    };
+    check(vec![
+        ("refused", looked(errno::EACCES, 12.5), "PERMISSION_DENIED MEDIUM /data/postgresql.conf"),
+        ("in vain", looked(errno::ENOENT, 12.5), "INVALID_ARGUMENTS MEDIUM -D"),
+    ]);
+}
+
+#[test]
 fn what_is_made_anew() {
     let missing = |path: &str, ms| {
         with(exited(&["app", "--state", path], 300, 5), vec![failed("openat", errno::ENOENT, path, ms)])
@@ -167,6 +181,23 @@ fn what_is_made_anew() {
             missing("/data/state.json", 0.4),
             "FILE_NOT_FOUND MEDIUM /data/state.json",
         ),
+        (
+            "a look for it",
+            with(exited(&["sqlite3"], 9, 26), vec![failed("stat", errno::ENOENT, "/data/x.db-wal", 0.1)]),
+            "PROGRAM_ERROR LOW exit code 26",
+        ),
+        (
+            "another file, after what a user may have",
+            with(
+                exited(&["caddy"], 90, 1),
+                vec![
+                    failed("openat", errno::ENOENT, "/root/.step/config.json", 30.0),
+                    failed("stat", errno::ENOENT, "/etc/caddy/snippets/headers", 0.1),
+                ],
+            ),
+            "FILE_NOT_FOUND MEDIUM /etc/caddy/snippets/headers",
+        ),
+        ("settings of it", missing("/etc/session.yaml", 70.0), "FILE_NOT_FOUND HIGH /etc/session.yaml"),
         ("its data", missing("/data/orders.json", 70.0), "FILE_NOT_FOUND HIGH /data/orders.json"),
     ]);
 }

@@ -22,7 +22,7 @@ const USAGE_CODES: [i32; 3] = [2, 64, 9];
 /// A command line is looked at within this (milliseconds), also by a program in a slow language on a busy node.
 const PARSED_MS: f64 = 2_000.0;
 /// What a program in machine code needs for that, on a busy node (milliseconds).
-const AT_ONCE_MS: f64 = 300.0;
+const AT_ONCE_MS: f64 = 600.0;
 
 /// A log's last lines say so: they name the argument, or show how the program is to be called.
 pub(super) fn told(case: &Case<'_>) -> Option<Finding> {
