@@ -99,7 +99,11 @@ impl History {
     pub fn observe(&mut self, run: Run) -> Option<String> {
         match self.runs.iter_mut().find(|known| known.container_id == run.container_id) {
             Some(known) => known.merge(run),
-            None => self.runs.push(run),
+            None => {
+                // Room for exactly one more: most containers have one or two runs, and there are as many histories as containers.
+                self.runs.reserve_exact(1);
+                self.runs.push(run);
+            }
         }
         self.runs.sort_by_key(|run| run.restart_count);
         (self.runs.len() > MAX_RUNS).then(|| self.runs.remove(0).container_id)

@@ -102,14 +102,14 @@ impl Healthy {
         let key = key(known, container);
         let remembered = self.by_key.entry(key.clone()).or_default();
         let last = remembered.templates.last().map(|(_, template)| template);
-        let is_news = last != Some(&container.template);
+        let is_news = last != Some(&*container.template);
         if !is_news && now.0.saturating_sub(remembered.seen_at) < REFRESH {
             return Vec::new();
         }
         remembered.seen_at = now.0;
         if is_news {
-            remembered.templates.retain(|(_, template)| *template != container.template);
-            remembered.templates.push((since.0, container.template.clone()));
+            remembered.templates.retain(|(_, template)| *template != *container.template);
+            remembered.templates.push((since.0, Template::clone(&container.template)));
             remembered.templates.sort_by_key(|(since, _)| *since);
             trim(&mut remembered.templates, MOST_TEMPLATES);
         }
@@ -147,7 +147,7 @@ impl Healthy {
     pub fn changes(&self, known: &Known, container: &Container, ended_at: UnixNanos) -> Vec<Change> {
         let Some(remembered) = self.by_key.get(&key(known, container)) else { return Vec::new() };
         let mut earlier = remembered.templates.iter().filter(|(since, _)| *since < ended_at.0);
-        if earlier.clone().any(|(_, template)| *template == container.template) {
+        if earlier.clone().any(|(_, template)| *template == *container.template) {
             return Vec::new();
         }
         let last = earlier.next_back();
@@ -219,7 +219,7 @@ mod tests {
 
     fn container(image: &str, up_seconds: i64) -> Container {
         let mut container = Container::default();
-        container.template.show("image", image);
+        std::sync::Arc::make_mut(&mut container.template).show("image", image);
         container.context.image = image.into();
         container.context.name = "app".into();
         container.context.field_path = "spec.containers[0]".into();

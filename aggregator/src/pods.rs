@@ -3,6 +3,7 @@
 //! Pods that vanish are kept for a while, for reports that arrive late. Pure: the watch feeds it, time is an argument.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use lastwords_diagnosis::evidence::UnixNanos;
@@ -11,7 +12,7 @@ use lastwords_diagnosis::pod::{ContainerContext, ContainerState, Disruption};
 use crate::backoff::{History, Policy, Run, announced_wait};
 use crate::template::Template;
 
-/// Vanished pods kept at most. At about 8 KiB a pod this is 40 MiB; a rollout of a large cluster replaces fewer in ten minutes.
+/// Vanished pods kept at most. At about 7 KiB a pod this is 35 MiB; a rollout of a large cluster replaces fewer in ten minutes.
 pub const MAX_DELETED: usize = 5_000;
 /// Probe events kept for one pod: a container with three probes has six kinds, and the oldest tell least.
 pub const MAX_PROBE_EVENTS: usize = 16;
@@ -65,7 +66,7 @@ pub struct Container {
     /// Which list of the spec it stands in.
     pub kind: Kind,
     /// What it is started with.
-    pub template: Template,
+    pub template: Arc<Template>,
     /// Spec and status; `terminated` is the last termination before the present state.
     pub context: ContainerContext,
 }
@@ -187,6 +188,8 @@ pub struct Pods {
     by_name: HashMap<(String, String), String>,
     deleted: VecDeque<(UnixNanos, String)>,
     caps: HashMap<String, Duration>,
+    /// Those of all pods: what one controller made shares them.
+    templates: HashSet<Arc<Template>>,
     forgotten_early: u64,
 }
 
@@ -228,7 +231,13 @@ impl Pods {
     }
 
     /// Takes a pod as the API shows it now. True when that is news.
-    pub fn apply(&mut self, pod: Pod) -> bool {
+    pub fn apply(&mut self, mut pod: Pod) -> bool {
+        for container in &mut pod.containers {
+            match self.templates.get(&container.template) {
+                Some(known) => container.template = Arc::clone(known),
+                None => drop(self.templates.insert(Arc::clone(&container.template))),
+            }
+        }
         let uid = pod.uid.clone();
         let known = self.by_uid.entry(uid.clone()).or_default();
         if known.pod == pod && known.deleted_at.is_none() {
@@ -290,6 +299,7 @@ impl Pods {
 
     /// Forgets the pods that vanished longer than `keep` ago.
     pub fn expire(&mut self, now: UnixNanos, keep: Duration) {
+        self.templates.retain(|template| Arc::strong_count(template) > 1);
         let keep = i64::try_from(keep.as_nanos()).unwrap_or(i64::MAX);
         while let Some((at, uid)) = self.deleted.front().cloned() {
             if now.0.saturating_sub(at.0) < keep {

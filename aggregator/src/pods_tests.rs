@@ -78,6 +78,26 @@ fn vanished_pods_are_kept_for_a_while() {
 }
 
 #[test]
+fn pods_of_one_template_share_it_until_none_is_left() {
+    let mut pods = Pods::new(Policy::default());
+    let recorded = recorded_pods().remove(0);
+    for uid in ["a", "b"] {
+        pods.apply(Pod { uid: uid.to_owned(), ..recorded.clone() });
+    }
+    let template = |uid: &str| Arc::clone(&pods.by_uid(uid).unwrap().pod.containers[0].template);
+    assert!(Arc::ptr_eq(&template("a"), &template("b")));
+    assert_eq!(pods.templates.len(), 1);
+    for uid in ["a", "b"] {
+        pods.delete(uid, UnixNanos(1));
+    }
+    drop(recorded);
+    let later = UnixNanos(i64::MAX);
+    pods.expire(later, Duration::from_secs(1));
+    pods.expire(later, Duration::from_secs(1));
+    assert_eq!(pods.templates.len(), 0);
+}
+
+#[test]
 fn a_pod_that_comes_back_is_not_forgotten() {
     let mut pods = Pods::new(Policy::default());
     pods.apply(pod("a"));

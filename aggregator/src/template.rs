@@ -4,6 +4,7 @@
 //! Values of variables and arguments may be secrets. They are kept as a digest, which tells that one changed and nothing more.
 
 use std::collections::BTreeMap;
+use std::hash::{Hash, Hasher};
 
 use lastwords_diagnosis::pod::{Change, ChangeKind};
 use serde::{Deserialize, Serialize};
@@ -31,7 +32,7 @@ struct Field {
     clear: String,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Value {
     Shown(String),
@@ -45,6 +46,12 @@ impl PartialEq for Template {
 }
 
 impl Eq for Template {}
+
+impl Hash for Template {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.values().for_each(|value| value.hash(state));
+    }
+}
 
 impl Template {
     /// Sets a field that anybody may read.

@@ -156,7 +156,7 @@ pub(super) fn reduce(
     pods::Container {
         id: status.and_then(|status| status.container_id.as_deref()).map(without_scheme).unwrap_or_default(),
         kind,
-        template: spec.template(pod.security_context.as_ref(), &mounts, &probes),
+        template: spec.template(pod.security_context.as_ref(), &mounts, &probes).into(),
         context: ContainerContext {
             name: spec.name.clone(),
             image: spec.image.clone(),
