@@ -7,7 +7,7 @@ mod shared;
 mod stated;
 mod unsettled;
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -71,6 +71,8 @@ pub struct Revisions {
     pub dropped: AtomicU64,
     /// Newer diagnoses that the store could not take.
     pub failed: AtomicU64,
+    /// Times that a crash of another aggregator could not be read from the store; it is tried again.
+    pub unread: AtomicU64,
 }
 
 /// Judges crashes.
@@ -187,6 +189,7 @@ impl Diagnoser {
         let mut remembered_at = time::now();
         let mut may_change = true;
         let mut heard = Vec::new();
+        let mut unread = VecDeque::new();
         let mut grace = Grace::default();
         let mut open = true;
         loop {
@@ -200,7 +203,7 @@ impl Diagnoser {
                     unsettled = if leads { self.take_over(&mut grace).await } else { Unsettled::default() };
                 }
                 _ = news.tick(), if self.store.is_shared() => {
-                    self.catch_up(leads, &mut grace, &mut unsettled).await;
+                    self.catch_up(leads, &mut unread, &mut grace, &mut unsettled).await;
                 }
                 count = changes.recv_many(&mut heard, AT_ONCE), if open => match count {
                     0 => open = false,

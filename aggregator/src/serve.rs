@@ -304,6 +304,7 @@ impl Aggregator {
         tracing::info!(
             revisions = count(&revisions.made),
             revisions_failed = count(&revisions.failed),
+            crashes_unread = count(&revisions.unread),
             unsettled_dropped = count(&revisions.dropped),
             healthy_forgotten = self.diagnoser.healthy_forgotten(),
             removed_too_old = count(&self.store.written().removed_too_old),

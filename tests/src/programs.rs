@@ -80,6 +80,16 @@ impl Program {
         }
     }
 
+    /// Waits until an aggregator is ready, and returns the address it listens on: started with port 0 it takes one that nobody else has.
+    ///
+    /// # Errors
+    /// As [`Program::wait_for_line`].
+    pub fn wait_for_address(&mut self) -> anyhow::Result<String> {
+        let line = self.wait_for_line(" ready ")?;
+        let address = line.split_whitespace().find_map(|word| word.strip_prefix("address="));
+        address.map(str::to_owned).with_context(|| format!("{} names no address: {line}", self.name))
+    }
+
     /// Asks it to end and waits; kills it when it does not. Returns how it ended and how long it took.
     ///
     /// # Errors
@@ -258,17 +268,13 @@ impl Lastwords {
         let watched = WatchedMachine::alone()?;
         let directory = tempfile::Builder::new().prefix("lastwords-test-").tempdir()?;
         let path = directory.path();
-        let address = format!("127.0.0.1:{}", free_port()?);
         let mut command = Command::new(release_program("lastwords-aggregator")?);
         command
-            .arg("--listen")
-            .arg(&address)
-            .arg("--store")
+            .args(["--listen", "127.0.0.1:0", "--store"])
             .arg(format!("sqlite:{}", path.join("crashes.db").display()))
             .args(kubernetes);
         let mut aggregator = Program::start(command, "lastwords-aggregator", path)?;
-        aggregator.wait_for_line("ready")?;
-        let server = format!("http://{address}");
+        let server = format!("http://{}", aggregator.wait_for_address()?);
         let agent = start_agent(pod_logs, &server, path, configuration)?;
         Ok(Lastwords { agent, aggregator, server, _directory: directory, _watched: watched })
     }

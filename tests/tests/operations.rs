@@ -184,14 +184,14 @@ fn both_programs_stop_within_five_seconds_with_streams_open() {
         return;
     }
     let directory = tempfile::tempdir().unwrap();
-    let port = free_port().unwrap();
     let mut command = Command::new(release_program("lastwords-aggregator").unwrap());
-    command.arg("--no-kubernetes").args(["--listen", &format!("127.0.0.1:{port}"), "--store"]);
+    command.arg("--no-kubernetes").args(["--listen", "127.0.0.1:0", "--store"]);
     command.arg(format!("sqlite:{}", directory.path().join("crashes.db").display()));
     let mut aggregator = Program::start(command, "lastwords-aggregator", directory.path()).unwrap();
-    aggregator.wait_for_line("ready").unwrap();
+    let address = aggregator.wait_for_address().unwrap();
+    let port = address.rsplit(':').next().unwrap().parse().unwrap();
     let mut agent = start_agent(directory.path(), &directory.path().join("spool"), port);
-    let server = format!("http://127.0.0.1:{port}");
+    let server = format!("http://{address}");
     let mut command = Command::new(release_program("lastwords").unwrap());
     command.args(["watch", "-A", "--server", &server]);
     let mut watch = Program::start(command, "lastwords-watch", directory.path()).unwrap();

@@ -16,7 +16,7 @@ use lastwords_proto::v1::crash_query_client::CrashQueryClient;
 use lastwords_tests::api_server::{ApiServer, Options};
 use lastwords_tests::http::Client;
 use lastwords_tests::patience::{PATIENCE, eventually};
-use lastwords_tests::programs::{Program, free_port, release_program};
+use lastwords_tests::programs::{Program, release_program};
 use postgres_server::Server;
 use serde_json::{Value, json};
 use tonic::transport::Channel;
@@ -31,14 +31,13 @@ struct Aggregator {
 
 impl Aggregator {
     fn start(name: &str, store: &str, directory: &std::path::Path) -> Self {
-        let address = format!("127.0.0.1:{}", free_port().unwrap());
         let mut command = Command::new(release_program("lastwords-aggregator").unwrap());
         command
-            .args(["--listen", &address, "--store", store, "--kubeconfig"])
+            .args(["--listen", "127.0.0.1:0", "--store", store, "--kubeconfig"])
             .arg(directory.join("kubeconfig"));
         let mut program = Program::start(command, name, directory).unwrap();
-        program.wait_for_line("ready").unwrap();
-        Self { program, url: format!("http://{address}") }
+        let url = format!("http://{}", program.wait_for_address().unwrap());
+        Self { program, url }
     }
 
     async fn channel(&self) -> Channel {

@@ -12,7 +12,7 @@ use lastwords_proto::v1;
 use lastwords_tests::api_server::{ApiServer, Options};
 use lastwords_tests::http::Client;
 use lastwords_tests::patience::eventually;
-use lastwords_tests::programs::{Program, free_port, kubectl, release_program};
+use lastwords_tests::programs::{Program, kubectl, release_program};
 use serde_json::{Value, json};
 
 const PODS: &str = "/api/v1/namespaces/default/pods";
@@ -197,16 +197,14 @@ async fn every_state_is_explained_and_said_where_people_look() {
     let kubeconfig = path.join("kubeconfig");
     api.write_kubeconfig(&kubeconfig).unwrap();
     let client = Client::new(&api.url()).unwrap();
-    let address = format!("127.0.0.1:{}", free_port().unwrap());
     std::fs::write(path.join("aggregator.toml"), "[kubernetes]\nwait_for_agents = '1s'\n").unwrap();
     let mut command = Command::new(release_program("lastwords-aggregator").unwrap());
     command
-        .args(["--listen", &address, "--store"])
+        .args(["--listen", "127.0.0.1:0", "--store"])
         .arg(format!("sqlite:{}", path.join("crashes.db").display()));
     command.arg("--config").arg(path.join("aggregator.toml")).arg("--kubeconfig").arg(&kubeconfig);
     let mut aggregator = Program::start(command, "lastwords-aggregator", path).unwrap();
-    aggregator.wait_for_line("ready").unwrap();
-    let server = format!("http://{address}");
+    let server = format!("http://{}", aggregator.wait_for_address().unwrap());
     happen(&client, &server).await;
 
     for Chapter { pod, container, cause, .. } in &STORY {

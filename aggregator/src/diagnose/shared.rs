@@ -1,11 +1,14 @@
 //! Several aggregators, one store: what the others wrote is told to those who watch here, and whoever leads follows it.
 
+use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
+
 use lastwords_diagnosis::evidence::UnixNanos;
 
 use super::stated::Grace;
-use super::unsettled::Unsettled;
+use super::unsettled::{MAX_UNSETTLED, Unsettled};
 use super::{Change, Diagnoser, Stored};
-use crate::store::Assessment;
+use crate::store::{Assessment, Kind};
 use crate::{lock, time};
 
 impl Diagnoser {
@@ -29,16 +32,41 @@ impl Diagnoser {
         unsettled
     }
 
-    /// Tells what other aggregators stored or judged since the last time; one that leads follows it too.
-    pub(super) async fn catch_up(&self, leads: bool, grace: &mut Grace, unsettled: &mut Unsettled) {
-        let ids = match self.store.news().await {
-            Ok(ids) => ids,
+    /// Tells what other aggregators stored or judged since the last time; one that leads follows it too. `unread` has the ids that are told
+    /// and could not be read yet: the store names each once.
+    pub(super) async fn catch_up(
+        &self,
+        leads: bool,
+        unread: &mut VecDeque<String>,
+        grace: &mut Grace,
+        unsettled: &mut Unsettled,
+    ) {
+        match self.store.news().await {
+            Ok(ids) => unread.extend(ids),
             // Said by whatever else needs the store.
             Err(error) => return tracing::debug!("{error}"),
-        };
+        }
         let mut stored = Vec::new();
-        for id in ids {
-            let Ok(Some(crash)) = self.store.get(&id).await else { continue };
+        while let Some(id) = unread.pop_front() {
+            let crash = match self.store.get(&id).await {
+                Ok(Some(crash)) => crash,
+                Ok(None) => continue,
+                Err(error) => {
+                    self.revisions.unread.fetch_add(1, Ordering::Relaxed);
+                    // A row that cannot be read today cannot tomorrow.
+                    if error.kind == Kind::Damaged {
+                        tracing::warn!(
+                            id,
+                            "a crash that another aggregator stored is told to nobody: {error}"
+                        );
+                        continue;
+                    }
+                    tracing::debug!("{error}");
+                    // Behind the others: it may be the only one.
+                    unread.push_back(id);
+                    break;
+                }
+            };
             if leads && !unsettled.by_id.contains_key(&id) {
                 crate::pair::note(&crash, &mut lock(&self.pods));
                 self.announce(crash.clone());
@@ -55,6 +83,10 @@ impl Diagnoser {
             }
             self.tell_watchers(crash);
         }
+        while unread.len() > MAX_UNSETTLED {
+            unread.pop_front();
+            unsettled.dropped += 1;
+        }
         if !stored.is_empty() {
             self.handle(stored, grace, unsettled).await;
         }
@@ -68,5 +100,89 @@ impl Diagnoser {
             *last = time::now();
             self.remember_again().await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+    use std::sync::{Arc, Mutex};
+    use std::time::Duration;
+
+    use lastwords_proto::v1;
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::backoff::Policy;
+    use crate::healthy::ToKeep;
+    use crate::pods::Pods;
+    use crate::store::{Cursor, Filter, Inserted, NewCrash, Page, PageBounds, Store, StoreError, Written};
+
+    /// Has one piece of news, and fails the first time that it is read.
+    #[derive(Debug)]
+    struct FailsOnce {
+        named: AtomicBool,
+        failed: AtomicBool,
+        written: Written,
+    }
+
+    #[tonic::async_trait]
+    impl Store for FailsOnce {
+        async fn insert(&self, _: NewCrash) -> Result<Inserted, StoreError> {
+            unreachable!()
+        }
+        async fn revise(&self, _: &str, _: Assessment) -> Result<(), StoreError> {
+            unreachable!()
+        }
+        async fn remove(&self, _: &str) -> Result<(), StoreError> {
+            unreachable!()
+        }
+        async fn get(&self, id: &str) -> Result<Option<v1::Crash>, StoreError> {
+            if self.failed.swap(true, Ordering::Relaxed) {
+                return Ok(Some(v1::Crash { id: id.to_owned(), ..v1::Crash::default() }));
+            }
+            Err(StoreError { kind: Kind::Failed, sentence: "the connection broke".to_owned() })
+        }
+        async fn list(&self, _: Filter, _: PageBounds, _: Option<Cursor>) -> Result<Page, StoreError> {
+            unreachable!()
+        }
+        async fn namespaces(&self) -> Result<Vec<String>, StoreError> {
+            unreachable!()
+        }
+        async fn keep(&self, _: Vec<ToKeep>) -> Result<(), StoreError> {
+            unreachable!()
+        }
+        async fn kept(&self) -> Result<Vec<(String, String)>, StoreError> {
+            unreachable!()
+        }
+        async fn news(&self) -> Result<Vec<String>, StoreError> {
+            let named = self.named.swap(true, Ordering::Relaxed);
+            Ok(if named { Vec::new() } else { vec!["node1/other/1".to_owned()] })
+        }
+        async fn close(&self) {}
+        fn written(&self) -> &Written {
+            &self.written
+        }
+    }
+
+    #[tokio::test]
+    async fn what_could_not_be_read_is_told_at_the_next_look() {
+        let store = FailsOnce {
+            named: AtomicBool::default(),
+            failed: AtomicBool::default(),
+            written: Written::default(),
+        };
+        let (changes, _heard) = mpsc::channel(1);
+        let pods = Arc::new(Mutex::new(Pods::new(Policy::default())));
+        let diagnoser = Diagnoser::new(pods, Arc::new(store), changes, Duration::from_secs(1), String::new());
+        let mut watched = diagnoser.watch();
+        let (mut unread, mut grace, mut unsettled) =
+            (VecDeque::new(), Grace::default(), Unsettled::default());
+        diagnoser.catch_up(false, &mut unread, &mut grace, &mut unsettled).await;
+        assert!(watched.try_recv().is_err());
+        assert_eq!(diagnoser.revisions().unread.load(Ordering::Relaxed), 1);
+        diagnoser.catch_up(false, &mut unread, &mut grace, &mut unsettled).await;
+        assert_eq!(watched.try_recv().unwrap().id, "node1/other/1");
+        assert!(unread.is_empty() && watched.try_recv().is_err());
     }
 }

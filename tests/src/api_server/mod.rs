@@ -6,6 +6,7 @@
 //! authentication, admission, defaults, schemas, dry runs, answers in protobuf, garbage collection. Plain HTTP, meant for loopback.
 
 mod apply;
+mod deployment;
 mod discovery;
 mod event_shape;
 pub mod failure;

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 use serde_json::{Map, Value, json};
 
 use super::apply::{self, Manager};
+use super::deployment;
 use super::event_shape;
 use super::failure::Failure;
 use super::merge::merge;
@@ -43,6 +44,7 @@ pub(crate) fn random() -> u64 {
 pub(super) fn create(store: &Store, target: &Target, body: Value) -> Result<Value, Failure> {
     let resource = target.resource;
     let (key, object) = new_object(store, target, body)?;
+    let object = deployment::completed(resource, object)?;
     let created = store.write(resource.store, &key, |before| match before {
         Some(_) => Err(Failure::already_exists(resource, &key.1)),
         None => Ok(Some(object)),
@@ -120,7 +122,7 @@ pub(super) fn replace(
     modify(store, target, name, |before| {
         check_version(resource, name, before, &body)?;
         let after = merge_by_part(before, body, resource, &target.subresource);
-        Ok(apply::updated(resource, before, after, manager.name))
+        deployment::completed(resource, apply::updated(resource, before, after, manager.name))
     })
 }
 
@@ -152,7 +154,7 @@ pub(super) fn patch(
         let mut after = before.clone();
         merge(&mut after, patch, strategic);
         let after = merge_by_part(before, after, resource, &target.subresource);
-        Ok(apply::updated(resource, before, after, manager.name))
+        deployment::completed(resource, apply::updated(resource, before, after, manager.name))
     })
 }
 
@@ -171,10 +173,12 @@ fn applied(
     // Outside the step that writes, for it looks into the store itself.
     let (_, new) = new_object(store, target, body.clone())?;
     let after = store.write(resource.store, &key, |before| {
-        let Some(before) = before else { return Ok(Some(apply::first(resource, manager, new))) };
+        let Some(before) = before else {
+            return deployment::completed(resource, apply::first(resource, manager, new)).map(Some);
+        };
         check_version(resource, name, before, &body)?;
         let after = apply::apply(resource, name, before, &body, manager)?;
-        Ok(Some(merge_by_part(before, after, resource, "")))
+        deployment::completed(resource, merge_by_part(before, after, resource, "")).map(Some)
     })?;
     after.map(|object| object.as_ref().clone()).ok_or_else(Failure::no_such_path)
 }

@@ -52,12 +52,31 @@ wrong = [
     {"aggregator": {"config": {"listen": "0.0.0.0:1"}}},
     {"image": {"pullPolicy": "Sometimes"}},
     {"aggregator": {"persistence": {"size": "much"}}},
+    {"aggregator": {"persistence": {"size": "1.2.3Gi"}}},
 ]
-for values in wrong:
+# Kubernetes writes kilo small and kibi large.
+wrong += [{"agent": {"resources": {"limits": {"memory": size}}}} for size in ["64ki", "64K", "1.2.3", "."]]
+right = [
+    {"agent": {"resources": {"limits": {"memory": size, "cpu": 0.5}}}}
+    for size in ["262144Ki", "1e9", "1E+9", "1.5Gi", "64k", "268435456", 268435456, "64M"]
+]
+right += [{"agent": {"resources": {"requests": {"cpu": cpu}}}} for cpu in ["20m", ".5", "1"]]
+right += [{"aggregator": {"persistence": {"size": size}}} for size in ["1048576Ki", "10Gi", "1e10"]]
+
+
+def refused(values):
     try:
         chart.render(values, name=asked["name"], namespace=asked["namespace"])
-    except Exception:
-        continue
-    problems.append(f"the schema of the values lets {json.dumps(values)} pass")
+    except Exception as error:
+        return str(error)
+    return None
+
+
+for values in wrong:
+    if refused(values) is None:
+        problems.append(f"the schema of the values lets {json.dumps(values)} pass")
+for values in right:
+    if why := refused(values):
+        problems.append(f"the schema of the values refuses {json.dumps(values)}: {why}")
 
 json.dump({"rendered": rendered, "problems": problems}, sys.stdout)

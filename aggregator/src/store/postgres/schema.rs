@@ -81,6 +81,9 @@ pub(super) enum Prepared {
 /// Creates the tables, unless they are there.
 pub(super) async fn prepare(client: &mut Client) -> Result<Prepared, Error> {
     let transaction = client.transaction().await?;
+    // A new column may have all that is kept written anew, and another aggregator may be doing so now: what is cut off in the middle would
+    // be begun from the start at every start.
+    transaction.batch_execute("SET LOCAL statement_timeout = 0").await?;
     transaction.execute("SELECT pg_advisory_xact_lock($1)", &[&LOCK]).await?;
     let ours = transaction.query_one("SELECT to_regclass('lastwords_schema') IS NOT NULL", &[]).await?;
     if ours.try_get(0)? {

@@ -48,11 +48,14 @@ impl News {
             )
             .await?;
         let rows = client.query(&statement, &[&self.below, &writer]).await?;
+        // All of it is read before any of it counts as seen.
+        let rows = rows
+            .iter()
+            .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
+            .collect::<Result<Vec<(i64, String)>, Failed>>()?;
         let mut ids: Vec<String> = Vec::new();
         let mut highest = self.looks.back().map_or(self.below, |(_, number)| *number);
-        for row in rows {
-            let number: i64 = row.try_get(0)?;
-            let id: String = row.try_get(1)?;
+        for (number, id) in rows {
             highest = highest.max(number);
             if self.seen.insert(number) && !ids.contains(&id) {
                 ids.push(id);
