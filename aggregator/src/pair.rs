@@ -117,6 +117,7 @@ pub fn pair(
             probe_events: events.into_iter().map(ProbeEvent::context).collect(),
             changes,
             harmless: healthy.failures(known, container),
+            repeats: history.zip(run).is_some_and(|(history, run)| repeats(known, history, run, pods)),
             stop: died_at(crash).and_then(|at| planned::stop(known, container, at)),
             neighbours: neighbours(crash, known, pods),
             ..context(known, container, terminated)
@@ -283,6 +284,15 @@ fn wait_after(
     let wait = history.back_off_after(run.restart_count, &pods.policy_of(&known.pod.node))?;
     let nanos = i64::try_from(wait.wait.as_nanos()).ok()?;
     Some((wait, UnixNanos(run.ended_at?.0.checked_add(nanos)?)))
+}
+
+/// True when the kubelet waits after this run, and the one before is not known to have ended in another way.
+fn repeats(known: &Known, history: &History, run: &Run, pods: &Pods) -> bool {
+    let before =
+        history.runs().iter().find(|other| other.restart_count.saturating_add(1) == run.restart_count);
+    let code_before = before.and_then(Run::exit_code);
+    history.back_off_after(run.restart_count, &pods.policy_of(&known.pod.node)).is_some()
+        && code_before.is_none_or(|code| run.exit_code().is_none_or(|own| own == code))
 }
 
 /// True for the reasons of a wait that is over or has not begun: a start under way, or one that fails before there is a container.

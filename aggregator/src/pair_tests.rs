@@ -343,3 +343,30 @@ fn probe_events_are_those_of_the_run() {
         ["Unhealthy: Liveness probe failed: within (15 times)", "Unhealthy: Liveness probe failed: once"]
     );
 }
+
+#[test]
+fn an_end_like_the_one_before_it_is_told_to_repeat() {
+    let status = |restarts: i32, code: i32, ended: i64| {
+        serde_json::json!({"name": "app", "restartCount": restarts, "containerID": format!("containerd://{:064x}", restarts),
+            "state": {"terminated": {"exitCode": code, "reason": "Error", "containerID": format!("containerd://{:064x}", restarts),
+                "startedAt": "2026-11-22T09:10:00Z", "finishedAt": format!("2026-11-22T09:10:{ended:02}Z")}}})
+    };
+    let repeats = |codes: &[i32]| {
+        let mut pods = Pods::new(Policy::default());
+        for (restarts, code) in (0..).zip(codes) {
+            let pod = serde_json::json!({
+                "metadata": {"name": "w-1", "namespace": "ml", "uid": "u1"},
+                "spec": {"nodeName": "node1", "restartPolicy": "Always", "containers": [{"name": "app", "image": "train:1"}]},
+                "status": {"phase": "Running", "containerStatuses": [status(restarts, *code, 10 + i64::from(restarts))]}});
+            pods.apply(serde_json::from_value::<crate::kubernetes::KubernetesPod>(pod).unwrap().reduce());
+        }
+        let last = codes.len() - 1;
+        let ended = 1_795_338_610 + i64::try_from(last).unwrap();
+        let mut crash = crash(&format!("{last:064x}"), "u1", 1_795_338_600 * SECOND, ended * SECOND);
+        crash.exit = Some(v1::Exit { code: codes[last], ..v1::Exit::default() });
+        taken(&mut pods, &crash, None).unwrap().context.repeats
+    };
+    assert!(!repeats(&[42]), "restarted at once");
+    assert!(repeats(&[42, 42]));
+    assert!(!repeats(&[1, 42]), "another end");
+}

@@ -1,8 +1,7 @@
 //! Ends that whoever runs the pod wanted: they are no crashes, and what they say of the program is not held against it.
 
 use crate::case::Case;
-use crate::evidence::SenderKind;
-use crate::pod::{RestartRule, Stop};
+use crate::pod::{RestartRule, Stop, Terminated};
 use crate::rules::killed;
 use crate::verdict::{Cause, EvidenceRef};
 use crate::words;
@@ -17,7 +16,9 @@ const CHANGED: [(&str, &str); 2] = [
 ];
 /// Exit codes that programs, shells and runtimes use for failures of their own accord: a rule that names one of them retries a failure, while
 /// another code was chosen by whoever wrote program and rule.
-const OF_FAILURES: [std::ops::RangeInclusive<i32>; 2] = [1..=2, 126..=255];
+///
+/// 64 to 78 are those of sysexits.h, 101 is that of a Rust panic.
+const OF_FAILURES: [std::ops::RangeInclusive<i32>; 4] = [1..=2, 64..=78, 101..=101, 126..=255];
 
 /// Why the kubelet stopped a container with which nothing was wrong.
 pub(crate) struct Reason {
@@ -27,9 +28,15 @@ pub(crate) struct Reason {
     pub(crate) event: Option<EvidenceRef>,
 }
 
-/// Why this container was stopped by the runtime though nothing was wrong with it. None when it was not, or nothing tells why.
+/// Why this container was stopped by the runtime though nothing was wrong with it. None when it was not, when it did not end as what is
+/// stopped does, or when nothing tells why.
 pub(crate) fn stop(case: &Case<'_>) -> Option<Reason> {
-    let pod = case.pod.filter(|_| stopped_by_the_runtime(case))?;
+    ended_as_asked(case).then(|| reason(case))?
+}
+
+/// Why the kubelet had it stopped, however it ended then.
+pub(crate) fn reason(case: &Case<'_>) -> Option<Reason> {
+    let pod = case.pod?;
     let event = pod.probe_events.iter().enumerate().rev().find_map(|(index, event)| {
         let (_, means) = CHANGED.iter().find(|(said, _)| event.message.contains(said))?;
         (event.reason == "Killing").then_some((index, *means))
@@ -53,7 +60,8 @@ pub(crate) fn stop(case: &Case<'_>) -> Option<Reason> {
 
 /// The rule of the container's own that takes this exit code for a reason to start it again, with its place in the list.
 pub(crate) fn rule<'a>(case: &Case<'a>, code: i32) -> Option<(usize, &'a RestartRule)> {
-    let rules = &case.pod?.container.restart_rules;
+    // In a loop it does not do what its rule restarts it for.
+    let rules = &case.pod.filter(|pod| !pod.repeats)?.container.restart_rules;
     let (index, rule) = rules.iter().enumerate().find(|(_, rule)| rule.holds(code))?;
     let chosen = code != 0 && !rule.not_in && !OF_FAILURES.iter().any(|codes| codes.contains(&code));
     chosen.then_some((index, rule))
@@ -68,16 +76,29 @@ pub(crate) fn is(case: &Case<'_>, cause: Cause) -> bool {
             stop(case).is_some() || code.is_some_and(|code| rule(case, code).is_some())
         }
         // A drain, an autoscaler: whoever asks for it is told by a PodDisruptionBudget where it hurts.
-        Cause::Evicted => case.pod.is_some_and(|pod| pod.disruption.reason == "EvictionByEvictionAPI"),
+        Cause::Evicted => {
+            let wanted = case.pod.is_some_and(|pod| pod.disruption.reason == "EvictionByEvictionAPI");
+            wanted && (ended_as_asked(case) || told_as_stopped(case))
+        }
         _ => false,
     }
 }
 
-fn stopped_by_the_runtime(case: &Case<'_>) -> bool {
-    let from_runtime =
-        |by: Option<&crate::evidence::KilledBy>| by.is_some_and(|by| by.kind == SenderKind::Runtime);
-    let asked = killed::asked_to_stop(case).is_some_and(|(_, signal)| from_runtime(signal.sender.as_ref()));
-    let killed = case.exit().is_some_and(|exit| exit.signal != 0 && from_runtime(exit.killed_by.as_ref()));
-    let unseen = case.evidence.losses.agent_started_later && case.evidence.signals.is_empty();
-    asked || killed || unseen
+/// True when the runtime stopped it and it ended as what is stopped does: by the runtime's own signal, with 0, or with that signal's code.
+/// With any other end it failed while it was stopping, or by the hand of somebody else.
+fn ended_as_asked(case: &Case<'_>) -> bool {
+    let Some(exit) = case.exit() else { return false };
+    if exit.signal != 0 {
+        return killed::from_runtime(killed::killer(case)) || killed::is_unseen_stop(case);
+    }
+    let asked =
+        killed::asked_to_stop(case).filter(|(_, signal)| killed::from_runtime(signal.sender.as_ref()));
+    let agrees = asked.is_some_and(|(_, signal)| exit.code == 0 || exit.code == 128 + signal.signal);
+    (agrees && !killed::is_of_a_child_killed_from_outside(case)) || killed::is_unseen_stop(case)
+}
+
+/// The same of an end that no agent saw.
+fn told_as_stopped(case: &Case<'_>) -> bool {
+    let ended = case.pod.and_then(|pod| pod.container.terminated.as_ref());
+    case.only_kubernetes() && ended.is_some_and(Terminated::looks_stopped)
 }

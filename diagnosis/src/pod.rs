@@ -29,6 +29,8 @@ pub struct PodContext {
     pub deleted: bool,
     /// Why the kubelet had this run stopped though nothing was wrong with it; `None` where Kubernetes shows no such reason.
     pub stop: Option<Stop>,
+    /// True when this run ended like the one before it, and so soon that the kubelet waits before the next start.
+    pub repeats: bool,
     /// `spec.resources.limits.memory`, the limit that all its containers share, as the user wrote it; empty without one.
     pub memory_limit: String,
     /// What the kubelet said of the container's probes during this run, as in `pod_state.probe_events`.
@@ -66,6 +68,8 @@ pub struct Disruption {
     pub reason: String,
     /// For people.
     pub message: String,
+    /// When that was asked for: `lastTransitionTime`; 0 when it is not known.
+    pub since: UnixNanos,
 }
 
 /// Why the kubelet stops a container with which nothing is wrong.
@@ -280,4 +284,14 @@ pub struct Terminated {
     pub finished_at: UnixNanos,
     /// `containerd://<64 hex digits>` without the scheme.
     pub container_id: String,
+}
+
+impl Terminated {
+    /// Exit codes of a container that is stopped: by itself, by SIGTERM, by SIGKILL.
+    const STOPPED: [i32; 3] = [0, 143, 137];
+
+    /// True for an end as that of a container that was stopped from outside; any other has a reason of its own.
+    pub fn looks_stopped(&self) -> bool {
+        self.reason != "OOMKilled" && Self::STOPPED.contains(&self.exit_code)
+    }
 }

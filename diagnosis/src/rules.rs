@@ -91,7 +91,6 @@ const PRECEDENCE: &[Step] = &[
     Step::Whole(file_locked::waiting),
     Step::Whole(killed::by_signal),
     Step::Whole(completed::by_itself),
-    Step::Whole(completed::by_rule),
     Step::Whole(exec_failed::never_started),
     Step::Whole(container_create_error::never_started),
     Step::Whole(container_create_error::waiting),
@@ -131,6 +130,8 @@ const PRECEDENCE: &[Step] = &[
     Step::Whole(file_not_found::packages),
     Step::Whole(program_error::handled_fault),
     Step::Whole(program_error::heap_full),
+    // A rule names a code, and a failure may leave with the same one.
+    Step::Whole(completed::by_rule),
     // What was changed since it last ran well tells more than what it was given.
     Step::Whole(invalid_arguments::changed),
     Step::Whole(invalid_environment::changed),

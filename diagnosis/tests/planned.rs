@@ -4,7 +4,7 @@ mod support;
 
 use lastwords_diagnosis::evidence::*;
 use lastwords_diagnosis::pod::{ContainerContext, Disruption, ProbeEvent, RestartRule, Stop, Terminated};
-use lastwords_diagnosis::{Diagnosis, EvidenceRef, PodContext, diagnose, signals};
+use lastwords_diagnosis::{Diagnosis, EvidenceRef, PodContext, diagnose, errno, signals};
 use support::*;
 
 /// Told to stop by the runtime; gone with that code, or killed for staying.
@@ -137,16 +137,19 @@ fn an_exit_code_that_a_rule_names() {
     assert_eq!(told(&unseen), ("COMPLETED MEDIUM exit code 42".into(), true));
 }
 
+/// A pod that the API says was drained then.
+fn drained(since: UnixNanos) -> PodContext {
+    let disruption = Disruption {
+        reason: "EvictionByEvictionAPI".into(),
+        message: "Eviction API: evicting".into(),
+        since,
+    };
+    PodContext { disruption, ..pod(Some(Stop::PodDeleted)) }
+}
+
 #[test]
 fn a_drain_is_planned_and_an_eviction_for_want_of_memory_is_not() {
-    let drained = PodContext {
-        disruption: Disruption {
-            reason: "EvictionByEvictionAPI".into(),
-            message: "Eviction API: evicting".into(),
-        },
-        ..pod(Some(Stop::PodDeleted))
-    };
-    let diagnosis = diagnose(&stopped(Some(143)), Some(&drained));
+    let diagnosis = diagnose(&stopped(Some(143)), Some(&drained(UnixNanos(0))));
     assert_eq!(told(&diagnosis), ("EVICTED HIGH eviction API".into(), true));
     let low = PodContext {
         reason: "Evicted".into(),
@@ -154,6 +157,113 @@ fn a_drain_is_planned_and_an_eviction_for_want_of_memory_is_not() {
         ..pod(None)
     };
     assert_eq!(told(&diagnose(&stopped(None), Some(&low))), ("EVICTED HIGH memory".into(), false));
+}
+
+#[test]
+fn what_fails_while_it_stops_is_a_crash() {
+    for stop in [pod(Some(Stop::PodDeleted)), drained(UnixNanos(0))] {
+        let failed = diagnose(&stopped(Some(1)), Some(&stop));
+        assert!(!failed.planned, "{failed:?}");
+    }
+    let failed = diagnose(&stopped(Some(1)), Some(&pod(Some(Stop::PodDeleted))));
+    assert_eq!(short(&failed), "KILLED MEDIUM SIGTERM from runc (pid 4)");
+    assert!(
+        failed.summary.ends_with("; its pod was being deleted, but this is no exit code of a stop"),
+        "{}",
+        failed.summary
+    );
+    assert!(failed.remedy.contains("leaves with 0 or 143"), "{}", failed.remedy);
+}
+
+#[test]
+fn who_kills_what_the_runtime_stops_is_told() {
+    let deleted = pod(Some(Stop::PodDeleted));
+    let other = || by(SenderKind::Other, "earlyoom", 700);
+    let mut killed = signalled(&["app"], 40_000, signals::SIGKILL, other());
+    killed.signals.insert(0, sent(signals::SIGTERM, 0, by(SenderKind::Runtime, "runc", 4), 300.0));
+    let diagnosis = diagnose(&killed, Some(&deleted));
+    assert_eq!(told(&diagnosis), ("KILLED HIGH SIGKILL from earlyoom (pid 700)".into(), false));
+    assert_ne!(diagnosis.remedy, "nothing is wrong");
+
+    let mut child = stopped(Some(143));
+    child.child_exits = vec![child_exit("worker", 0, signals::SIGTERM, 5.0)];
+    assert!(diagnose(&child, Some(&deleted)).planned, "passed on by its parent");
+    child.signals.push(Signal {
+        target_pid: CHILD,
+        to_main: false,
+        ..sent(signals::SIGTERM, 0, other(), 6.0)
+    });
+    assert!(!diagnose(&child, Some(&deleted)).planned);
+}
+
+#[test]
+fn what_ended_before_the_drain_was_not_drained() {
+    let crashed = exited(&["app"], 40_000, 1);
+    let end = crashed.observed_at.0;
+    let asked = |seconds: i64| drained(UnixNanos(end + seconds * 1_000_000_000));
+    let killing = ProbeEvent {
+        reason: "Killing".into(),
+        message: "Container app failed liveness probe, will be restarted".into(),
+        count: 1,
+    };
+    let by_probe = |seconds: i64| PodContext { probe_events: vec![killing.clone()], ..asked(seconds) };
+    let cause = |evidence: &Evidence, pod: &PodContext| format!("{:?}", diagnose(evidence, Some(pod)).cause);
+    assert_eq!(cause(&stopped(None), &by_probe(120)), "ProbeFailed");
+    assert_eq!(cause(&stopped(None), &by_probe(-20)), "Evicted");
+    assert_eq!(cause(&stopped(None), &by_probe(3)), "Evicted", "the clocks differ by that much");
+    for reason in ["DeletionByTaintManager", "PreemptionByScheduler", "TerminationByKubelet"] {
+        let mut pod = by_probe(120);
+        pod.disruption.reason = reason.into();
+        assert_eq!(cause(&stopped(None), &pod), "ProbeFailed", "{reason}");
+    }
+    let mut told_only = asked(120);
+    told_only.container.terminated =
+        Some(Terminated { exit_code: 1, finished_at: UnixNanos(end), ..Terminated::default() });
+    assert_eq!(cause(&Evidence::default(), &told_only), "Unknown");
+}
+
+#[test]
+fn of_an_adopted_container_only_the_end_of_a_stop_is_one() {
+    let adopted = |code: i32| {
+        let mut evidence = exited(&["app"], 40_000, code);
+        evidence.losses.agent_started_later = true;
+        evidence
+    };
+    let drained = drained(UnixNanos(0));
+    let deleted = pod(Some(Stop::PodDeleted));
+    for pod in [&drained, &deleted] {
+        assert!(!diagnose(&adopted(1), Some(pod)).planned);
+        assert!(diagnose(&adopted(0), Some(pod)).planned);
+    }
+    assert_eq!(format!("{:?}", diagnose(&adopted(143), Some(&drained)).cause), "Evicted");
+    assert_ne!(format!("{:?}", diagnose(&adopted(1), Some(&drained)).cause), "Evicted");
+    let mut unwatched = drained.clone();
+    for (exit_code, planned) in [(143, true), (1, false)] {
+        unwatched.container.terminated = Some(Terminated { exit_code, ..Terminated::default() });
+        assert_eq!(diagnose(&Evidence::default(), Some(&unwatched)).planned, planned, "{exit_code}");
+    }
+}
+
+#[test]
+fn a_failure_with_a_code_of_a_rule_is_a_failure() {
+    let mut ruled = pod(None);
+    let rule = RestartRule { action: "Restart".into(), not_in: false, codes: vec![42, 70, 101] };
+    ruled.container.restart_rules = vec![rule];
+    let missing = || failed("openat", errno::ENOENT, "/app/settings.yaml", 0.4);
+    let lost = with(exited(&["app", "/app/settings.yaml"], 40_000, 42), vec![missing()]);
+    assert_eq!(
+        told(&diagnose(&lost, Some(&ruled))),
+        ("FILE_NOT_FOUND HIGH /app/settings.yaml".into(), false)
+    );
+    for code in [70, 101] {
+        let diagnosis = diagnose(&exited(&["app"], 40_000, code), Some(&ruled));
+        assert_eq!(told(&diagnosis), (format!("PROGRAM_ERROR MEDIUM exit code {code}"), false));
+    }
+    let again = || exited(&["app"], 40_000, 42);
+    assert!(diagnose(&again(), Some(&ruled)).planned);
+    ruled.repeats = true;
+    let looping = diagnose(&again(), Some(&ruled));
+    assert_eq!(told(&looping), ("PROGRAM_ERROR MEDIUM exit code 42".into(), false));
 }
 
 #[test]

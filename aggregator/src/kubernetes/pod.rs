@@ -246,6 +246,7 @@ impl Status {
         self.condition("DisruptionTarget").map_or_else(Disruption::default, |target| Disruption {
             reason: target.reason.clone(),
             message: cut(target.message.clone()),
+            since: nanos(target.since.as_ref()),
         })
     }
 }

@@ -2,12 +2,14 @@
 
 use super::Finding;
 use crate::case::Case;
-use crate::evidence::{KilledBy, SenderKind, Signal};
+use crate::evidence::{KilledBy, SenderKind, Signal, UnixNanos};
 use crate::verdict::{Cause, Confidence, EvidenceRef};
 use crate::{planned, signals, words};
 
 /// A process that was asked to stop may take this long (milliseconds): the longest usual terminationGracePeriodSeconds.
 const LONGEST_STOP_MS: f64 = 600_000.0;
+/// The API's times are whole seconds of another clock than the node's.
+const CLOCKS_APART_NANOS: i64 = 5_000_000_000;
 /// Signals by which programs are asked to stop.
 const STOPPING: [i32; 4] = [signals::SIGTERM, signals::SIGINT, signals::SIGHUP, signals::SIGQUIT];
 
@@ -35,10 +37,7 @@ pub(super) fn timed_out(case: &Case<'_>) -> Option<Finding> {
 pub(super) fn by_signal(case: &Case<'_>) -> Option<Finding> {
     let number = case.fatal_signal()?;
     let sent = case.last_signal_to_main(number);
-    let killer = case
-        .exit()
-        .and_then(|exit| exit.killed_by.as_ref())
-        .or_else(|| sent.and_then(|(_, signal)| signal.sender.as_ref()));
+    let killer = killer(case);
     let name = signals::name(number);
     let stop = asked_to_stop(case);
     let mut evidence = vec![EvidenceRef::Exit];
@@ -88,29 +87,34 @@ pub(super) fn stopped(case: &Case<'_>) -> Option<Finding> {
     let agrees = code == 128 + signal.signal;
     let mut evidence = vec![EvidenceRef::Signal(index), EvidenceRef::Exit];
     evidence.extend(case.evidence.blocked.as_ref().map(|_| EvidenceRef::Blocked));
-    Some(explained_by_plan(
-        case,
-        false,
-        Finding {
-            cause: Cause::Killed,
-            confidence: if agrees { Confidence::High } else { Confidence::Medium },
-            summary: format!(
-                "{} was asked to stop by {} from {} and left {} later with exit code {code}{}",
-                case.main_name(),
+    let finding = Finding {
+        cause: Cause::Killed,
+        confidence: if agrees { Confidence::High } else { Confidence::Medium },
+        summary: format!(
+            "{} was asked to stop by {} from {} and left {} later with exit code {code}{}",
+            case.main_name(),
+            signals::name(signal.signal),
+            words::sender(signal.sender.as_ref()),
+            words::span(signal.before_death_ms),
+            waiting(case)
+        ),
+        object: format!("{} from {}", signals::name(signal.signal), words::sender(signal.sender.as_ref())),
+        remedy: remedy(case, signal.sender.as_ref()),
+        evidence,
+    };
+    let why = planned::reason(case).filter(|_| !agrees && from_runtime(signal.sender.as_ref()));
+    match why {
+        Some(why) => Some(Finding {
+            summary: format!("{}; {}, but this is no exit code of a stop", finding.summary, why.words),
+            remedy: format!(
+                "see what fails while it stops: after {} a program leaves with 0 or {}",
                 signals::name(signal.signal),
-                words::sender(signal.sender.as_ref()),
-                words::span(signal.before_death_ms),
-                waiting(case)
+                128 + signal.signal
             ),
-            object: format!(
-                "{} from {}",
-                signals::name(signal.signal),
-                words::sender(signal.sender.as_ref())
-            ),
-            remedy: remedy(case, signal.sender.as_ref()),
-            evidence,
-        },
-    ))
+            ..finding
+        }),
+        None => Some(explained_by_plan(case, false, finding)),
+    }
 }
 
 /// A stop of which Kubernetes tells that it was wanted. `forced` when it took a SIGKILL.
@@ -170,13 +174,15 @@ pub(super) fn with_its_pod(
     summary: String,
     remedy: String,
 ) -> Option<Finding> {
+    if ended_before(case, case.pod?.disruption.since) {
+        return None;
+    }
     if case.only_kubernetes() {
         return Some(Finding { cause, confidence, summary, object, remedy, evidence: Vec::new() });
     }
     let exit = case.exit()?;
-    let from_runtime = |by: Option<&KilledBy>| by.is_some_and(|by| by.kind == SenderKind::Runtime);
     let stop = asked_to_stop(case).filter(|(_, signal)| from_runtime(signal.sender.as_ref()));
-    let unseen = case.evidence.losses.agent_started_later && case.evidence.signals.is_empty();
+    let unseen = is_unseen_stop(case);
     if stop.is_none() && !from_runtime(exit.killed_by.as_ref()) && !unseen {
         return None;
     }
@@ -190,6 +196,48 @@ pub(super) fn with_its_pod(
         remedy,
         evidence,
     })
+}
+
+/// True when the run was over before that was asked for.
+fn ended_before(case: &Case<'_>, asked: UnixNanos) -> bool {
+    let evidence = case.evidence;
+    let exited = evidence.process.as_ref().map(|process| process.exited_at).filter(|time| time.0 > 0);
+    let told = || case.pod?.container.terminated.as_ref().map(|ended| ended.finished_at);
+    let ended = exited.or_else(told).unwrap_or(evidence.observed_at);
+    ended.0 > 0 && ended.0.saturating_add(CLOCKS_APART_NANOS) < asked.0
+}
+
+/// True when nobody watched what could have stopped it, and it ended as what is stopped does.
+pub(crate) fn is_unseen_stop(case: &Case<'_>) -> bool {
+    let unseen = case.evidence.losses.agent_started_later && case.evidence.signals.is_empty();
+    unseen
+        && case.exit().is_some_and(|exit| match exit.signal {
+            0 => matches!(exit.code, 0 | 143 | 137),
+            signals::SIGTERM | signals::SIGKILL => {
+                exit.killed_by.as_ref().is_none_or(|by| by.kind == SenderKind::Unknown)
+            }
+            _ => false,
+        })
+}
+
+/// Who sent the signal that ended the main process.
+pub(crate) fn killer<'a>(case: &Case<'a>) -> Option<&'a KilledBy> {
+    let sent = || case.last_signal_to_main(case.fatal_signal()?)?.1.sender.as_ref();
+    case.exit().and_then(|exit| exit.killed_by.as_ref()).or_else(sent)
+}
+
+/// True when what the main process passed on was the end of a child by somebody outside the container who is not the runtime.
+pub(crate) fn is_of_a_child_killed_from_outside(case: &Case<'_>) -> bool {
+    let sender = case
+        .passed_on()
+        .and_then(|(_, child)| case.last_signal_to(child.pid, child.signal))
+        .and_then(|(_, signal)| signal.sender.as_ref());
+    sender.is_some_and(|by| by.kind == SenderKind::Other)
+}
+
+/// True for the container runtime.
+pub(crate) fn from_runtime(by: Option<&KilledBy>) -> bool {
+    by.is_some_and(|by| by.kind == SenderKind::Runtime)
 }
 
 /// `; it was waiting in read on /run/in when it was told to stop`, where that is known.

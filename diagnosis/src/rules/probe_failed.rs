@@ -4,7 +4,7 @@
 
 use super::{Finding, killed};
 use crate::case::Case;
-use crate::evidence::{Listener, SenderKind};
+use crate::evidence::Listener;
 use crate::pod::{PodContext, Probe, ProbeEvent};
 use crate::verdict::{Cause, Confidence, EvidenceRef};
 use crate::{signals, words};
@@ -16,9 +16,9 @@ pub(super) fn stopped(case: &Case<'_>) -> Option<Finding> {
     let pod = case.pod?;
     let faulted = case.fatal_signal().is_some_and(signals::is_fault);
     let exit = case.exit().filter(|_| !faulted)?;
-    let stop = killed::asked_to_stop(case).filter(|(_, signal)| from_runtime(signal.sender.as_ref()));
-    let killed = exit.signal != 0 && from_runtime(exit.killed_by.as_ref());
-    let unseen = case.evidence.losses.agent_started_later && case.evidence.signals.is_empty();
+    let stop = killed::asked_to_stop(case).filter(|(_, signal)| killed::from_runtime(signal.sender.as_ref()));
+    let killed = exit.signal != 0 && killed::from_runtime(exit.killed_by.as_ref());
+    let unseen = killed::is_unseen_stop(case);
     if stop.is_none() && !killed && !unseen {
         return None;
     }
@@ -75,10 +75,6 @@ pub(super) fn told(case: &Case<'_>) -> Option<Finding> {
         remedy: remedy(case, kind, probe, None),
         evidence: vec![EvidenceRef::ProbeEvent(index)],
     })
-}
-
-fn from_runtime(by: Option<&crate::evidence::KilledBy>) -> bool {
-    by.is_some_and(|by| by.kind == SenderKind::Runtime)
 }
 
 /// Which probe the events tell of, the event that tells it, and how surely it was this that ended the run.
