@@ -326,7 +326,8 @@ fn in_words(terminated: &Terminated) -> String {
     }
 }
 
-/// The probe events that fall into a run (all of them while none has ended).
+/// The probe events that fall into a run (all of them while none has ended). One of a change of the running pod explains a stop by itself,
+/// so it has to come after the start of the run that it stopped, and not within the clocks' slack before it.
 pub(crate) fn probe_events<'a>(
     known: &'a Known,
     container: &Container,
@@ -342,7 +343,14 @@ pub(crate) fn probe_events<'a>(
         .probe_events
         .iter()
         .filter(of_container)
-        .filter(|event| event.last.0 >= begin && event.first.0 <= end)
+        .filter(|event| {
+            if planned::is_of_a_change(event) {
+                // A repeat counts up in the same event: only its last time is sure to be of one run.
+                return run.and_then(|run| run.started_at).is_some_and(|began| event.last > began)
+                    && event.last.0 <= end;
+            }
+            event.last.0 >= begin && event.first.0 <= end
+        })
         .collect()
 }
 

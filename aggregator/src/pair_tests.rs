@@ -345,6 +345,36 @@ fn probe_events_are_those_of_the_run() {
 }
 
 #[test]
+fn a_change_stops_the_run_in_which_it_was_last_told() {
+    let recorded = recorded_pods().into_iter().find(|pod| pod.name.starts_with("c08k-")).unwrap();
+    let run = recorded.containers[0].context.terminated.clone().unwrap();
+    let (start, end) = (run.started_at.0, run.finished_at.0);
+    let crash = crash(&run.container_id, &recorded.uid, start, end);
+    let told = |first: i64, last: i64| {
+        let mut pods = Pods::new(Policy::default());
+        pods.apply(recorded.clone());
+        pods.probe_event(ProbeEvent {
+            uid: "resize".to_owned(),
+            pod_uid: recorded.uid.clone(),
+            container: "app".to_owned(),
+            reason: "Killing".to_owned(),
+            message: "Container app resize requires restart".to_owned(),
+            count: if first == last { 1 } else { 2 },
+            first: UnixNanos(first),
+            last: UnixNanos(last),
+        });
+        taken(&mut pods, &crash, None).unwrap().context.probe_events.len()
+    };
+    assert_eq!(told(end - SECOND, end - SECOND), 1);
+    assert_eq!(told(end + SECOND, end + SECOND), 1, "written a little after");
+    assert_eq!(told(start - 2400 * SECOND, end - SECOND), 1, "told again for this run");
+    assert_eq!(told(start - 1200 * SECOND, end + 1200 * SECOND), 0, "of the runs before and after");
+    assert_eq!(told(start - SECOND, start - SECOND), 0, "it stopped the run before");
+    assert_eq!(told(start, start), 0);
+    assert_eq!(told(end + 60 * SECOND, end + 60 * SECOND), 0);
+}
+
+#[test]
 fn an_end_like_the_one_before_it_is_told_to_repeat() {
     let status = |restarts: i32, code: i32, ended: i64| {
         serde_json::json!({"name": "app", "restartCount": restarts, "containerID": format!("containerd://{:064x}", restarts),

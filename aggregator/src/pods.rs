@@ -283,8 +283,13 @@ impl Pods {
         true
     }
 
-    /// After a complete list: every pod that was not in it is gone. Their UIDs.
-    pub fn delete_all_but(&mut self, listed: &HashSet<String>, now: UnixNanos) -> Vec<String> {
+    /// After a complete list: every pod that was not in it is gone, since some time after `contact`. Their UIDs.
+    pub fn delete_all_but(
+        &mut self,
+        listed: &HashSet<String>,
+        contact: UnixNanos,
+        now: UnixNanos,
+    ) -> Vec<String> {
         let gone: Vec<String> = self
             .by_uid
             .iter()
@@ -292,6 +297,9 @@ impl Pods {
             .map(|(uid, _)| uid.clone())
             .collect();
         for uid in &gone {
+            if let Some(known) = self.by_uid.get_mut(uid) {
+                known.pod.deletion.get_or_insert(contact);
+            }
             self.delete(uid, now);
         }
         gone

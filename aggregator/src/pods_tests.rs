@@ -125,9 +125,18 @@ fn what_a_complete_list_lacks_is_gone() {
     pods.apply(pod("stays"));
     pods.apply(pod("goes"));
     let listed = HashSet::from(["stays".to_owned()]);
-    assert_eq!(pods.delete_all_but(&listed, UnixNanos(5)), ["goes"]);
-    assert_eq!(pods.by_uid("goes").unwrap().deleted_at, Some(UnixNanos(5)));
+    assert_eq!(pods.delete_all_but(&listed, UnixNanos(3), UnixNanos(5)), ["goes"]);
+    let gone = pods.by_uid("goes").unwrap();
+    assert_eq!((gone.pod.deletion, gone.deleted_at), (Some(UnixNanos(3)), Some(UnixNanos(5))));
     assert_eq!(pods.by_uid("stays").unwrap().deleted_at, None);
+}
+
+#[test]
+fn a_deletion_whose_time_is_known_keeps_it() {
+    let mut pods = Pods::new(Policy::default());
+    pods.apply(Pod { deletion: Some(UnixNanos(1)), ..pod("goes") });
+    pods.delete_all_but(&HashSet::new(), UnixNanos(3), UnixNanos(5));
+    assert_eq!(pods.by_uid("goes").unwrap().pod.deletion, Some(UnixNanos(1)));
 }
 
 #[test]

@@ -17,8 +17,6 @@ use crate::{pair, planned, template, time};
 /// An end longer ago than this (nanoseconds) is told no more: a day, for the API shows the last one of a container as long as its pod
 /// lives, be that a year.
 const MAX_AGE: i64 = 24 * 3_600_000_000_000;
-/// Exit codes of a container that is stopped: by itself, by SIGTERM, by SIGKILL.
-const STOPPED: [i32; 3] = [0, 143, 137];
 
 /// True for a crash that was made here and not reported by an agent.
 pub fn is_stated(id: &str) -> bool {
@@ -160,12 +158,9 @@ fn end(known: &Known, container: &Container, run: &Run, now: UnixNanos) -> Optio
 /// Done and not started again, or stopped with its pod: no agent has to have seen that for it to be no crash.
 fn is_planned(known: &Known, container: &Container, run: &Run, ended: &Terminated) -> bool {
     let done = ended.exit_code == 0 && !pair::is_restarted(known, container, 0);
-    let going = known.pod.deletion.is_some() || known.deleted_at.is_some();
-    let wanted = going
-        || planned::stop(known, container, ended.finished_at).is_some()
+    let wanted = planned::stop(known, container, ended.finished_at).is_some()
         || pair::probe_events(known, container, Some(run)).into_iter().any(planned::is_of_a_change);
-    let stopped = wanted && STOPPED.contains(&ended.exit_code) && ended.reason != "OOMKilled";
-    done || (stopped && known.pod.disruption.reason.is_empty())
+    done || (wanted && ended.looks_stopped() && known.pod.disruption.reason.is_empty())
 }
 
 /// The id of what the API shows of a run of a container.

@@ -235,7 +235,10 @@ fn ends_that_no_agent_reported() {
     assert_eq!(ids(&reported, NOW), [""; 0]);
     assert_eq!(ids(&ended(0, none), NOW).len(), 1, "started again and again");
     assert_eq!(ids(&ended(0, serde_json::json!({"/spec/restartPolicy": "OnFailure"})), NOW), [""; 0], "done");
-    let deleting = serde_json::json!({"/metadata/deletionTimestamp": "2026-11-22T09:11:00Z"});
+    let deleting = serde_json::json!({"/metadata/deletionTimestamp": "2026-11-22T09:11:00Z", "/metadata/deletionGracePeriodSeconds": 30});
     assert_eq!(ids(&ended(143, deleting.clone()), NOW), [""; 0], "stopped with its pod");
     assert_eq!(ids(&ended(1, deleting), NOW).len(), 1);
+    // A probe's kill, and 40 s later the pod was deleted for that.
+    let later = serde_json::json!({"/metadata/deletionTimestamp": "2026-11-22T09:11:47Z", "/metadata/deletionGracePeriodSeconds": 30});
+    assert_eq!(ids(&ended(137, later), NOW).len(), 1);
 }

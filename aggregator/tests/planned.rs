@@ -157,21 +157,48 @@ async fn a_changed_image_is_no_crash() {
 async fn a_pod_deleted_without_a_grace_period_is_no_crash() {
     let directory = tempfile::tempdir().unwrap();
     let api = ApiServer::start().await;
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
-    let now = i64::try_from(now).unwrap();
     api.put("pods", pod("forced", json!({}), running()));
     let aggregator = api.aggregator(&directory).await;
     is_known(&aggregator, "forced").await;
+    let now = now();
     api.delete("pods", pod("forced", json!({}), running()));
     // The kubelet learns of it and stops the container.
-    let mut report = stopped("forced");
-    let crash = report.crash.as_mut().unwrap();
-    let time = |seconds: i64| Some(prost_types::Timestamp { seconds, nanos: 0 });
-    crash.observed_at = time(now + 2);
-    let process = crash.process.as_mut().unwrap();
-    (process.started_at, process.exited_at) = (time(now - 600), time(now + 2));
     let mut agent = Agent::connect(&aggregator, "node1").await;
-    assert_eq!(agent.report(report).await.outcome(), Outcome::Stored);
+    assert_eq!(agent.report(stopped_at("forced", now + 2)).await.outcome(), Outcome::Stored);
     planned(&aggregator, "forced").await;
     aggregator.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_deletion_that_the_watch_missed_is_no_crash() {
+    let directory = tempfile::tempdir().unwrap();
+    let api = ApiServer::start().await;
+    api.put("pods", pod("missed", json!({}), running()));
+    let aggregator = api.aggregator(&directory).await;
+    is_known(&aggregator, "missed").await;
+    let now = now();
+    // All of it in one step of this thread, which serves the API too: the watch gets 410 Gone instead.
+    api.delete("pods", pod("missed", json!({}), running()));
+    api.forget_history();
+    let mut agent = Agent::connect(&aggregator, "node1").await;
+    assert_eq!(agent.report(stopped_at("missed", now + 2)).await.outcome(), Outcome::Stored);
+    planned(&aggregator, "missed").await;
+    aggregator.stop().await.unwrap();
+}
+
+/// Seconds since 1970.
+fn now() -> i64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    i64::try_from(now.as_secs()).unwrap()
+}
+
+/// As `stopped`, then.
+fn stopped_at(pod: &str, seconds: i64) -> v1::CrashReport {
+    let mut report = stopped(pod);
+    let crash = report.crash.as_mut().unwrap();
+    let time = |seconds: i64| Some(prost_types::Timestamp { seconds, nanos: 0 });
+    crash.observed_at = time(seconds);
+    let process = crash.process.as_mut().unwrap();
+    (process.started_at, process.exited_at) = (time(seconds - 600), time(seconds));
+    report
 }

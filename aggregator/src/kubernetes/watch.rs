@@ -104,6 +104,8 @@ async fn follow_pods(client: Client, cluster: &Cluster, first_list_done: oneshot
     let mut first_list_done = Some(first_list_done);
     let mut listed = HashSet::new();
     let mut outage = Outage::new("pods in the Kubernetes API");
+    // When the watch last told of anything: what a later list lacks was deleted after that.
+    let mut contact = time::now();
     let mut stream = std::pin::pin!(watched::<KubernetesPod>(client, "".to_owned()));
     while let Some(event) = stream.next().await {
         let changed = match outage.passes(event) {
@@ -116,10 +118,14 @@ async fn follow_pods(client: Client, cluster: &Cluster, first_list_done: oneshot
                 listed.insert(pod.uid().to_owned());
                 applied(cluster, pod)
             }
-            Some(watcher::Event::Apply(pod)) => applied(cluster, pod),
+            Some(watcher::Event::Apply(pod)) => {
+                contact = time::now();
+                applied(cluster, pod)
+            }
             Some(watcher::Event::Delete(pod)) => {
                 let mut last = pod.reduce();
                 let (uid, now) = (last.uid.clone(), time::now());
+                contact = now;
                 // Deleted without a grace period: nothing told of it before.
                 last.deletion = last.deletion.or(Some(now));
                 let mut pods = lock(&cluster.pods);
@@ -131,7 +137,9 @@ async fn follow_pods(client: Client, cluster: &Cluster, first_list_done: oneshot
             }
             Some(watcher::Event::InitDone) => {
                 tracing::info!(pods = listed.len(), "pods listed");
-                let gone = lock(&cluster.pods).delete_all_but(&std::mem::take(&mut listed), time::now());
+                let now = time::now();
+                let gone = lock(&cluster.pods).delete_all_but(&std::mem::take(&mut listed), contact, now);
+                contact = now;
                 if let Some(done) = first_list_done.take() {
                     // The receiver lives in the same join.
                     let _ = done.send(());
