@@ -36,7 +36,7 @@ macro_rules! for_each_kernel_field {
             NSPROXY_MNT_NS: required "nsproxy.mnt_ns";
             PID_LEVEL: required "pid.level";
             PID_NUMBERS: required "pid.numbers";
-            PID_NAMESPACE_INUM: required "pid_namespace.ns.inum";
+            PID_NAMESPACE_INUM: optional "pid_namespace.ns.inum";
             CRED_UID: required "cred.uid";
             CRED_GID: required "cred.gid";
             SIGNAL_LIVE: required "signal_struct.live";

@@ -57,6 +57,10 @@ pub fn run(file: Option<&Path>, way_in: Option<WayIn>) -> ExitCode {
     };
     let pid_namespace = HostProc::new(&config.host_proc).pid_namespace();
     if pid_namespace != 0 {
+        if !control_groups.shows_processes() {
+            let problem = "this agent does not see the node's processes: it needs the host's PID namespace (hostPID: true)";
+            return fail(ExitCode::NotPossibleHere, problem);
+        }
         tracing::info!(
             "this node is a container itself: processes are told by their numbers in it (pid:[{pid_namespace}])"
         );

@@ -150,10 +150,19 @@ fn the_agent_of_a_node_in_a_container_knows_its_processes_and_leaves_others_alon
     }
     let lastwords = Lastwords::alone().unwrap();
     let mut node = Node::start(lastwords.server());
+    let program = release_program("dies").unwrap();
+    let run_beside = || {
+        let command = [program.to_str().unwrap(), "exit 5"];
+        let (id, _) = Container::start_in(Group::make().unwrap(), &command).unwrap().wait().unwrap();
+        crash_of(&lastwords, "the machine", &id);
+        id
+    };
     until("the agent in the node is connected", || {
         let log = fs::read_to_string(node.path("agent.log")).unwrap_or_default();
         log.contains("connected to the aggregator").then_some(())
     });
+    // One beside the node, which is none of its business, also while it does not know yet which groups are its own.
+    let mut beside = vec![run_beside()];
     let first = node.order(4);
     let pid = node.pid(4);
     // As long as it is open for writing nobody waits, should somebody have been late.
@@ -177,13 +186,12 @@ fn the_agent_of_a_node_in_a_container_knows_its_processes_and_leaves_others_alon
         assert_eq!(outside["exit"]["code"], json!(code), "{outside:#}");
     }
 
-    // One beside the node, which is none of its business, and one more of its own to know when it has been through with it.
-    let program = release_program("dies").unwrap();
-    let beside = Container::start_in(Group::make().unwrap(), &[program.to_str().unwrap(), "exit 5"]).unwrap();
-    let (beside, _) = beside.wait().unwrap();
-    crash_of(&lastwords, "the machine", &beside);
+    // And later; one more of its own tells when it has been through with that.
+    beside.push(run_beside());
     let last = node.order(6);
     crash_of(&lastwords, NAME, &last);
-    assert_eq!(seen_by(&lastwords, NAME, &beside), None);
+    for id in beside {
+        assert_eq!(seen_by(&lastwords, NAME, &id), None);
+    }
     drop(release);
 }

@@ -51,11 +51,13 @@ hook!("sched_process_exit", sched_process_exit, sched_process_exit_raw, |argumen
     let was_killed = read::<u32>(task, &offset::TASK_FLAGS) & PF_SIGNALED != 0;
     let told: u32 = read(signal, &offset::SIGNAL_GROUP_EXIT_CODE);
     // Whoever called exit_group may be overtaken by all the others on their way here, but it alone was not killed, and it leaves with the
-    // group's code, as a thread that left by itself meanwhile does not. Where a signal ended them all are killed. One test at the end, or
-    // the verifier would follow what comes after it once for each.
+    // group's code, as a thread that left by itself meanwhile does not; of two that call it the first counts. Where a signal ended them all
+    // are killed, except one that its seccomp filter ended. One test at the end, or the verifier would follow what comes after it once for
+    // each.
     let is_caller = !was_killed & (code == told);
-    let is_first = (told & BY_SIGNAL != 0) & (container.first_tid() == 0);
-    if black_box(is_main & told_to_exit & (is_caller | is_first)) {
+    let by_signal = told & BY_SIGNAL != 0;
+    let is_first = container.first_tid() == 0;
+    if black_box(is_main & told_to_exit & (is_caller & (is_first | by_signal) | by_signal & is_first)) {
         container.set_first_tid(tid);
     }
     if u64::from(code & BY_SIGNAL) == SIGSYS && !was_killed {
@@ -85,14 +87,7 @@ hook!("sched_process_exit", sched_process_exit, sched_process_exit_raw, |argumen
 });
 
 #[inline(always)]
-fn fill(
-    record: *mut Exited,
-    task: Address,
-    leader: Address,
-    status: u32,
-    tgid: u32,
-    first_tid: u32,
-) {
+fn fill(record: *mut Exited, task: Address, leader: Address, status: u32, tgid: u32, first_tid: u32) {
     let credentials = follow(task, &offset::TASK_CRED);
     // SAFETY: fields of a reserved record.
     unsafe {

@@ -100,19 +100,28 @@ impl ControlGroups {
     }
 
     /// The path below this root of the group with this id that the kernel calls `path`; `None` when it is another node's, beside which this
-    /// one runs in the same kernel. Until the first of them has been found here the kernel's path is given as it is.
+    /// one runs in the same kernel. There a group that is gone is nobody's until one of this node's has been found.
     pub fn from_kernel<'a>(&mut self, path: &'a str, id: u64) -> Option<&'a str> {
         if let Some(above) = &self.above {
             return path.strip_prefix(above.as_str()).filter(|path| path.starts_with('/'));
         }
-        let found = path
-            .match_indices('/')
-            .find(|(start, _)| path.get(*start..).is_some_and(|path| self.id(path) == Some(id)));
-        let Some((start, _)) = found else { return Some(path) };
+        let mut starts = path.match_indices('/').map(|(start, _)| start);
+        let start = starts.find(|start| path.get(*start..).is_some_and(|path| self.id(path) == Some(id)))?;
         let (above, path) = path.split_at_checked(start)?;
         tracing::info!("this node's control groups are those below {above}");
         self.above = Some(above.to_owned());
         Some(path)
+    }
+
+    /// Whether containers other than the reader's own show their processes to it. Without the node's PID namespace `cgroup.procs` has a 0
+    /// for each. True where there are none.
+    #[must_use]
+    pub fn shows_processes(&self) -> bool {
+        let own = std::process::id();
+        let members =
+            self.containers().into_iter().map(|(_, container)| self.members(&container.cgroup_path));
+        let others: Vec<u32> = members.filter(|members| !members.contains(&own)).flatten().collect();
+        others.is_empty() || others.iter().any(|pid| *pid != 0)
     }
 
     /// What `check` calls the layout.
@@ -311,12 +320,30 @@ mod tests {
         let mut groups = ControlGroups::open(root.path()).unwrap();
         let id = groups.id("/kubelet/kubepods/podx/c").unwrap();
         // Gone before it could be found: nothing is known yet.
-        assert_eq!(groups.from_kernel("/docker/other/kubelet/a", id + 1), Some("/docker/other/kubelet/a"));
+        assert_eq!(groups.from_kernel("/docker/other/kubelet/a", id + 1), None);
         let own = "/docker/this/kubelet/kubepods/podx/c";
         assert_eq!(groups.from_kernel(own, id), Some("/kubelet/kubepods/podx/c"));
         assert_eq!(groups.from_kernel("/docker/this/kubelet/gone", id + 1), Some("/kubelet/gone"));
         assert_eq!(groups.from_kernel("/docker/other/kubelet/a", id + 1), None);
         assert_eq!(groups.from_kernel("/docker/this2/kubelet/a", id + 1), None);
+    }
+
+    #[test]
+    fn a_reader_without_the_nodes_processes_is_told_by_the_zeros() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::write(root.path().join("cgroup.controllers"), "").unwrap();
+        let groups = ControlGroups::open(root.path()).unwrap();
+        assert!(groups.shows_processes(), "there is none to show");
+        let write = |id: char, members: &str| {
+            let path = root.path().join(id.to_string().repeat(64));
+            std::fs::create_dir_all(&path).unwrap();
+            std::fs::write(path.join("cgroup.procs"), members).unwrap();
+        };
+        write('a', &format!("{}\n", std::process::id()));
+        write('b', "0\n0\n");
+        assert!(!groups.shows_processes());
+        write('c', "7\n0\n");
+        assert!(groups.shows_processes());
     }
 
     #[test]

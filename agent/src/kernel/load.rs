@@ -7,6 +7,8 @@ use aya::{
     maps::{Array, HashMap, MapData, PerCpuArray, Queue, RingBuf},
 };
 
+use lastwords_agent_common::offsets::ABSENT;
+
 use super::{
     attach::{Forms, Links, attach_all},
     btf::{BtfError, KernelTypes, VMLINUX},
@@ -86,6 +88,9 @@ impl Kernel {
             let carries_task = types.tracepoint("mark_victim").is_some_and(|form| form.takes_task);
             (types.globals()?, Forms::read(&types), u32::from(!carries_task), syscalls::compat(&types))
         };
+        if pid_namespace != 0 && globals.contains(&("PID_NAMESPACE_INUM", ABSENT)) {
+            return Err(BtfError::Missing("pid_namespace.ns.inum".to_owned()).into());
+        }
         let btf = Btf::from_sys_fs()
             .map_err(|error| BtfError::Unreadable { path: VMLINUX.to_owned(), reason: error.to_string() })?;
         let mut loader = EbpfLoader::new();
