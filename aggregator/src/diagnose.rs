@@ -23,7 +23,7 @@ use crate::healthy::{Healthy, ToKeep};
 use crate::pods::{Known, Pods};
 use crate::shutdown::Stop;
 use crate::store::{Assessment, Filter, Inserted, NewCrash, PageBounds, Store, StoreError};
-use crate::{lock, pair, time};
+use crate::{lock, pair, planned, time};
 use stated::Grace;
 use unsettled::{MAX_UNSETTLED, UNSETTLED_FOR, Unsettled};
 
@@ -338,6 +338,9 @@ impl Diagnoser {
         let revision = last.map_or(1, |last| last.revision);
         let diagnosis = diagnosis(&judged, context.as_ref(), revision);
         let mut assessment = Assessment { revision, container, pod_state, diagnosis };
+        if let Some(last) = last {
+            planned::keep(&mut assessment, last);
+        }
         if last.is_some_and(|last| *last != assessment) {
             assessment.revision = revision.saturating_add(1);
             assessment.diagnosis.revision = assessment.revision;

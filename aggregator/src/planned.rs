@@ -6,11 +6,12 @@ use lastwords_diagnosis::pod::{ContainerState, Stop};
 
 use crate::pair;
 use crate::pods::{Container, Kind, Known, ProbeEvent};
+use crate::store::Assessment;
 
 /// The API's times are whole seconds of another clock than the node's (nanoseconds).
 const SLACK: i64 = 5_000_000_000;
-/// All containers of a pod are restarted within this (nanoseconds): each may take its grace period.
-const ALL_RESTARTED_WITHIN: i64 = 60_000_000_000;
+/// All containers of a pod are restarted within their grace period and this (nanoseconds), in which the kubelet comes to each of them.
+const ALL_RESTARTED_WITHIN: i64 = 30_000_000_000;
 /// The kubelet's words as it restarts a container whose spec was changed while it ran.
 const OF_A_CHANGE: [&str; 2] = ["definition changed, will be restarted", "resize requires restart"];
 const RESTART_ALL: &str = "RestartAllContainers";
@@ -34,9 +35,27 @@ pub fn tells_of_a_change(message: &str) -> bool {
     OF_A_CHANGE.iter().any(|said| message.contains(said))
 }
 
+/// Keeps what was known of a stop that was wanted where nothing tells of it any more, as after a restart of this program: the runs of the
+/// pod's other containers are known no longer. What is now found to be something else is told as that.
+pub fn keep(newer: &mut Assessment, last: &Assessment) {
+    let (known, now) = (&last.diagnosis, &newer.diagnosis);
+    if !known.planned || now.planned || (known.cause, &known.object) != (now.cause, &now.object) {
+        return;
+    }
+    newer.diagnosis.clone_from(known);
+    // The diagnosis may point to one of them.
+    if let (Some(state), Some(before)) = (&mut newer.pod_state, &last.pod_state)
+        && state.probe_events.is_empty()
+    {
+        state.probe_events.clone_from(&before.probe_events);
+    }
+}
+
 fn restarted_with_all(known: &Known, container: &Container, ended_at: UnixNanos) -> Option<Stop> {
     let soon_after = |began: UnixNanos| {
-        is_after(ended_at, began) && ended_at.0.saturating_sub(began.0) <= ALL_RESTARTED_WITHIN
+        let within =
+            known.pod.grace_seconds.saturating_mul(1_000_000_000).saturating_add(ALL_RESTARTED_WITHIN);
+        is_after(ended_at, began) && ended_at.0.saturating_sub(began.0) <= within
     };
     let asks_for_all = |other: &&Container| {
         let rule = |code| other.context.restart_rules.iter().find(|rule| rule.holds(code));

@@ -101,6 +101,16 @@ fn the_condition_tells_of_it_also_when_it_is_over() {
 }
 
 #[test]
+fn all_have_their_grace_period_to_be_restarted_in() {
+    let condition = serde_json::json!({"conditions": [{"type": "AllContainersRestarting", "status": "True",
+        "lastTransitionTime": "2026-11-22T09:10:10Z"}]});
+    let spec = serde_json::json!({"terminationGracePeriodSeconds": 300});
+    let pods = pods(spec, none(), condition);
+    assert_eq!(asked(&pods, "app", 309), Some(Stop::AllRestarted { by: String::new() }));
+    assert_eq!(asked(&pods, "app", 400), None);
+}
+
+#[test]
 fn sidecars_go_when_the_work_is_done() {
     let done = |code: i32, spec| {
         let statuses = serde_json::json!({"containerStatuses": [{"name": "app", "restartCount": 0,

@@ -50,6 +50,8 @@ pub struct Pod {
     pub deletion: Option<UnixNanos>,
     /// Since when a restart rule restarts all its containers (condition `AllContainersRestarting`).
     pub restarting_all: Option<UnixNanos>,
+    /// `spec.terminationGracePeriodSeconds`.
+    pub grace_seconds: i64,
     /// `Always`, `OnFailure` or `Never`.
     pub restart_policy: String,
     /// `spec.resources.limits.memory`, which all its containers share.

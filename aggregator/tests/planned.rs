@@ -186,6 +186,47 @@ async fn a_deletion_that_the_watch_missed_is_no_crash() {
     aggregator.stop().await.unwrap();
 }
 
+#[tokio::test]
+async fn what_was_wanted_stays_so_when_the_aggregator_starts_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let api = ApiServer::start().await;
+    let now = now();
+    let mut pod = pod("trainer", json!({}), running());
+    let began = prost_types::Timestamp { seconds: now, nanos: 0 }.to_string();
+    pod["status"]["conditions"] =
+        json!([{"type": "AllContainersRestarting", "status": "True", "lastTransitionTime": began}]);
+    api.put("pods", pod.clone());
+    let aggregator = api.aggregator(&directory).await;
+    is_known(&aggregator, "trainer").await;
+    let mut agent = Agent::connect(&aggregator, "node1").await;
+    assert_eq!(agent.report(stopped_at("trainer", now + 1)).await.outcome(), Outcome::Stored);
+    let first = planned(&aggregator, "trainer").await;
+    aggregator.stop().await.unwrap();
+
+    // Over, and nothing tells of it any more.
+    pod["status"]["conditions"] = json!([]);
+    pod["status"]["phase"] = json!("Pending");
+    api.put("pods", pod);
+    let aggregator = api.aggregator(&directory).await;
+    let judged_anew = async {
+        loop {
+            let crashes = explained(&aggregator, "trainer").await;
+            let anew = crashes
+                .into_iter()
+                .filter_map(|crash| crash.diagnosis)
+                .find(|diagnosis| diagnosis.revision > first.revision);
+            if let Some(anew) = anew {
+                return anew;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let anew = tokio::time::timeout(SOON * 3, judged_anew).await.expect("it is judged anew");
+    assert!(anew.planned && anew.summary.contains("restarted all its containers"), "{anew:?}");
+    assert_eq!(listed(&aggregator, false).await, 0);
+    aggregator.stop().await.unwrap();
+}
+
 /// Seconds since 1970.
 fn now() -> i64 {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();

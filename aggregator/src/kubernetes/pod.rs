@@ -35,6 +35,7 @@ pub(super) struct Spec {
     node_name: String,
     runtime_class_name: String,
     restart_policy: String,
+    termination_grace_period_seconds: Option<i64>,
     pub(super) security_context: Option<SecurityContext>,
     pub(super) resources: Option<Resources>,
     init_containers: Option<Vec<ContainerSpec>>,
@@ -191,6 +192,8 @@ impl KubernetesPod {
             disruption: status.disruption(),
             deletion: self.deletion(),
             restarting_all: status.condition("AllContainersRestarting").map(|it| nanos(it.since.as_ref())),
+            // 30 is what the API server fills in.
+            grace_seconds: spec.termination_grace_period_seconds.unwrap_or(30).max(0),
             restart_policy: spec.restart_policy.clone(),
             memory_limit: spec.resources.as_ref().map(Resources::memory_limit).unwrap_or_default(),
             containers,
