@@ -25,10 +25,10 @@ const NEWS: Duration = Duration::from_secs(600);
 const MOST_NOTE_BYTES: usize = 1_024;
 
 /// An event to be written.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Announcement {
     /// The crash.
-    pub id: String,
+    pub crash: Arc<v1::Crash>,
     /// Cause and object, by which it is told whether it was said before.
     pub said: String,
     /// The pod's namespace.
@@ -111,7 +111,20 @@ impl Announcements {
         due
     }
 
-    /// Crashes that were not said because too many came at once.
+    /// What was due could not be said for now: it is due again later, unless it was judged anew meanwhile.
+    pub fn put_off(&mut self, announcement: Announcement, now: Duration, age: Duration) {
+        let crash = announcement.crash;
+        self.allowance = (self.allowance + 1.0).min(BURST);
+        self.said.remove(&crash.id);
+        self.said_in_order.retain(|id| *id != crash.id);
+        if self.waiting.iter().any(|(_, waiting)| waiting.id == crash.id) {
+            return;
+        }
+        self.dropped += u64::from(age > NEWS);
+        self.heard(crash, now, age);
+    }
+
+    /// Crashes that were not said because too many came at once, or the store did not answer for too long.
     pub fn dropped(&self) -> u64 {
         self.dropped
     }
@@ -135,7 +148,7 @@ impl Announcements {
 }
 
 /// None for what is no trouble, for what nobody can tell, and for pods that are gone.
-fn announcement(crash: &v1::Crash) -> Option<Announcement> {
+fn announcement(crash: &Arc<v1::Crash>) -> Option<Announcement> {
     let container = crash.container.as_ref()?;
     let diagnosis = crash.diagnosis.as_ref()?;
     let told = !diagnosis.planned && !matches!(diagnosis.cause(), v1::Cause::Unknown | v1::Cause::Completed);
@@ -143,7 +156,7 @@ fn announcement(crash: &v1::Crash) -> Option<Announcement> {
     let known =
         ![&container.namespace, &container.pod_name, &container.pod_uid].iter().any(|name| name.is_empty());
     (told && known && !gone).then(|| Announcement {
-        id: crash.id.clone(),
+        crash: Arc::clone(crash),
         said: format!("{} {}", reason(diagnosis.cause()), diagnosis.object),
         namespace: container.namespace.clone(),
         pod: container.pod_name.clone(),
@@ -253,6 +266,31 @@ mod tests {
         announcements.heard(crash("c", v1::Cause::Killed, ""), Duration::ZERO, Duration::from_secs(3_600));
         assert_eq!(announcements.due(LATER), []);
         assert_eq!(announcements.dropped(), 0);
+    }
+
+    #[test]
+    fn what_is_put_off_is_said_later_and_only_as_it_is_judged_then() {
+        let mut announcements = Announcements::default();
+        announcements.heard(crash("a", v1::Cause::Killed, "SIGKILL"), Duration::ZERO, Duration::ZERO);
+        // However often: it takes nothing of what may be said.
+        let mut now = SETTLE;
+        for _ in 0..100 {
+            let due = announcements.due(now);
+            assert_eq!(due.len(), 1);
+            announcements.put_off(due.into_iter().next().unwrap(), now, Duration::ZERO);
+            assert_eq!(announcements.due(now), []);
+            now += SETTLE;
+        }
+        let due = announcements.due(now).into_iter().next().unwrap();
+        announcements.heard(crash("a", v1::Cause::OutOfMemory, "memory limit"), now, Duration::ZERO);
+        announcements.put_off(due, now, Duration::ZERO);
+        let said: Vec<String> =
+            announcements.due(now + SETTLE).into_iter().map(|announcement| announcement.reason).collect();
+        assert_eq!((said, announcements.dropped()), (vec!["OutOfMemory".to_owned()], 0));
+        announcements.heard(crash("b", v1::Cause::Killed, ""), now, Duration::ZERO);
+        let due = announcements.due(now + SETTLE).into_iter().next().unwrap();
+        announcements.put_off(due, now + SETTLE, NEWS + SETTLE);
+        assert_eq!((announcements.next(), announcements.dropped()), (None, 1));
     }
 
     #[test]

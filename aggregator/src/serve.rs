@@ -311,6 +311,7 @@ impl Aggregator {
             removed_too_much = count(&self.store.written().removed_too_much),
             events_written = count(&self.announced.written),
             events_dropped = count(&self.announced.dropped),
+            events_put_off = count(&self.announced.put_off),
             events_failed = count(&self.announced.failed),
             gate = self.gate.as_ref().map(tracing::field::display),
             "stopped; reports: {}",

@@ -102,6 +102,7 @@ async fn filters(store: &dyn Store) {
     }
     let mut completed = crash(7, 700);
     completed.assessment.diagnosis.cause = v1::Cause::Completed.into();
+    completed.assessment.diagnosis.planned = true;
     store.insert(completed).await.unwrap();
     let mut planned = crash(9, 50);
     planned.assessment.diagnosis.planned = true;
@@ -109,6 +110,9 @@ async fn filters(store: &dyn Store) {
     let all = Filter::default();
     assert_eq!(ids(store, all.clone()).await, [6, 5, 4, 3, 2, 1]);
     assert_eq!(ids(store, Filter { include_completed: true, ..all.clone() }).await.len(), 8);
+    let of_cause = Filter { cause: Some(v1::Cause::OutOfMemory.into()), ..all.clone() };
+    assert_eq!(ids(store, of_cause.clone()).await, [6, 5, 4, 3, 2, 1]);
+    assert_eq!(ids(store, Filter { include_completed: true, ..of_cause }).await.len(), 7);
     // It turns out to be a crash, and then again not.
     for (revision, is) in [(2, false), (3, true)] {
         planned.assessment.revision = revision;

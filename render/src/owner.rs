@@ -74,7 +74,8 @@ fn verdicts(of_pod: &ExplainPodResponse) -> Vec<String> {
         containers.push(container);
         let diagnosis = crash.diagnosis.clone().unwrap_or_default();
         let cause = cause_words(diagnosis.cause()).to_uppercase();
-        verdicts.push(format!("{} {cause}: {}", escape(container), escape(&diagnosis.object)));
+        let planned = if diagnosis.planned { " (planned)" } else { "" };
+        verdicts.push(format!("{} {cause}{planned}: {}", escape(container), escape(&diagnosis.object)));
     }
     verdicts.sort();
     verdicts
@@ -106,6 +107,23 @@ mod tests {
             crashes: cause.map(crash).into_iter().collect(),
             ..ExplainPodResponse::default()
         }
+    }
+
+    #[test]
+    fn what_was_planned_is_not_the_same_as_what_was_not() {
+        let mut planned = [of_pod("a", Some(Cause::Killed)), of_pod("b", Some(Cause::Killed))];
+        for of_pod in &mut planned {
+            of_pod.crashes[0].diagnosis.as_mut().unwrap().planned = true;
+        }
+        let [a, b] = planned;
+        let answer = ExplainOwnerResponse {
+            owner: "deployment/api".into(),
+            pods: vec![a, of_pod("c", Some(Cause::Killed)), b],
+            pods_left_out: 0,
+        };
+        let text = owner_text(&answer, "", &Timestamp::default(), false);
+        assert_eq!(text.matches("what happened").count(), 2, "{text}");
+        assert!(text.contains("shop/b  the same: app KILLED (planned): memory limit 64Mi\n"), "{text}");
     }
 
     #[test]

@@ -24,8 +24,10 @@ const WRITE: Duration = Duration::from_secs(10);
 pub struct Announced {
     /// Written, or counted up as a repeat.
     pub written: AtomicU64,
-    /// Not written because too many came at once.
+    /// Not written because too many came at once, or the store did not answer for too long.
     pub dropped: AtomicU64,
+    /// Put off because the store did not answer whether another aggregator has said it.
+    pub put_off: AtomicU64,
     /// Refused by the API, or not answered.
     pub failed: AtomicU64,
 }
@@ -37,7 +39,7 @@ pub(super) async fn follow(client: Client, announcing: Announcing) {
     let recorder = Recorder::new(client, Reporter { controller: CONTROLLER.to_owned(), instance });
     let mut announcements = Announcements::default();
     let mut lagged = 0;
-    let mut was_refused = false;
+    let (mut was_refused, mut store_was_away) = (false, false);
     let start = Instant::now();
     loop {
         let due = announcements.next().map(|at| start + at);
@@ -59,11 +61,26 @@ pub(super) async fn follow(client: Client, announcing: Announcing) {
                 Err(RecvError::Closed) => return,
             },
             () = wait => {
-                for announcement in announcements.due(start.elapsed()) {
-                    // Without the store's word the other one may have said it: rather nothing than twice.
-                    let leads = *leading.borrow();
-                    if !leads || !store.claim(&announcement.id, &announcement.said).await.unwrap_or(false) {
+                let mut due = announcements.due(start.elapsed()).into_iter();
+                while let Some(announcement) = due.next() {
+                    if !*leading.borrow() {
                         continue;
+                    }
+                    // Without the store's word the other one may have said it: rather later than twice.
+                    match store.claim(&announcement.crash.id, &announcement.said).await {
+                        Ok(true) => store_was_away = false,
+                        Ok(false) => continue,
+                        Err(error) => {
+                            if !std::mem::replace(&mut store_was_away, true) {
+                                tracing::warn!("events are put off: {error}");
+                            }
+                            for announcement in std::iter::once(announcement).chain(due.by_ref()) {
+                                counts.put_off.fetch_add(1, Ordering::Relaxed);
+                                let age = age(&announcement.crash);
+                                announcements.put_off(announcement, start.elapsed(), age);
+                            }
+                            break;
+                        }
                     }
                     match tokio::time::timeout(WRITE, write(&recorder, announcement)).await {
                         Ok(Ok(())) => {

@@ -45,9 +45,17 @@ pub(super) async fn contend(client: Client, name: String, leading: watch::Sender
         seen: None,
         renewed: None,
     };
+    let (name, identity) = (candidate.name.clone(), candidate.identity.clone());
+    let say = |holds: bool| {
+        let changed = leading.send_if_modified(|before| std::mem::replace(before, holds) != holds);
+        if changed {
+            tracing::info!(leading = holds, identity, "the Lease {name}");
+        }
+    };
     let mut said = String::new();
     loop {
-        let outcome = tokio::time::timeout(CALL, candidate.step()).await;
+        let renewed = candidate.renewed;
+        let outcome = letting_go(renewed, tokio::time::timeout(CALL, candidate.step()), &say).await;
         match outcome.unwrap_or_else(|_| Err(format!("no answer within {CALL:?}"))) {
             Ok(()) => said.clear(),
             Err(reason) if reason != said => {
@@ -59,28 +67,27 @@ pub(super) async fn contend(client: Client, name: String, leading: watch::Sender
             }
             Err(_) => {}
         }
-        let holds = candidate.renewed.is_some_and(|at| at.elapsed() < LETS_GO);
-        leading.send_if_modified(|before| {
-            let changed = *before != holds;
-            if changed {
-                tracing::info!(
-                    leading = holds,
-                    identity = candidate.identity,
-                    "the Lease {}",
-                    candidate.name
-                );
-            }
-            *before = holds;
-            changed
-        });
-        tokio::select! {
-            () = stop.requested() => break,
-            () = tokio::time::sleep(PAUSE) => {}
+        say(candidate.renewed.is_some_and(|at| at.elapsed() < LETS_GO));
+        let pause = tokio::time::timeout(PAUSE, stop.requested());
+        if letting_go(candidate.renewed, pause, &say).await.is_ok() {
+            break;
         }
     }
     leading.send_replace(false);
     // Nobody has to wait for its end. When this fails they do.
     let _ = tokio::time::timeout(CALL, candidate.release()).await;
+}
+
+/// Waits for something, and says when the lead ends meanwhile.
+async fn letting_go<T>(renewed: Option<Instant>, what: impl Future<Output = T>, say: impl Fn(bool)) -> T {
+    let mut what = std::pin::pin!(what);
+    if let Some(renewed) = renewed {
+        tokio::select! {
+            done = &mut what => return done,
+            () = tokio::time::sleep_until(renewed + LETS_GO) => say(false),
+        }
+    }
+    what.await
 }
 
 impl Candidate {
@@ -155,5 +162,28 @@ impl Candidate {
             self.leases.replace(&self.name, &PostParams::default(), &lease).await?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_lead_ends_in_time_though_a_call_is_not_answered() {
+        let long_ago = Instant::now().checked_sub(LETS_GO).unwrap();
+        // It is answered only once the lead has ended.
+        let (answer, answered) = oneshot::channel();
+        let answer = Cell::new(Some(answer));
+        let say = |holds| answer.take().unwrap().send(holds).unwrap();
+        let call = letting_go(Some(long_ago), answered, say);
+        assert!(!tokio::time::timeout(2 * LASTS, call).await.unwrap().unwrap());
+        // Nothing is said of what is done in time, and of a lead that is none.
+        letting_go(Some(Instant::now()), std::future::ready(()), |_| unreachable!()).await;
+        letting_go(None, std::future::ready(()), |_| unreachable!()).await;
     }
 }

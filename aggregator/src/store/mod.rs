@@ -109,8 +109,14 @@ pub struct Filter {
     pub cause: Option<i32>,
     /// Only crashes observed at or after this time.
     pub since: Option<UnixNanos>,
-    /// Also `CAUSE_COMPLETED`, and ends that were planned.
+    /// Also `CAUSE_COMPLETED`, and ends that were planned. Who asks for that cause gets it without.
     pub include_completed: bool,
+}
+
+impl Filter {
+    fn leaves_out_planned(&self) -> bool {
+        !self.include_completed && self.cause != Some(v1::Cause::Completed.into())
+    }
 }
 
 /// One page of a list, newest first.

@@ -10,6 +10,7 @@ mod sharing;
 mod statements;
 mod tls;
 
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -110,8 +111,8 @@ impl Postgres {
                 }
             }
         });
-        // Two that open it in the same nanosecond have other addresses in memory.
-        let writer = time::now().0 ^ i64::from(std::process::id()).rotate_left(40);
+        // By the keys of hashes, which the kernel gives at random: process 1 of each pod may open it in the same moment.
+        let writer = RandomState::new().hash_one(&connections.place).cast_signed();
         let news = tokio::sync::Mutex::new(News::from(number));
         Ok(Self { connections, retention, retaining, writer, news })
     }

@@ -180,8 +180,11 @@ fn conditions(filter: &Filter, after: Option<Cursor>) -> (String, Vec<Value>) {
         values.push(i64::from(cause).into());
     } else if !filter.include_completed {
         // The sign keeps SQLite from answering "not this cause" by the index on causes.
-        conditions.push("+n.cause <> ? AND NOT n.planned");
+        conditions.push("+n.cause <> ?");
         values.push(i64::from(v1::Cause::Completed as i32).into());
+    }
+    if filter.leaves_out_planned() {
+        conditions.push("NOT n.planned");
     }
     if let Some(since) = filter.since {
         conditions.push("n.observed_at >= ?");

@@ -243,13 +243,14 @@ fn conditions(filter: &Filter, after: Option<Cursor>) -> (String, Vec<Value>) {
     };
     match filter.cause {
         Some(cause) => add("n.cause =", Box::new(cause)),
-        None if !filter.include_completed => {
-            add("NOT n.planned AND n.cause <>", Box::new(v1::Cause::Completed as i32))
-        }
+        None if !filter.include_completed => add("n.cause <>", Box::new(v1::Cause::Completed as i32)),
         None => {}
     }
     if let Some(since) = filter.since {
         add("n.observed_at >=", Box::new(since.0));
+    }
+    if filter.leaves_out_planned() {
+        conditions.push("NOT n.planned".to_owned());
     }
     if let Some(cursor) = after {
         values.push(Box::new(cursor.observed_at));
