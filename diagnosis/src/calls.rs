@@ -25,6 +25,8 @@ const PROMPT_MS: f64 = 75.0;
 const CERTAIN_MS: f64 = 250.0;
 /// The same for what nothing names: a program that does without it is at its next work sooner.
 const CERTAIN_UNNAMED_MS: f64 = 100.0;
+/// So many calls that failed alike, of those that are kept, are a search.
+const MANY: usize = 8;
 /// A shell goes on within this (milliseconds) of a child's end, or leaves.
 const SHELL_MS: f64 = 50.0;
 /// Within this (milliseconds), and within a tenth of its life, a program did nothing but leave.
@@ -246,13 +248,20 @@ fn came_to(call: &Call<'_>, other: &Call<'_>) -> bool {
 }
 
 /// Whether the same process failed with something else afterwards that may well end a program; and whether it did nothing but leave then,
-/// which after this one it did not.
+/// which after this one it did not. One of many that failed alike is none of that: who looks for a file in so many places does without.
 fn followed(call: &Call<'_>, calls: &[Call<'_>]) -> (bool, bool) {
+    let is_one_of_many = |other: &Call<'_>| {
+        let alike = |one: &&Call<'_>| {
+            one.failure.pid == other.failure.pid && one.failure.errno == other.failure.errno
+        };
+        other.failure.errno != call.failure.errno && calls.iter().filter(alike).count() >= MANY
+    };
     let follows = |other: &&Call<'_>| {
         other.standing >= Standing::Plain
             && other.failure.pid == call.failure.pid
             && (other.gap_ms < call.gap_ms || (other.gap_ms <= call.gap_ms && other.index > call.index))
             && !is_same(thing(call.failure), thing(other.failure))
+            && !is_one_of_many(other)
     };
     let ends = |other: &Call<'_>| other.at_once && !call.at_once && other.by_dying();
     let followers = || calls.iter().filter(follows);

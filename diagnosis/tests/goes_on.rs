@@ -345,3 +345,19 @@ fn a_call_that_the_kernel_never_refuses() {
         ("of a path", refused("openat"), "PERMISSION_DENIED MEDIUM /data/journal"),
     ]);
 }
+
+#[test]
+fn a_search_for_many_files_follows_nothing() {
+    let then_missing = |count: u32| {
+        let mut calls = vec![failed("openat", errno::EACCES, "/etc/service.key", 12.0)];
+        calls.extend((0..count).map(|number| {
+            let path = format!("/usr/share/plugins/{number}.so");
+            failed("openat", errno::ENOENT, &path, 4.0 - f64::from(number) / 10.0)
+        }));
+        with(exited(&["app"], 90, 1), calls)
+    };
+    check(vec![
+        ("two more", then_missing(2), "FILE_NOT_FOUND MEDIUM /usr/share/plugins/1.so"),
+        ("a search", then_missing(16), "PERMISSION_DENIED HIGH /etc/service.key"),
+    ]);
+}
