@@ -10,11 +10,17 @@ use std::time::Instant;
 
 use anyhow::{Context as _, bail};
 
+use crate::api_server::random;
 use crate::patience::PATIENCE;
 use crate::programs::stand_in;
 
 /// Where cgroup v2 is: the whole hierarchy, or beside the controllers of v1.
 pub const ROOTS: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
+
+/// 64 hexadecimal digits, as containerd names a container.
+pub fn new_id() -> String {
+    (0..4).map(|_| format!("{:016x}", random())).collect()
+}
 
 /// The control group of a container that is not there yet.
 #[derive(Debug)]
@@ -29,9 +35,7 @@ impl Group {
     /// # Errors
     /// When that fails.
     pub fn make() -> anyhow::Result<Self> {
-        let mut random = [0; 32];
-        getrandom::fill(&mut random).map_err(io::Error::other)?;
-        let id: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+        let id = new_id();
         let root = ROOTS.iter().map(Path::new).find(|root| root.join("cgroup.controllers").exists());
         let path = root.context("cgroup v2 is not mounted")?.join(&id);
         fs::create_dir(&path).with_context(|| format!("{} cannot be made", path.display()))?;

@@ -6,7 +6,7 @@ use std::fs::{self, File, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use lastwords_tests::containers::{Container, Group, ROOTS};
+use lastwords_tests::containers::{Container, Group, ROOTS, new_id};
 use lastwords_tests::patience::until;
 use lastwords_tests::programs::{Lastwords, is_ready, release_program, stand_in};
 use nix::sys::stat::Mode;
@@ -61,7 +61,7 @@ impl Node {
         let root = ROOTS.iter().map(Path::new).find(|root| root.join("cgroup.controllers").exists()).unwrap();
         let group = root.join(format!("lastwords-node-{}", std::process::id()));
         fs::create_dir(&group).unwrap();
-        let earlier = id();
+        let earlier = new_id();
         // It joins its group before it gets a view of groups that begins there.
         let join = r#"echo 0 > "$G/cgroup.procs"; exec unshare --pid --fork --kill-child --mount-proc --cgroup --mount sh -c "$INIT""#;
         let init = Command::new("sh")
@@ -88,7 +88,7 @@ impl Node {
     /// Starts a container that ends with this code once the gate is open; gives its id.
     fn order(&mut self, code: u32) -> String {
         use std::io::Write as _;
-        let id = id();
+        let id = new_id();
         writeln!(self.orders, "{id} {code}").unwrap();
         id
     }
@@ -114,12 +114,6 @@ impl Drop for Node {
             });
         }
     }
-}
-
-fn id() -> String {
-    let mut random = [0; 32];
-    getrandom::fill(&mut random).unwrap();
-    random.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// All evidence of the death of a container, as that node's agent saw it.

@@ -11,10 +11,11 @@ use tokio::sync::oneshot;
 
 use super::back_off::BackOff;
 use super::oci::{self, ContainerConfig};
-use super::pod::{Setup, Worker, new_id};
+use super::pod::{Setup, Worker};
 use super::status::{State, Terminated};
 use super::{Stop, environment, files, log, runtime};
 use crate::api_server::random;
+use crate::containers::new_id;
 use crate::time::go_duration;
 
 /// How long output may still flow after a container's end: a process that outlived it may hold the pipe.

@@ -18,7 +18,7 @@ use super::volumes::Volumes;
 use super::{
     GROUP_RECORD, LOGS_RECORD, Node, Stop, container, oci, quantity, remove_directory, status, volumes,
 };
-use crate::api_server::random;
+use crate::containers::new_id;
 use crate::http::{Client, refused};
 
 /// Pause before a failed set-up or status is tried again.
@@ -294,11 +294,6 @@ fn memory_limit(pod: &Value) -> Option<u64> {
         .iter()
         .map(|container| quantity::bytes(container["resources"]["limits"]["memory"].as_str()?))
         .sum()
-}
-
-/// 64 hexadecimal digits, as containerd names a container.
-pub(super) fn new_id() -> String {
-    (0..4).map(|_| format!("{:016x}", random())).collect()
 }
 
 #[cfg(test)]
