@@ -3,7 +3,7 @@
 mod reader;
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -37,6 +37,8 @@ pub struct Config {
     pub spool_directory: PathBuf,
     /// `spool_max_bytes`: bytes of reports kept at most, 1 MiB to 64 GiB. Default: 64 MiB.
     pub spool_max_bytes: u64,
+    /// `metrics_listen`: where Prometheus asks for metrics. Default: none, nobody can.
+    pub metrics_listen: Option<SocketAddr>,
     /// `host_proc`: the host's procfs as this process sees it. Default: `/proc`.
     pub host_proc: PathBuf,
     /// `cgroup_root`: the host's control groups as this process sees them. Default: `/sys/fs/cgroup`.
@@ -127,6 +129,7 @@ impl Config {
         }
         let spool_directory = table.path("spool_directory", "/var/lib/lastwords");
         let spool_max_bytes = table.bytes("spool_max_bytes", DEFAULT_SPOOL_BYTES, 1 << 20..=64 << 30);
+        let metrics_listen = table.optional_address("metrics_listen");
         let host_proc = table.path("host_proc", "/proc");
         let cgroup_root = table.path("cgroup_root", "/sys/fs/cgroup");
         let pod_logs_directory = table.path("pod_logs_directory", "/var/log/pods");
@@ -161,6 +164,7 @@ impl Config {
             aggregator_token,
             spool_directory,
             spool_max_bytes,
+            metrics_listen,
             host_proc,
             cgroup_root,
             pod_logs_directory,

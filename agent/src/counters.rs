@@ -40,6 +40,10 @@ impl Counter {
     }
 }
 
+/// Containers that are watched now. Not among [`ALL`]: it goes down again.
+pub static CONTAINERS_WATCHED: Counter =
+    Counter::new("containers_watched", "Containers that are watched now.");
+
 macro_rules! counters {
     ($($(#[doc = $help:literal])+ $constant:ident $name:literal;)+) => {
         $(

@@ -40,6 +40,7 @@ impl Ingest {
         let stopped = Arc::clone(&stop);
         let thread = std::thread::Builder::new().name("ingest".to_owned()).spawn(move || {
             loop {
+                counters::CONTAINERS_WATCHED.set(u64::try_from(tracker.watched()).unwrap_or(u64::MAX));
                 let end = wait(&records, &stopped, tracker.due_in(clock::monotonic_now()));
                 // All that is there is taken before anything is handed on: the next container's group may go within milliseconds.
                 let mut completed = drain(&mut records, &mut tracker);

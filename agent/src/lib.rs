@@ -16,6 +16,7 @@ pub mod listeners;
 pub mod look;
 pub mod looked;
 pub mod memory;
+pub mod metrics;
 pub mod program;
 pub mod quantity;
 pub mod redact;

@@ -21,6 +21,7 @@ use crate::{
     listeners::Listeners,
     look::Looker,
     memory::{MemoryCurves, NODE_INTERVAL},
+    metrics,
     program::{ExitCode, complain},
     report::Reporter,
     ship::{self, HealthyRuns, ShipSettings},
@@ -120,6 +121,9 @@ async fn serve(
     tracker.adopt(&processes);
     tracing::info!("watching {} containers that were here before", tracker.watched());
 
+    if let Some(listen) = config.metrics_listen {
+        metrics::serve(listen, Arc::clone(&spool), &kernel.verdicts).await;
+    }
     let (sender, deaths) = mpsc::channel(DEATHS);
     let ingest = Ingest::start(kernel.records, kernel.counters, tracker, sender)
         .map_err(|error| format!("cannot read the kernel's records: {error}"))?;

@@ -102,6 +102,12 @@ impl Agents {
         self.by_node.iter().map(|(name, agent)| agent.to_wire(name)).collect()
     }
 
+    /// How many of those that were heard here have a stream now, and how many have none.
+    pub fn heard_here(&self) -> (u64, u64) {
+        let connected = self.by_node.values().filter(|agent| agent.streams > 0).count();
+        (connected as u64, self.by_node.len().saturating_sub(connected) as u64)
+    }
+
     fn heard_elsewhere(&mut self, agents: Vec<v1::Node>) {
         self.elsewhere = agents.into_iter().take(MOST).map(|agent| (agent.name.clone(), agent)).collect();
     }

@@ -2,6 +2,7 @@
 
 mod security;
 
+use std::collections::BTreeSet;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -23,6 +24,8 @@ pub struct Settings {
     pub cluster: String,
     /// Where the health service listens besides, in plain text: a kubelet's probes speak no TLS.
     pub health_listen: Option<SocketAddr>,
+    /// Where Prometheus asks for metrics; None when nobody can.
+    pub metrics_listen: Option<SocketAddr>,
     /// Where the certificate of the port comes from.
     pub tls: tls::Mode,
     /// The agents' service account (NAME, or NAMESPACE/NAME), where agents and callers have to prove who they are.
@@ -53,6 +56,7 @@ impl Default for Settings {
             listen: SocketAddr::from(([0, 0, 0, 0], 7443)),
             cluster: String::new(),
             health_listen: None,
+            metrics_listen: None,
             tls: tls::Mode::Own(tls::Own::default()),
             authorization: Some(security::AGENT_ACCOUNT.to_owned()),
             store: Place::Sqlite(Path::new(DATA_DIRECTORY).join(DATABASE)),
@@ -83,7 +87,7 @@ pub fn settings(args: &Args) -> Result<Settings, Vec<String>> {
         None => (Table::new(), "the configuration".to_owned()),
         Some(path) => (read(path).map_err(|problem| vec![problem])?, path.display().to_string()),
     };
-    let mut reader = Reader { origin, problems: Vec::new() };
+    let mut reader = Reader { origin, problems: Vec::new(), known: BTreeSet::new() };
     let settings = reader.settings(table, args);
     if reader.problems.is_empty() { Ok(settings) } else { Err(reader.problems) }
 }
@@ -103,6 +107,8 @@ fn read(path: &Path) -> Result<Table, String> {
 struct Reader {
     origin: String,
     problems: Vec<String>,
+    /// Every key that was asked for, with its section.
+    known: BTreeSet<String>,
 }
 
 impl Reader {
@@ -113,6 +119,8 @@ impl Reader {
         let listen = listen.map_or(default.listen, |text| self.address("listen", &text));
         let health_listen = self.text(&mut table, "", "health_listen");
         let health_listen = health_listen.map(|text| self.address("health_listen", &text));
+        let metrics_listen = self.text(&mut table, "", "metrics_listen");
+        let metrics_listen = metrics_listen.map(|text| self.address("metrics_listen", &text));
         let store = self.text(&mut table, "", "store");
         let store = args.store.clone().or(store);
         let data_directory = self.text(&mut table, "", "data_directory");
@@ -127,6 +135,7 @@ impl Reader {
             cluster: self.text(&mut table, "", "cluster").unwrap_or_default(),
             listen,
             health_listen,
+            metrics_listen,
             tls: self.tls(&mut tls, listen, access.is_some()),
             authorization: self.authorization(&mut authorization, listen, access.is_some()),
             store: self.store(store, data_directory),
@@ -200,8 +209,13 @@ impl Reader {
         }
     }
 
+    fn take(&mut self, table: &mut Table, section: &str, key: &str) -> Option<Value> {
+        self.known.insert(full(section, key));
+        table.remove(key)
+    }
+
     fn text(&mut self, table: &mut Table, section: &str, key: &str) -> Option<String> {
-        match table.remove(key)? {
+        match self.take(table, section, key)? {
             Value::String(text) => Some(text),
             other => {
                 self.problem(&format!("{} has to be a text in quotes, not {other}", full(section, key)));
@@ -211,7 +225,7 @@ impl Reader {
     }
 
     fn switch(&mut self, table: &mut Table, section: &str, key: &str, default: bool) -> bool {
-        match table.remove(key) {
+        match self.take(table, section, key) {
             None => default,
             Some(Value::Boolean(on)) => on,
             Some(other) => {
@@ -238,7 +252,7 @@ impl Reader {
     }
 
     fn bytes(&mut self, table: &mut Table, section: &str, key: &str, default: u64, least: u64) -> u64 {
-        let value = match table.remove(key) {
+        let value = match self.take(table, section, key) {
             None => return default,
             Some(Value::Integer(bytes)) => u64::try_from(bytes).ok(),
             // Helm writes all numbers of its values as floats; up to 2^53 they are exact.
@@ -322,6 +336,8 @@ fn in_bytes(text: &str) -> Option<u64> {
 }
 
 #[cfg(test)]
+mod keys_tests;
+#[cfg(test)]
 mod tests {
     use clap::Parser;
 
@@ -344,7 +360,7 @@ mod tests {
     #[test]
     fn everything_set() {
         let settings = with(
-            "listen = '127.0.0.1:9'\nhealth_listen = '0.0.0.0:10'\ncluster = 'east'\ndata_directory = '/data'\n\
+            "listen = '127.0.0.1:9'\nhealth_listen = '0.0.0.0:10'\nmetrics_listen = '0.0.0.0:11'\ncluster = 'east'\ndata_directory = '/data'\n\
              [retention]\nmax_age = '7d'\nmax_bytes = '512MiB'\n[kubernetes]\nenabled = false\nwrite_events = false\n\
              keep_deleted_pods = '20m'\nwait_for_agents = '5s'\nlease = 'one'\n[back_off]\ninitial = '1s'\ncap = '1m30s'\n\
              [ingest]\nmax_report_bytes = 65536\n[tls]\ncertificate = '/c'\nkey = '/k'\n",
@@ -357,6 +373,7 @@ mod tests {
             store: Place::Sqlite(PathBuf::from("/data/lastwords.db")),
             retention: Retention { max_age: Duration::from_secs(7 * 86_400), max_bytes: 512 << 20 },
             health_listen: Some("0.0.0.0:10".parse().unwrap()),
+            metrics_listen: Some("0.0.0.0:11".parse().unwrap()),
             tls: tls::Mode::Files { certificate: "/c".into(), key: "/k".into() },
             authorization: None,
             kubernetes: None,

@@ -5,11 +5,12 @@
 
 mod shared;
 mod stated;
+mod tally;
 mod unsettled;
 
 use std::collections::{HashSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -25,6 +26,7 @@ use crate::shutdown::Stop;
 use crate::store::{Assessment, Filter, Inserted, NewCrash, PageBounds, Store, StoreError};
 use crate::{lock, pair, planned, time};
 use stated::Grace;
+pub use tally::{Revisions, Tally};
 use unsettled::{MAX_UNSETTLED, UNSETTLED_FOR, Unsettled};
 
 /// Crashes a watcher may be behind; the wire contract names this number.
@@ -62,19 +64,6 @@ enum Judged {
     Settled,
 }
 
-/// What was made anew, and what was not.
-#[derive(Debug, Default)]
-pub struct Revisions {
-    /// Newer diagnoses stored.
-    pub made: AtomicU64,
-    /// Crashes that were no longer followed because too many were unsettled.
-    pub dropped: AtomicU64,
-    /// Newer diagnoses that the store could not take.
-    pub failed: AtomicU64,
-    /// Times that a crash of another aggregator could not be read from the store; it is tried again.
-    pub unread: AtomicU64,
-}
-
 /// Judges crashes.
 #[derive(Debug)]
 pub struct Diagnoser {
@@ -85,6 +74,7 @@ pub struct Diagnoser {
     announced: broadcast::Sender<Arc<v1::Crash>>,
     changes: mpsc::Sender<Change>,
     revisions: Revisions,
+    judged: Tally,
     healthy: Mutex<Healthy>,
     /// Held from a change of `healthy` to its writing, so that what is written last is the newest.
     keeping: tokio::sync::Mutex<()>,
@@ -112,6 +102,7 @@ impl Diagnoser {
             announced,
             changes,
             revisions: Revisions::default(),
+            judged: Tally::default(),
             healthy: Mutex::default(),
             keeping: tokio::sync::Mutex::default(),
             wait_for_agents,
@@ -149,6 +140,11 @@ impl Diagnoser {
     /// What was made anew since the start.
     pub fn revisions(&self) -> &Revisions {
         &self.revisions
+    }
+
+    /// What crashes were judged to be since the start.
+    pub fn judged(&self) -> &Tally {
+        &self.judged
     }
 
     /// Containers whose good runs were forgotten because there were too many.
@@ -299,6 +295,9 @@ impl Diagnoser {
     }
 
     fn tell(&self, crash: v1::Crash) {
+        if let Some(diagnosis) = &crash.diagnosis {
+            self.judged.note(diagnosis);
+        }
         self.announce(crash.clone());
         self.tell_watchers(crash);
     }

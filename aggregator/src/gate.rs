@@ -169,6 +169,18 @@ impl Gate {
         self.counts.callers_refused.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// What was decided since the start, each with its name.
+    pub fn counts(&self) -> [(&'static str, u64); 5] {
+        let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        [
+            ("reviews", of(&self.counts.reviews)),
+            ("unanswered", of(&self.counts.unanswered)),
+            ("agents_refused", of(&self.counts.agents_refused)),
+            ("callers_refused", of(&self.counts.callers_refused)),
+            ("forgotten", self.users.forgotten() + self.rights.forgotten()),
+        ]
+    }
+
     async fn user_of(&self, token: &str, is_agent: bool) -> Result<Option<Arc<User>>, Status> {
         let mut key = Token::default();
         key.copy_from_slice(digest(&SHA256, token.as_bytes()).as_ref());
@@ -207,15 +219,7 @@ impl Gate {
 
 impl fmt::Display for Gate {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        write!(
-            formatter,
-            "reviews {} unanswered {} agents_refused {} callers_refused {} forgotten {}",
-            of(&self.counts.reviews),
-            of(&self.counts.unanswered),
-            of(&self.counts.agents_refused),
-            of(&self.counts.callers_refused),
-            self.users.forgotten() + self.rights.forgotten(),
-        )
+        let counts = self.counts().map(|(name, count)| format!("{name} {count}"));
+        formatter.write_str(&counts.join(" "))
     }
 }

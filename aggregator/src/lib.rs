@@ -20,6 +20,7 @@ pub mod guard;
 pub mod healthy;
 pub mod ingest;
 pub mod kubernetes;
+pub mod metrics;
 pub mod owners;
 pub mod pair;
 pub mod planned;

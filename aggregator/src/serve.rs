@@ -22,7 +22,8 @@ use crate::diagnose::Diagnoser;
 use crate::gate::Gate;
 use crate::guard::Guarded;
 use crate::ingest::Ingest;
-use crate::kubernetes::{self, Access, Announced, Announcing, Cluster, Reviewer, Security};
+use crate::kubernetes::{self, Access, Announced, Announcing, Cluster, Listed, Reviewer, Security};
+use crate::metrics::{self, Queries, Sources};
 use crate::pods::Pods;
 use crate::shutdown::{self, Stop, StopSender};
 use crate::store::{Store, StoreError};
@@ -60,6 +61,7 @@ pub enum ServeError {
 #[derive(Debug)]
 pub struct Aggregator {
     address: SocketAddr,
+    metrics_address: Option<SocketAddr>,
     stop: StopSender,
     server: Option<JoinHandle<Result<(), ServeError>>>,
     background: Vec<JoinHandle<()>>,
@@ -83,10 +85,8 @@ pub async fn start(settings: Settings) -> Result<Aggregator, ServeError> {
         .map_err(|error| ServeError::Listen(settings.listen, error))?;
     let address = listener.local_addr().map_err(|error| ServeError::Listen(settings.listen, error))?;
 
-    let health_listener = match settings.health_listen {
-        Some(at) => Some(TcpListener::bind(at).await.map_err(|error| ServeError::Listen(at, error))?),
-        None => None,
-    };
+    let health_listener = listening(settings.health_listen).await?;
+    let metrics_listener = listening(settings.metrics_listen).await?;
 
     let (stop_sender, stop) = shutdown::stop();
     let gate = settings.kubernetes.clone().zip(settings.authorization);
@@ -117,8 +117,9 @@ pub async fn start(settings: Settings) -> Result<Aggregator, ServeError> {
     }
     let tls = encrypted(settings.tls, settings.kubernetes.clone(), gate.is_some(), &stop, &mut background)?;
     say_what_is_open(address, tls.is_some(), gate.is_some());
+    let listed = Arc::new(Listed::default());
     if let Some(access) = settings.kubernetes {
-        let cluster = Cluster { pods: Arc::clone(&pods), changes };
+        let cluster = Cluster { pods: Arc::clone(&pods), changes, listed: Arc::clone(&listed) };
         let announcing = settings.write_events.then(|| Announcing {
             judged: diagnoser.to_announce(),
             counts: Arc::clone(&announced),
@@ -140,13 +141,37 @@ pub async fn start(settings: Settings) -> Result<Aggregator, ServeError> {
         gate.clone(),
         stop.clone(),
     );
-    let query = Query::new(store.clone(), pods, agents, Arc::clone(&diagnoser), stop.clone());
+    let query = Query::new(
+        store.clone(),
+        Arc::clone(&pods),
+        Arc::clone(&agents),
+        Arc::clone(&diagnoser),
+        stop.clone(),
+    );
     let query = Guarded::new(query, gate.clone());
+    let queries = Queries::default();
     let listeners = Listeners { agents_and_people: listener, tls, probes: health_listener };
-    let server = Some(tokio::spawn(serve(listeners, ingest, query, stop)));
+    let server = Some(tokio::spawn(serve(listeners, ingest, query, queries.clone(), stop)));
     tracing::info!(%address, store = %settings.store, "ready");
+    let metrics_address = metrics_listener.as_ref().and_then(|listener| listener.local_addr().ok());
+    if let Some(listener) = metrics_listener {
+        let sources = Sources {
+            reports: Arc::clone(&reports),
+            diagnoser: Arc::clone(&diagnoser),
+            store: store.clone(),
+            agents,
+            pods,
+            listed,
+            announced: Arc::clone(&announced),
+            gate: gate.clone(),
+            leading,
+        };
+        let registry = Arc::new(metrics::registry(sources, &queries));
+        background.push(tokio::spawn(lastwords_metrics::serve(listener, registry)));
+    }
     Ok(Aggregator {
         address,
+        metrics_address,
         stop: stop_sender,
         server,
         background,
@@ -157,6 +182,11 @@ pub async fn start(settings: Settings) -> Result<Aggregator, ServeError> {
         announced,
         gate,
     })
+}
+
+async fn listening(at: Option<SocketAddr>) -> Result<Option<TcpListener>, ServeError> {
+    let Some(at) = at else { return Ok(None) };
+    TcpListener::bind(at).await.map(Some).map_err(|error| ServeError::Listen(at, error))
 }
 
 /// TLS as it is set, its certificate kept up to date in the background; None for plain text.
@@ -213,6 +243,7 @@ async fn serve(
     listeners: Listeners,
     ingest: Ingest,
     query: Guarded,
+    queries: Queries,
     mut stop: Stop,
 ) -> Result<(), ServeError> {
     let failed = |error: &dyn std::fmt::Display| ServeError::Server(error.to_string());
@@ -232,7 +263,7 @@ async fn serve(
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE))
         .add_service(CrashIngestServer::new(ingest).max_decoding_message_size(MAX_MESSAGE_BYTES))
-        .add_service(CrashQueryServer::new(query))
+        .add_service(queries.timed(CrashQueryServer::new(query)))
         .add_service(health_service)
         .add_service(reflection().build_v1().map_err(|error| failed(&error))?)
         .add_service(reflection().build_v1alpha().map_err(|error| failed(&error))?)
@@ -254,6 +285,11 @@ impl Aggregator {
     /// The address it listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where it answers Prometheus, if it does.
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.metrics_address
     }
 
     /// What became of the reports.

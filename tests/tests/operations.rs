@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
 
 use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
@@ -139,6 +141,36 @@ fn an_unreachable_aggregator_is_said_once_and_does_not_keep_the_agent_from_stopp
     let output = command.args(["list", "--server", &format!("http://127.0.0.1:{port}")]).output().unwrap();
     let (text, code) = complaint(&output);
     assert_eq!((code, text.lines().count()), (Some(UNREACHABLE), 1), "{text}");
+}
+
+#[test]
+fn the_agent_tells_prometheus_what_it_counts() {
+    if !ready("the_agent_tells_prometheus_what_it_counts") {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let config = agent_config(directory.path(), &directory.path().join("spool"), free_port().unwrap());
+    let text = format!("metrics_listen = \"127.0.0.1:0\"\n{}", fs::read_to_string(&config).unwrap());
+    fs::write(&config, text).unwrap();
+    let mut command = Command::new(release_program("lastwords-agent").unwrap());
+    command.arg("run").arg("--config").arg(config);
+    let mut agent = Program::start(command, "lastwords-agent", directory.path()).unwrap();
+    let line = agent.wait_for_line("metrics on http://").unwrap();
+    let address = line.split("http://").nth(1).unwrap().split('/').next().unwrap();
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: it\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let of = |state: &str| {
+        let of_state = format!("lastwords_agent_probes{{state=\"{state}\"");
+        let lines = answer.lines().filter(|line| line.starts_with(&of_state));
+        lines.map(|line| line.rsplit(' ').next().unwrap().parse::<u32>().unwrap()).sum::<u32>()
+    };
+    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("# EOF\n"), "{answer}");
+    assert!(of("active") > 0 && of("broken") == 0, "{answer}");
+    assert!(answer.contains("lastwords_agent_records_dropped_total{reason=\"ring_full\"} 0"), "{answer}");
+    let (status, _) = agent.stop().unwrap();
+    assert!(status.success());
 }
 
 #[test]

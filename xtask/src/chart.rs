@@ -165,7 +165,9 @@ impl Said {
         let mut manifest = String::from(
             "# What the chart in deploy/chart renders with its own values: `cargo xtask chart --update` writes this.\n",
         );
-        for (template, text) in templates.iter().filter(|(template, _)| is_manifest(template)) {
+        for (template, text) in
+            templates.iter().filter(|(template, text)| is_manifest(template) && !text.trim().is_empty())
+        {
             let name = template.rsplit('/').next().unwrap_or(template);
             manifest.push_str(&format!("---\n# {name}\n{}\n", text.trim_end()));
         }

@@ -1,5 +1,6 @@
 //! Takes values out of a TOML table, key by key, and collects what is wrong with them instead of stopping at the first problem.
 
+use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
@@ -56,7 +57,11 @@ impl<'a> Table<'a> {
     }
 
     pub(super) fn optional_path(&mut self, key: &'static str) -> Option<PathBuf> {
-        self.values.contains_key(key).then(|| self.path(key, "/"))
+        self.has(key).then(|| self.path(key, "/"))
+    }
+
+    pub(super) fn optional_address(&mut self, key: &'static str) -> Option<SocketAddr> {
+        self.has(key).then(|| self.text(key, "", is_socket_address).parse().ok())?
     }
 
     pub(super) fn texts(&mut self, key: &'static str) -> Vec<String> {
@@ -133,6 +138,15 @@ impl<'a> Table<'a> {
         }
     }
 
+    /// Whether there is such a key. When there is none it is a key all the same.
+    fn has(&mut self, key: &'static str) -> bool {
+        let is_there = self.values.contains_key(key);
+        if !is_there {
+            self.known.push(key);
+        }
+        is_there
+    }
+
     fn take(&mut self, key: &'static str) -> Option<Value> {
         self.known.push(key);
         self.values.remove(key)
@@ -153,6 +167,11 @@ fn whole(value: &Value) -> Option<u64> {
         }
         _ => None,
     }
+}
+
+fn is_socket_address(address: &str) -> Result<(), String> {
+    let problem = || "must be an address and a port such as 0.0.0.0:7445".to_owned();
+    address.parse::<SocketAddr>().map(|_| ()).map_err(|_| problem())
 }
 
 fn is_absolute(path: &str) -> Result<(), String> {

@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+
 use super::*;
 
 #[test]
@@ -9,6 +11,7 @@ fn an_empty_file_gives_the_documented_defaults() {
     assert_eq!(config.aggregator_token, None);
     assert_eq!(config.spool_directory, Path::new("/var/lib/lastwords"));
     assert_eq!(config.spool_max_bytes, 67_108_864);
+    assert_eq!(config.metrics_listen, None);
     assert_eq!(config.host_proc, Path::new("/proc"));
     assert_eq!(config.cgroup_root, Path::new("/sys/fs/cgroup"));
     assert_eq!(config.pod_logs_directory, Path::new("/var/log/pods"));
@@ -26,6 +29,7 @@ fn every_key_is_read() {
         aggregator_token = "/token"
         spool_directory = "/data/spool"
         spool_max_bytes = "16Mi"
+        metrics_listen = "[::]:7445"
         host_proc = "/host/proc"
         cgroup_root = "/host/sys/fs/cgroup"
         pod_logs_directory = "/host/var/log/pods"
@@ -46,6 +50,7 @@ fn every_key_is_read() {
     assert_eq!(config.aggregator_token.as_deref(), Some(Path::new("/token")));
     assert_eq!(config.spool_directory, Path::new("/data/spool"));
     assert_eq!(config.spool_max_bytes, 16 << 20);
+    assert_eq!(config.metrics_listen, Some("[::]:7445".parse().unwrap()));
     assert_eq!(config.host_proc, Path::new("/host/proc"));
     assert_eq!(config.cgroup_root, Path::new("/host/sys/fs/cgroup"));
     assert_eq!(config.pod_logs_directory, Path::new("/host/var/log/pods"));
@@ -145,5 +150,60 @@ fn whole_numbers_may_be_floats_as_helm_writes_them() {
     assert_eq!((config.spool_max_bytes, config.log_tail.lines), (64 << 20, 10));
     for wrong in ["lines = 10.5", "lines = -10.0", "lines = nan", "lines = 1e300"] {
         assert!(Config::parse(&format!("[log_tail]\n{wrong}"), "n").is_err(), "{wrong}");
+    }
+}
+
+/// What a release sets by other values: addresses, and folders of the node.
+const THE_CHARTS_OWN: [&str; 9] = [
+    "node_name",
+    "aggregator",
+    "aggregator_ca",
+    "aggregator_token",
+    "spool_directory",
+    "metrics_listen",
+    "host_proc",
+    "cgroup_root",
+    "pod_logs_directory",
+];
+
+/// Every key that is read, as a wrong one is answered with it.
+fn known() -> BTreeSet<String> {
+    let problems = Config::parse("zz = 1\n[log_tail]\nzz = 1\n[redact]\nzz = 1\n", "it").unwrap_err();
+    let mut known = BTreeSet::new();
+    for problem in &problems {
+        let (key, list) = problem.split_once(" is no key (there are ").unwrap();
+        let section = key.strip_suffix("zz").unwrap();
+        known.extend(list.trim_end_matches(')').split(", ").map(|key| format!("{section}{key}")));
+    }
+    known.retain(|key| key != "log_tail" && key != "redact");
+    known
+}
+
+#[test]
+fn the_charts_schema_takes_what_is_read() {
+    let schema: serde_json::Value =
+        serde_json::from_str(include_str!("../../../deploy/chart/values.schema.json")).unwrap();
+    let config = &schema["properties"]["agent"]["properties"]["config"];
+    let mut taken = BTreeSet::new();
+    for (key, what) in config["properties"].as_object().unwrap() {
+        match what["properties"].as_object() {
+            Some(section) => taken.extend(section.keys().map(|inner| format!("{key}.{inner}"))),
+            None => drop(taken.insert(key.clone())),
+        }
+    }
+    let own: BTreeSet<String> = THE_CHARTS_OWN.map(str::to_owned).into();
+    assert_eq!(own.intersection(&taken).collect::<Vec<_>>(), [""; 0], "the chart sets these itself");
+    let both: BTreeSet<String> = own.union(&taken).cloned().collect();
+    assert_eq!(both, known());
+}
+
+#[test]
+fn every_key_is_documented() {
+    let docs = include_str!("../../../docs/operations.md");
+    for key in known() {
+        let (section, inner) = key.split_once('.').unwrap_or(("", &key));
+        let is_there =
+            docs.contains(&format!("| `{inner}` |")) || docs.contains(&format!("| `[{section}] {inner}` |"));
+        assert!(is_there, "docs/operations.md has no {key}");
     }
 }

@@ -116,6 +116,12 @@ impl Spool {
         self.lock().pending()
     }
 
+    /// Bytes of its files.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.lock().bytes()
+    }
+
     /// Makes what was appended safe from a power failure, and writes what waits in memory when the disk has room again. Waits for
     /// the disk: call it once a second, not from an asynchronous task's own thread.
     pub fn sync(&self) {

@@ -154,6 +154,10 @@ impl Store {
         self.memory.len() + self.segments.values().map(|tracked| tracked.pending.len()).sum::<usize>()
     }
 
+    pub(super) fn bytes(&self) -> u64 {
+        self.segments.values().map(|tracked| tracked.segment.bytes()).sum()
+    }
+
     /// Writes what waits in memory, and gives the file to be synced, if there is anything new in it.
     pub(super) fn prepare_sync(&mut self) -> Option<Arc<File>> {
         self.write_from_memory();

@@ -73,7 +73,7 @@ impl Reader {
     }
 
     fn texts(&mut self, table: &mut Table, section: &str, key: &str) -> Vec<String> {
-        let texts = match table.remove(key) {
+        let texts = match self.take(table, section, key) {
             None => Some(Vec::new()),
             Some(Value::Array(values)) => {
                 values.iter().map(|value| value.as_str().map(str::to_owned)).collect()

@@ -20,4 +20,4 @@ pub use connect::{Access, check_kubeconfig};
 pub use events::KubernetesEvent;
 pub use pod::KubernetesPod;
 pub use security::{Security, secure};
-pub use watch::{Announcing, Cluster, contend, follow};
+pub use watch::{Announcing, Cluster, Listed, contend, follow};

@@ -6,6 +6,7 @@
 
 use std::collections::HashSet;
 use std::fmt::Debug;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -39,6 +40,15 @@ pub struct Cluster {
     pub pods: Arc<Mutex<Pods>>,
     /// Where it says which pod changed.
     pub changes: mpsc::Sender<Change>,
+    /// Where it counts its lists.
+    pub listed: Arc<Listed>,
+}
+
+/// Lists of the API since the start.
+#[derive(Debug, Default)]
+pub struct Listed {
+    /// Of all pods: one, and one more each time the API had forgotten where the watch stood.
+    pub pods: AtomicU64,
 }
 
 /// Crashes to be said on their pods.
@@ -137,6 +147,7 @@ async fn follow_pods(client: Client, cluster: &Cluster, first_list_done: oneshot
             }
             Some(watcher::Event::InitDone) => {
                 tracing::info!(pods = listed.len(), "pods listed");
+                cluster.listed.pods.fetch_add(1, Ordering::Relaxed);
                 let now = time::now();
                 let gone = lock(&cluster.pods).delete_all_but(&std::mem::take(&mut listed), contact, now);
                 contact = now;

@@ -33,6 +33,8 @@ pub struct Written {
     pub removed_too_old: AtomicU64,
     /// Reports removed because the store was larger than `retention.max_bytes`.
     pub removed_too_much: AtomicU64,
+    /// Times that the store could not do what it was asked to.
+    pub errors: AtomicU64,
 }
 
 impl Written {

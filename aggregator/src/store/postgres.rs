@@ -149,6 +149,7 @@ impl Connections {
     }
 
     fn failed(&self, error: Failed) -> StoreError {
+        self.written.errors.fetch_add(1, Ordering::Relaxed);
         let place = &self.place;
         let (kind, sentence) = match error {
             Failed::Postgres(error) | Failed::Pool(deadpool_postgres::PoolError::Backend(error)) => {

@@ -104,8 +104,9 @@ impl Sqlite {
     ) -> Result<T, StoreError> {
         let (reply, answer) = oneshot::channel();
         let path = self.path.clone();
+        let written = Arc::clone(&self.written);
         let read: Read = Box::new(move |connection| {
-            let result = question(connection).map_err(|error| StoreError::from_sqlite(&path, &error));
+            let result = question(connection).map_err(|error| failed(&written, &path, &error));
             // Nobody waits any more when the query was cancelled.
             let _ = reply.send(result);
         });
@@ -189,6 +190,11 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
     // The log is cut back to this many bytes after it was copied into the file.
     connection.pragma_update_and_check(None, "journal_size_limit", 16 << 20, |_| Ok(()))?;
     Ok(connection)
+}
+
+fn failed(written: &Written, path: &Path, error: &rusqlite::Error) -> StoreError {
+    written.errors.fetch_add(1, Ordering::Relaxed);
+    StoreError::from_sqlite(path, error)
 }
 
 fn spawn(name: &str, path: &Path, run: impl FnOnce() + Send + 'static) -> Result<(), StoreError> {
@@ -278,7 +284,7 @@ impl Writer {
 
     fn transaction(&mut self, batch: &[Write]) -> Result<Vec<Inserted>, StoreError> {
         let outcomes = write_all(&mut self.connection, batch)
-            .map_err(|error| StoreError::from_sqlite(&self.path, &error))?;
+            .map_err(|error| failed(&self.written, &self.path, &error))?;
         self.written.transactions.fetch_add(1, Ordering::Relaxed);
         Ok(outcomes)
     }
@@ -286,7 +292,7 @@ impl Writer {
     fn retain(&mut self) {
         match retention::enforce(&self.connection, &self.retention, time::now().0) {
             Ok(removed) => self.written.note(removed),
-            Err(error) => tracing::warn!("{}", StoreError::from_sqlite(&self.path, &error)),
+            Err(error) => tracing::warn!("{}", failed(&self.written, &self.path, &error)),
         }
     }
 }

@@ -19,3 +19,15 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
 {{- define "lastwords.image" -}}
 {{ .root.Values.image.registry }}/{{ .program }}:{{ .root.Values.image.tag | default .root.Chart.AppVersion }}
 {{- end -}}
+
+{{- /* What a NetworkPolicy lets in for Prometheus. */}}
+{{- define "lastwords.scraped" -}}
+{{- if .Values.metrics.enabled -}}
+- ports:
+    - port: metrics
+  {{- with .Values.metrics.from }}
+  from:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+{{- end -}}
+{{- end -}}

@@ -8,10 +8,52 @@ import json
 import sys
 
 import helm_python.chart as helm
+import jsonschema
 import kubernetes_validate
 import yaml
 
 WARNING = 2
+
+# Kinds that Kubernetes itself does not know: of the Prometheus operator's API (v1) the part that the chart uses, as strict as the rest.
+LABELS = {"type": "object", "additionalProperties": {"type": "string"}}
+OPERATOR = {
+    ("monitoring.coreos.com/v1", "PodMonitor"): {
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["apiVersion", "kind", "metadata", "spec"],
+        "properties": {
+            "apiVersion": {},
+            "kind": {},
+            "metadata": {
+                "type": "object",
+                "additionalProperties": False,
+                "required": ["name", "namespace"],
+                "properties": {"name": {"type": "string"}, "namespace": {"type": "string"}, "labels": LABELS},
+            },
+            "spec": {
+                "type": "object",
+                "additionalProperties": False,
+                "required": ["selector", "podMetricsEndpoints"],
+                "properties": {
+                    "selector": {"type": "object", "additionalProperties": False, "properties": {"matchLabels": LABELS}},
+                    "podMetricsEndpoints": {
+                        "type": "array",
+                        "items": {
+                            "type": "object",
+                            "additionalProperties": False,
+                            "properties": {
+                                "port": {"type": "string"},
+                                "path": {"type": "string"},
+                                "interval": {"type": "string", "pattern": "^([0-9]+(ms|s|m|h|d|w|y))+$"},
+                                "honorLabels": {"type": "boolean"},
+                            },
+                        },
+                    },
+                },
+            },
+        },
+    },
+}
 
 asked = json.load(sys.stdin)
 chart = helm.Chart.load(asked["chart"])
@@ -33,9 +75,13 @@ for file, path in asked["values"].items():
         for document in yaml.safe_load_all(text):
             if document is None:
                 continue
+            operators = OPERATOR.get((document.get("apiVersion"), document.get("kind")))
             for version in versions:
                 try:
-                    kubernetes_validate.validate(document, version, strict=True)
+                    if operators:
+                        jsonschema.validate(document, operators)
+                    else:
+                        kubernetes_validate.validate(document, version, strict=True)
                 except Exception as error:  # each of its exceptions says what is wrong in its own way
                     what = f"{document.get('kind')} {document.get('metadata', {}).get('name')}"
                     problems.append(f"{file}: {what} is none of Kubernetes {version}: {str(error).splitlines()[0]}")
@@ -51,6 +97,10 @@ wrong = [
     {"aggregator": {"config": {"retention": {"max_age": 30}}}},
     {"aggregator": {"config": {"listen": "0.0.0.0:1"}}},
     {"image": {"pullPolicy": "Sometimes"}},
+    {"metrics": {"podMonitor": {"interval": "30"}}},
+    {"metrics": {"from": [{"pods": {}}]}},
+    {"metrics": {"enabled": False, "podMonitor": {"enabled": True}}},
+    {"agent": {"config": {"metrics_listen": "0.0.0.0:1"}}},
     {"aggregator": {"persistence": {"size": "much"}}},
     {"aggregator": {"persistence": {"size": "1.2.3Gi"}}},
 ]

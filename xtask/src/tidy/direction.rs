@@ -12,13 +12,20 @@ const OURS: &[(&str, &[&str])] = &[
     ("lastwords-agent-common", &[]),
     ("lastwords-agent-ebpf", &["lastwords-agent-common"]),
     ("lastwords-diagnosis", &[]),
+    ("lastwords-metrics", &[]),
     ("lastwords-proto", &["lastwords-diagnosis"]),
     ("lastwords-render", &["lastwords-proto", "lastwords-diagnosis"]),
     (
         "lastwords-agent",
-        &["lastwords-agent-common", "lastwords-diagnosis", "lastwords-proto", "lastwords-render"],
+        &[
+            "lastwords-agent-common",
+            "lastwords-diagnosis",
+            "lastwords-metrics",
+            "lastwords-proto",
+            "lastwords-render",
+        ],
     ),
-    ("lastwords-aggregator", &["lastwords-diagnosis", "lastwords-proto"]),
+    ("lastwords-aggregator", &["lastwords-diagnosis", "lastwords-metrics", "lastwords-proto"]),
     ("lastwords-cli", &["lastwords-proto", "lastwords-render"]),
     (
         "lastwords-tests",
