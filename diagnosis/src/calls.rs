@@ -25,12 +25,19 @@ const PROMPT_MS: f64 = 75.0;
 const CERTAIN_MS: f64 = 250.0;
 /// The same for what nothing names: a program that does without it is at its next work sooner.
 const CERTAIN_UNNAMED_MS: f64 = 100.0;
+/// The same for a file that it may not use: another place is taken at once.
+const CERTAIN_REFUSED_MS: f64 = 60.0;
 /// So many calls that failed alike, of those that are kept, are a search.
 const MANY: usize = 8;
 /// A shell goes on within this (milliseconds) of a child's end, or leaves.
 const SHELL_MS: f64 = 50.0;
+/// So many looks for the same file, so far apart (milliseconds), are a wait for it.
+const LOOKS_OF_A_WAIT: u64 = 3;
+const BETWEEN_LOOKS_MS: f64 = 20.0;
 /// Within this (milliseconds), and within a tenth of its life, a program did nothing but leave.
 const AT_ONCE_MS: f64 = 5.0;
+/// The same for a program that could not load a part of itself.
+const PLUG_IN_MS: f64 = 25.0;
 
 /// A failed call that may have ended the program.
 #[derive(Debug, Clone)]
@@ -125,7 +132,7 @@ impl Call<'_> {
                 let alone = self.at_once && self.rivals == 0 && !optional;
                 // A JVM's main thread is not the one that ends it.
                 let own = self.by_dying() || (self.named && self.weight.caller == Caller::SameProcess);
-                own && fresh && (self.named || alone)
+                own && ((fresh && (self.named || alone)) || self.waited_for())
             }
             Standing::Plain => {
                 let recent = self.named && self.weight.freshness >= Freshness::Recent;
@@ -151,12 +158,18 @@ impl Call<'_> {
         let fresh = self.weight.freshness >= Freshness::Fresh;
         let own = self.weight.caller >= Caller::SameProcess;
         let near = self.weight.caller >= Caller::ChildJustBefore;
-        let certain_ms = if self.named { CERTAIN_MS } else { CERTAIN_UNNAMED_MS };
+        let certain_ms = match self.named {
+            true => CERTAIN_MS,
+            false if self.failure.path.is_empty() => CERTAIN_UNNAMED_MS,
+            false => CERTAIN_REFUSED_MS,
+        };
         let certain = (self.gap_ms <= certain_ms || self.gave_up())
             && !self.went_on
             && !self.followed
-            && !noise::is_cache(&self.failure.path);
+            && !noise::is_cache(&self.failure.path)
+            && (self.named || self.at_once || !noise::is_log(&self.failure.path));
         match self.standing {
+            Standing::Weak if self.waited_for() && noise::is_shell(&self.failure.comm) => Confidence::Medium,
             Standing::Weak if self.by_dying() => {
                 match (self.named, self.gap_ms <= AT_ONCE_MS && self.rivals == 0) {
                     (true, true) => Confidence::High,
@@ -181,6 +194,19 @@ impl Call<'_> {
         #[expect(clippy::cast_precision_loss, reason = "a count of calls, for a mean time")]
         let tries = count.saturating_sub(1) as f64;
         tries > 0.0 && self.gap_ms <= (first_before_death_ms - last_before_death_ms) / tries * 1.5
+    }
+
+    /// True for a file that it looked for again and again until it left.
+    fn waited_for(&self) -> bool {
+        let Failure { count, first_before_death_ms, last_before_death_ms, .. } = self.failure;
+        let apart = (first_before_death_ms - last_before_death_ms) >= BETWEEN_LOOKS_MS * 2.0;
+        noise::only_looks(&self.failure.syscall)
+            && *count >= LOOKS_OF_A_WAIT
+            && apart
+            && self.by_dying()
+            && self.gave_up()
+            && !self.followed
+            && !noise::is_private(&self.failure.path)
     }
 
     /// A file that is not there may be one the program does without; it is shown to be the cause only when the command line or
@@ -263,7 +289,9 @@ fn followed(call: &Call<'_>, calls: &[Call<'_>]) -> (bool, bool) {
             && !is_same(thing(call.failure), thing(other.failure))
             && !is_one_of_many(other)
     };
-    let ends = |other: &Call<'_>| other.at_once && !call.at_once && other.by_dying();
+    // Who may not write its log says so elsewhere, and goes on.
+    let goes_on = !call.at_once || noise::is_log(&call.failure.path);
+    let ends = |other: &Call<'_>| other.at_once && goes_on && other.by_dying();
     let followers = || calls.iter().filter(follows);
     (followers().next().is_some(), followers().any(ends))
 }
@@ -304,26 +332,34 @@ fn call<'a>(case: &Case<'a>, index: usize, failure: &'a Failure, standing: Stand
         return None;
     }
     let rare = standing == Standing::Rare;
+    let waited = failure.by_dying_thread && caller == Caller::SameProcess;
     let weight = Weight {
         decisive: standing >= Standing::Plain,
         freshness,
-        rare_and_own: rare && caller >= Caller::SameProcess,
+        rare_and_own: rare && caller >= Caller::SameProcess && !waited,
         caller,
         rare,
         gap_ms,
     };
     let at_once = gap_ms <= AT_ONCE_MS && case.life_ms().is_none_or(|life| gap_ms <= life / 10.0);
+    // A plug-in that a configuration names is opened once, and the complaint about it may take a moment.
+    let at_once = at_once || (noise::is_plug_in(failure) && gap_ms <= PLUG_IN_MS);
     // That it is named says where it is to be, not that it has to be there.
     let named = named(case, failure) && !(noise::is_made_anew(&failure.path) && standing == Standing::Weak);
     let went_on = case.went_on_after(failure);
-    let followed = said_aside(case, failure) || case.served_meanwhile(failure);
+    // A server that looks for a file now and then polls it.
+    let polls = noise::only_looks(&failure.syscall) && case.serves(failure.pid);
+    let followed = said_aside(case, failure) || case.served_meanwhile(failure) || polls;
     Some(Call { index, failure, weight, standing, gap_ms, at_once, went_on, named, rivals: 0, followed })
 }
 
 /// Who made the call, and how long before the main process that one ended (milliseconds).
 fn caller(case: &Case<'_>, failure: &Failure) -> (Caller, f64) {
     if failure.by_dying_thread {
-        return (Caller::DyingThread, 0.0);
+        // Who then waited for a child and left with its code had not given up.
+        let waited =
+            case.passed_on().is_some_and(|(_, child)| child.before_death_ms < failure.last_before_death_ms);
+        return (if waited { Caller::SameProcess } else { Caller::DyingThread }, 0.0);
     }
     // Before any program was executed there is no main process, only the one that tried to execute it.
     if case.never_executed() && noise::executes(&failure.syscall) {

@@ -256,6 +256,11 @@ impl<'a> Case<'a> {
             })
     }
 
+    /// True for a process that listens, or did.
+    pub(crate) fn serves(&self, pid: u32) -> bool {
+        self.evidence.listeners.iter().any(|listener| listener.pid == pid)
+    }
+
     /// Where the container stands in the pod, for remedies.
     pub(crate) fn field(&self) -> &'a str {
         self.pod

@@ -169,7 +169,9 @@ impl<'a> Line<'a> {
 
 /// True for a line of a log that tells of what the program did without.
 pub(crate) fn goes_on(text: &str) -> bool {
-    has(text, &GOING_ON)
+    /// Words by which it says that it does not go on, whatever it warns of besides.
+    const LEAVING: [&str; 5] = ["aborting", "exiting", "terminating", "giving up", "shutting down"];
+    has(text, &GOING_ON) && !has(text, &LEAVING)
 }
 
 fn has(text: &str, words: &[&str]) -> bool {

@@ -68,7 +68,8 @@ pub(crate) fn is_library(path: &str) -> bool {
 /// True for a program's own plug-in (`/usr/lib/x86_64-linux-gnu/rsyslog/imfile.so`), opened by its one path: neither a library, of which
 /// the name tells, nor what a language's runtime looks for in many folders.
 pub(crate) fn is_plug_in(failure: &Failure) -> bool {
-    const OF_LANGUAGES: [&str; 8] = ["python", "perl", "ruby", "lua", "node", "jvm", "php", "ocaml"];
+    const OF_OTHERS: [&str; 10] =
+        ["python", "perl", "ruby", "lua", "node", "jvm", "php", "ocaml", "ossl-modules", "engines"];
     let path = failure.path.as_str();
     let rest = ["/usr/lib/", "/lib/"].into_iter().find_map(|folder| path.strip_prefix(folder));
     // The folder of the architecture, one of the program, the file.
@@ -77,7 +78,7 @@ pub(crate) fn is_plug_in(failure: &Failure) -> bool {
     !only_looks(&failure.syscall)
         && architecture.contains("-linux-")
         && !folder.starts_with("glibc-hwcaps")
-        && !OF_LANGUAGES.iter().any(|language| folder.starts_with(language))
+        && !OF_OTHERS.iter().any(|other| folder.starts_with(other))
         && name.ends_with(".so")
         && !name.starts_with("lib")
 }
@@ -198,15 +199,12 @@ fn absent(failure: &Failure) -> Standing {
     // A search through PATH, of which only the end tells; temporary names are unlinked and looked up on purpose.
     let searches = only_looks(syscall) && in_a_program_folder(path);
     let library = is_library(path) && !is_plug_in(failure);
-    let looks_anew = only_looks(syscall) && is_made_anew(path);
+    let looks_anew = only_looks(syscall) && (is_made_anew(path) || is_local(path));
     if searches || library || looks_anew || matches!(syscall, "unlink" | "unlinkat" | "rmdir") {
         return Standing::Noise;
     }
-    if only_looks(syscall) || is_private(path) || is_made_anew(path) || is_plug_in(failure) {
-        Standing::Weak
-    } else {
-        Standing::Plain
-    }
+    let done_without = is_private(path) || is_made_anew(path) || is_local(path);
+    if only_looks(syscall) || done_without || is_plug_in(failure) { Standing::Weak } else { Standing::Plain }
 }
 
 /// EACCES, EPERM and EROFS.
@@ -220,6 +218,9 @@ fn refused(failure: &Failure) -> Standing {
     }
     if failure.errno == errno::EROFS && path.starts_with("/proc/sys/") {
         return Standing::Rare;
+    }
+    if failure.errno == errno::EACCES && path.starts_with("/proc/sys/") && !only_looks(syscall) {
+        return Standing::Plain;
     }
     if kernel_file || only_looks(syscall) || BEST_EFFORT.contains(&syscall) || is_private(path) {
         return Standing::Weak;
@@ -237,8 +238,8 @@ fn unconnected(failure: &Failure) -> Standing {
     if only_a_route || !is_connection || is_optional(&failure.path) {
         Standing::Noise
     } else if is_name_server(&failure.address) {
-        // Some only make ready to ask.
-        Standing::Plain
+        // Some only make ready to ask; a resolver that has a name to ask for tries more than once.
+        if failure.count > 1 { Standing::Plain } else { Standing::Weak }
     } else {
         Standing::Rare
     }
@@ -268,11 +269,28 @@ fn is_optional(path: &str) -> bool {
 
 /// True when the name says that the file changes what another one says.
 fn adds_to_another(name: &str) -> bool {
-    let words: Vec<&str> = name.split(['.', '-', '_']).collect();
-    // `local.conf`, `app-local.conf`; but `local-zones.conf` is about what is local.
-    let behind = words.get(1..).unwrap_or_default();
-    let alone = words.len() == 2 && words.first().is_some_and(|word| OPTIONAL_NAMES.contains(word));
-    alone || behind.iter().any(|word| OPTIONAL_NAMES.contains(word))
+    let mut words = name.split(['.', '-', '_']).skip(1);
+    // `app-local.conf`; but `local-zones.conf` is about what is local.
+    words.any(|word| OPTIONAL_NAMES.contains(&word))
+}
+
+/// True for `local.conf`, which adds to another one too, or is included by it.
+fn is_local(path: &str) -> bool {
+    let name = words::base_name(path);
+    name.split_once('.').is_some_and(|(name, _)| OPTIONAL_NAMES.contains(&name))
+}
+
+/// True for a log that a program writes.
+pub(crate) fn is_log(path: &str) -> bool {
+    let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
+    name.ends_with(".log")
+        || ["/log", "/logs"].iter().any(|end| folder.ends_with(end))
+        || folder.contains("/var/log/")
+}
+
+/// True for the name of a shell.
+pub(crate) fn is_shell(comm: &str) -> bool {
+    matches!(comm, "sh" | "bash" | "dash" | "ash" | "zsh" | "ksh" | "busybox")
 }
 
 /// True for a place that a program keeps what it can make anew in: without it, it only works more slowly.

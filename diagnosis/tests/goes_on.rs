@@ -22,17 +22,21 @@ fn said(args: &[&str], lines: &[&str], variables: &[&str]) -> Evidence {
 #[test]
 fn a_file_of_that_name_in_another_folder() {
     let refused =
-        || with(exited(&["app"], 60, 1), vec![failed("openat", errno::EACCES, "/srv/app.log", 33.0)]);
+        || with(exited(&["app"], 60, 1), vec![failed("openat", errno::EACCES, "/srv/app.db", 33.0)]);
     let mut other_name = refused();
     other_name.opened_files = vec![opened("/tmp/x/audit.log", true, 32.0)];
     let mut fell_back = refused();
-    fell_back.opened_files = vec![opened("/tmp/x/app.log", true, 32.0)];
+    fell_back.opened_files = vec![opened("/tmp/x/app.db", true, 32.0)];
     let mut before = refused();
-    before.opened_files = vec![opened("/tmp/x/app.log", true, 34.0)];
+    before.opened_files = vec![opened("/tmp/x/app.db", true, 34.0)];
+    let log = with(exited(&["app"], 60, 1), vec![failed("openat", errno::EACCES, "/srv/app.log", 33.0)]);
+    let long_ago = with(exited(&["app"], 900, 1), vec![failed("openat", errno::EACCES, "/srv/app.db", 70.0)]);
     check(vec![
-        ("none", refused(), "PERMISSION_DENIED HIGH /srv/app.log"),
-        ("another file", other_name, "PERMISSION_DENIED HIGH /srv/app.log"),
-        ("earlier", before, "PERMISSION_DENIED HIGH /srv/app.log"),
+        ("a log, which many do without", log, "PERMISSION_DENIED MEDIUM /srv/app.log"),
+        ("after some work", long_ago, "PERMISSION_DENIED MEDIUM /srv/app.db"),
+        ("none", refused(), "PERMISSION_DENIED HIGH /srv/app.db"),
+        ("another file", other_name, "PERMISSION_DENIED HIGH /srv/app.db"),
+        ("earlier", before, "PERMISSION_DENIED HIGH /srv/app.db"),
         ("fallen back", fell_back, "PROGRAM_ERROR LOW exit code 1"),
     ]);
 }

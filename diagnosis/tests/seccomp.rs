@@ -33,26 +33,29 @@ fn a_filter_that_kills_a_child() {
 
 #[test]
 fn a_filter_that_refuses() {
-    let said = |seccomp| {
+    let said = |seccomp, syscall| {
         let mut evidence = exited(&["app"], 70, 1);
         evidence.failures = vec![Failure {
             seccomp,
             by_dying_thread: true,
-            ..failed("mkdir", errno::EPERM, "/data/state", 0.4)
+            ..failed(syscall, errno::EPERM, "/data/state", 0.4)
         }];
         let diagnosis = diagnose(&evidence, None);
         (verdict(&evidence, None), diagnosis.summary)
     };
-    let (verdict, summary) = said(Seccomp::Denied);
+    let (verdict, summary) = said(Seccomp::Denied, "mkdir");
     assert_eq!(verdict, "SECCOMP_DENIED HIGH mkdir");
     assert!(summary.contains("called mkdir on /data/state, which its seccomp filter refuses"), "{summary}");
+    // Only a file system that knows no folders, or an immutable one above it, would answer so.
+    let (verdict, _) = said(Seccomp::Undecided, "mkdir");
+    assert_eq!(verdict, "SECCOMP_DENIED MEDIUM mkdir");
     for (seccomp, part) in [
         (Seccomp::Undecided, "whether its seccomp filter did cannot be told"),
         (Seccomp::NotByFilter, "and no seccomp filter did"),
         (Seccomp::NoFilter, "and no seccomp filter did"),
         (Seccomp::Unknown, "look for a seccomp profile"),
     ] {
-        let (verdict, summary) = said(seccomp);
+        let (verdict, summary) = said(seccomp, "openat");
         assert_eq!(verdict, "PERMISSION_DENIED MEDIUM /data/state");
         assert!(summary.contains(part), "{summary}");
     }

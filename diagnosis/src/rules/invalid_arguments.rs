@@ -131,11 +131,21 @@ pub(super) fn guessed(case: &Case<'_>) -> Option<Finding> {
     // Of several a long one is the likeliest to be misspelt.
     let mut options: Vec<&Candidate> = candidates.iter().filter(|candidate| candidate.is_option()).collect();
     options.sort_by_key(|candidate| !candidate.is_long_option());
+    // `-c name=value`, `-g "daemon off;"`: there is more to get wrong in that than in the letter before it.
+    let setting = candidates.iter().find(|candidate| candidate.is_setting());
+    if let Some(setting) = setting.filter(|_| !options.iter().any(|option| option.is_long_option())) {
+        options = vec![setting];
+    }
+    // An interpreter's script that looks at its arguments leaves with that code too.
+    if options.is_empty() && says_usage && runs_a_script(case) {
+        options.extend(candidates.last());
+    }
     if !read_nothing || options.is_empty() || !(says_usage || at_once) {
         return None;
     }
     let (argument, confidence) = match (options.as_slice(), says_usage) {
-        ([only], true) => (only.shown(), Confidence::Medium),
+        ([only], true) if only.is_option() => (only.shown(), Confidence::Medium),
+        ([only], true) => (only.shown(), Confidence::Low),
         ([only], false) => (only.shown(), Confidence::Low),
         // There is more to get wrong in a long one.
         ([first, ..], _) => {

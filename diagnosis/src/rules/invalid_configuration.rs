@@ -28,7 +28,7 @@ pub(super) fn told(case: &Case<'_>) -> Option<Finding> {
     let startup = startup::told(case)?;
     let files = startup::read_last(case);
     let lines: Vec<Line<'_>> = log::last_lines(case).collect();
-    let (index, file, line, confidence) = files.iter().find_map(|(index, file)| {
+    let known = files.iter().find_map(|(index, file)| {
         let at = lines.iter().position(|line| names_file(line, &file.path))?;
         let around = lines.get(at.saturating_sub(AROUND)..(at + AROUND + 1).min(lines.len()))?;
         // The line that names it, else the nearest one that says what is wrong.
@@ -39,11 +39,44 @@ pub(super) fn told(case: &Case<'_>) -> Option<Finding> {
         let confidence =
             if named || line.is_about_settings() { Confidence::High } else { Confidence::Medium };
         Some((*index, *file, *line, confidence))
-    })?;
+    });
+    let Some((index, file, line, confidence)) = known else { return pointed_at(case, &startup, &lines) };
     let mut finding = finding(case, &startup, index, file, confidence);
     finding.summary.push_str(&format!("; its log says {}", line.quoted()));
     finding.evidence.insert(1, line.evidence);
     Some(finding)
+}
+
+/// A log's last complaint points at a line of a file whose name does not tell that it is configuration: `users.acl:1: …`.
+fn pointed_at(case: &Case<'_>, startup: &Startup, lines: &[Line<'_>]) -> Option<Finding> {
+    /// A trace of a program's own code points at lines too.
+    const OF_CODE: [&str; 22] = [
+        "py", "pyx", "js", "mjs", "cjs", "ts", "rb", "php", "pl", "pm", "java", "kt", "scala", "go", "rs",
+        "c", "cc", "cpp", "h", "sh", "lua", "tcl",
+    ];
+    let line = lines.iter().find(|line| line.complains())?;
+    let marks = |c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '`' | '(' | ')' | ',' | '[' | ']');
+    let path = line.text.split(marks).find_map(|word| {
+        let (path, rest) = word.split_once(':')?;
+        let (_, ending) = words::base_name(path).rsplit_once('.')?;
+        let points = path.starts_with('/') && rest.starts_with(|c: char| c.is_ascii_digit());
+        (points && !OF_CODE.contains(&ending)).then(|| words::one_line(path))
+    })?;
+    Some(Finding {
+        cause: Cause::InvalidConfiguration,
+        confidence: Confidence::Medium,
+        summary: format!(
+            "{} ended itself with exit code {}{}; its log points at {path}{}: {}",
+            case.main_name(),
+            startup.code,
+            startup.after(),
+            context::on_volume(case, &path),
+            line.quoted()
+        ),
+        remedy: format!("correct {path}; compare it with the version that last ran well"),
+        object: path,
+        evidence: vec![line.evidence, EvidenceRef::Exit],
+    })
 }
 
 /// It wants to listen on an address that this machine does not have; without an argument or a variable that names it, it stands in

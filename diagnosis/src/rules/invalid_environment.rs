@@ -92,6 +92,7 @@ pub(super) fn told(case: &Case<'_>) -> Option<Finding> {
         (Complaint::Unconverted, _) => Confidence::Medium,
         (_, true) => Confidence::Medium,
         _ if !last_word || !is_of_environment(case, &line, name) => Confidence::Medium,
+        _ if !name.contains('_') && !set && !is_called_one(&line, name) => Confidence::Medium,
         (Complaint::Missing, false) if set => Confidence::Medium,
         (Complaint::Missing, false) => Confidence::High,
         (Complaint::Wrong, false) if set => Confidence::High,
@@ -209,17 +210,43 @@ fn named_in<'a>(case: &Case<'_>, line: &Line<'a>) -> Option<(&'a str, Complaint)
     };
     let words = line.text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
     let by_words = |name: &str| complaint == Complaint::Missing && name.contains('_');
-    let name = words
+    let names: Vec<&str> = words
         .filter(|word| is_name(word))
-        .find(|name| of_variables || by_form || is_set(name) || in_spec(case, name) || by_words(name))?;
+        .filter(|name| of_variables || by_form || is_set(name) || in_spec(case, name) || by_words(name))
+        .collect();
+    // Capitals alone may be anything's name: a zone of the time before the line, a part of the program.
+    let sure =
+        |name: &&&str| name.contains('_') || is_set(name) || in_spec(case, name) || is_called_one(line, name);
+    let name = names.iter().find(sure).or(names.first())?;
     Some((name, complaint))
 }
 
-/// `DB_HOST`: capitals, digits and underscores; no name of an error or a signal.
+/// `environment variable PORT`, `$PORT`, `PORT environment variable`, `'PORT'`.
+fn is_called_one(line: &Line<'_>, name: &str) -> bool {
+    let beside = |(before, after): (&str, &str)| {
+        let before = before.trim_end_matches([' ', ':', '\'', '"', '`', '$', '{']).to_ascii_lowercase();
+        let after = after.trim_start_matches([' ', '\'', '"', '`', '}']).to_ascii_lowercase();
+        before.ends_with("variable")
+            || before.ends_with("env")
+            || after.starts_with("env")
+            || after.starts_with("variable")
+    };
+    let quoted = ["'", "\"", "`", "$", "${"].iter().any(|mark| line.text.contains(&format!("{mark}{name}")));
+    quoted
+        || line
+            .text
+            .match_indices(name)
+            .any(|(at, _)| line.text.get(..at).zip(line.text.get(at + name.len()..)).is_some_and(beside))
+}
+
+/// `DB_HOST`: capitals, digits and underscores; no name of an error or a signal, and no zone of a time.
 fn is_name(word: &str) -> bool {
     let capitals = word.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_');
     let taken = errno::is_name(word) || word.starts_with("SIG") || word.starts_with("ERR_");
-    let levels = ["ERROR", "FATAL", "WARN", "WARNING", "INFO", "DEBUG", "CRITICAL", "PANIC", "NOTICE", "LOG"];
+    let levels = [
+        "ERROR", "FATAL", "WARN", "WARNING", "INFO", "DEBUG", "CRITICAL", "PANIC", "NOTICE", "LOG", "ERR",
+        "UTC", "GMT", "CET", "CEST", "EST", "EDT", "PST", "PDT", "CST", "MSK", "IST", "JST",
+    ];
     word.len() >= SHORTEST
         && capitals
         && word.starts_with(|c: char| c.is_ascii_uppercase())

@@ -8,6 +8,8 @@ use crate::{memory, quantity, signals, words};
 
 /// The main process's end counts as shown to follow from a child's OOM kill up to here (milliseconds).
 const AT_ONCE_MS: f64 = 500.0;
+/// Beyond this (milliseconds) the main process has gone on with other work.
+const OVERCOME_MS: f64 = 1_000.0;
 /// Beyond this (milliseconds) a child's OOM kill is no longer offered as the reason for the main process's end.
 const RELATED_MS: f64 = 60_000.0;
 /// What shells and supervisors exit with when a child was killed: 128 + SIGKILL.
@@ -85,9 +87,10 @@ fn child_confidence(case: &Case<'_>, oom: &OomKill) -> Option<Confidence> {
         return None;
     }
     // Long after it, what failed right before the end weighs more.
-    let other = case.calls.iter().any(|call| call.by_dying() && call.confidence() == Confidence::High);
+    let other = |least| case.calls.iter().any(|call| call.by_dying() && call.confidence() >= least);
     match (exit.code, before_end) {
-        (code, ms) if code != CODE_OF_SIGKILL && ms > AT_ONCE_MS && other => None,
+        (code, ms) if code != CODE_OF_SIGKILL && ms > AT_ONCE_MS && other(Confidence::High) => None,
+        (code, ms) if code != CODE_OF_SIGKILL && ms > OVERCOME_MS && other(Confidence::Medium) => None,
         (CODE_OF_SIGKILL, ms) if ms <= RELATED_MS => Some(Confidence::High),
         (0, ms) if ms <= RELATED_MS => Some(Confidence::Medium),
         (_, ms) if ms <= AT_ONCE_MS => Some(Confidence::High),

@@ -157,10 +157,16 @@ pub(super) fn needs_nothing_more(failure: &Failure) -> bool {
         && capability_for(&failure.syscall).is_some_and(has)
 }
 
-/// True for a call refused with EPERM that names no file and no address and asked for no capability: the kernel had no reason of its own.
+/// True for a call refused with EPERM that names no file and no address, or makes what anybody may make, and asked for no capability: the
+/// kernel had no reason of its own.
 pub(super) fn is_refused_without_reason(failure: &Failure) -> bool {
-    /// Calls on a file that is open already, to which the kernel never answers EPERM.
-    const NEVER_REFUSED: [&str; 9] = [
+    /// Calls on a file that is open already, to which the kernel never answers EPERM, and those to which only a file system that knows
+    /// no such thing does.
+    const NEVER_REFUSED: [&str; 13] = [
+        "symlink",
+        "symlinkat",
+        "mkdir",
+        "mkdirat",
         "fsync",
         "fdatasync",
         "syncfs",

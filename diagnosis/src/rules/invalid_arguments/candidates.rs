@@ -54,6 +54,14 @@ impl Candidate {
         self.argument.len() > 2 && self.argument.starts_with("--")
     }
 
+    /// True for `shared_buffers=1GB` and `daemon off;` behind an option of one letter.
+    pub(super) fn is_setting(&self) -> bool {
+        let of_words = self.argument.contains('=') || self.argument.trim_end().ends_with(';');
+        of_words
+            && self.argument.starts_with(|c: char| c.is_ascii_lowercase())
+            && !self.argument.contains("://")
+    }
+
     /// The line complains about this argument: by its name, by its letter, or by its value.
     pub(super) fn named_by(&self, line: &Line<'_>) -> Option<Named> {
         if !(line.refuses() || line.lacks()) {

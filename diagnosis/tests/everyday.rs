@@ -1,0 +1,143 @@
+//! Everyday deaths that were once named wrongly: waits that end, what is done without, words beside the reason.
+
+mod support;
+
+use lastwords_diagnosis::errno;
+use lastwords_diagnosis::evidence::*;
+use support::*;
+
+fn opened(path: &str, before_death_ms: f64) -> OpenedFile {
+    OpenedFile { path: path.to_owned(), pid: MAIN, before_death_ms, ..OpenedFile::default() }
+}
+
+fn logged(args: &[&str], lines: &[&str]) -> Evidence {
+    let mut evidence = exited(args, 40, 1);
+    let lines = lines.iter().map(|line| (*line).to_owned()).collect();
+    evidence.log_files = vec![LogTail { lines, ..LogTail::default() }];
+    evidence.process.get_or_insert_default().environment_names = vec!["HOME".to_owned(), "PORT".to_owned()];
+    evidence
+}
+
+#[test]
+fn a_file_that_was_waited_for() {
+    let looked = |count, first_before_death_ms, last_before_death_ms| {
+        let look = failed("newfstatat", errno::ENOENT, "/shared/migrations.done", last_before_death_ms);
+        let look = Failure { comm: "bash".to_owned(), count, first_before_death_ms, ..look };
+        with(exited(&["bash", "/start.sh"], 2_000, 1), vec![look])
+    };
+    check(vec![
+        ("until the end", looked(8, 816.0, 102.0), "FILE_NOT_FOUND MEDIUM /shared/migrations.done"),
+        ("and then no longer", looked(8, 1_816.0, 902.0), "PROGRAM_ERROR LOW exit code 1"),
+        ("once", looked(1, 102.0, 102.0), "PROGRAM_ERROR LOW exit code 1"),
+    ]);
+    let mut serves = looked(8, 816.0, 102.0);
+    serves.listeners = vec![Listener {
+        address: "0.0.0.0:80/tcp".to_owned(),
+        pid: MAIN,
+        before_death_ms: 1_900.0,
+        ..Listener::default()
+    }];
+    check(vec![("a server that polls it", serves, "PROGRAM_ERROR LOW exit code 1")]);
+}
+
+#[test]
+fn an_included_file_and_one_that_only_adds() {
+    let read = |missing: &str| {
+        let mut evidence =
+            with(exited(&["app", "/c/app.conf"], 40, 1), vec![failed("openat", errno::ENOENT, missing, 0.4)]);
+        evidence.opened_files = vec![opened("/c/app.conf", 0.45)];
+        evidence
+    };
+    check(vec![
+        ("included", read("/c/local.conf"), "FILE_NOT_FOUND MEDIUM /c/local.conf"),
+        ("added", read("/c/app-local.conf"), "INVALID_CONFIGURATION MEDIUM /c/app.conf"),
+    ]);
+}
+
+#[test]
+fn what_it_went_on_after() {
+    let exec =
+        Failure { comm: "su".to_owned(), ..by_child(failed("execve", errno::ENOENT, "/bin/zsh", 1.2)) };
+    let mut su = with(
+        exited(&["su", "nobody", "-s", "/bin/zsh"], 26, 127),
+        vec![failed("connect", errno::ENOENT, "/run/dbus/system_bus_socket", 2.6), exec],
+    );
+    su.child_exits = vec![child_exit("su", 127, 0, 0.9)];
+    let log = failed("openat", errno::EACCES, "/srv/m.log", 0.29);
+    let plug_in = failed("openat", errno::ENOENT, "/srv/lib/auth.so", 0.24);
+    let name_server =
+        |count| Failure { count, ..failed_at("connect", errno::ENETUNREACH, "10.96.0.10:53/udp", 0.9) };
+    let map = || failed("openat", errno::ENOENT, "/maps/hosts.map", 4.3);
+    check(vec![
+        ("a child whose code it left with", su, "EXEC_FAILED HIGH /bin/zsh"),
+        (
+            "a log that it may not write",
+            with(exited(&["m"], 27, 13), vec![log, plug_in]),
+            "FILE_NOT_FOUND MEDIUM /srv/lib/auth.so",
+        ),
+        (
+            "a name server that was made ready to be asked",
+            with(exited(&["haproxy"], 60, 1), vec![map(), name_server(1)]),
+            "FILE_NOT_FOUND MEDIUM /maps/hosts.map",
+        ),
+        (
+            "a name server that was asked",
+            with(exited(&["haproxy"], 60, 1), vec![name_server(2)]),
+            "DNS_FAILED MEDIUM 10.96.0.10:53/udp",
+        ),
+    ]);
+}
+
+#[test]
+fn a_child_without_memory_long_before() {
+    let killed = |before_death_ms| {
+        let mut evidence =
+            with(exited(&["app"], 3_000, 1), vec![failed("openat", errno::ENOENT, "/input/batch.csv", 0.3)]);
+        let end = evidence.process.as_ref().map(|process| process.exited_at).unwrap_or_default();
+        evidence.oom = vec![oom(OomScope::Container, 40 << 20, false, before_death_ms, end)];
+        evidence
+    };
+    check(vec![
+        ("another end", killed(1_600), "FILE_NOT_FOUND MEDIUM /input/batch.csv"),
+        ("at once", killed(300), "OUT_OF_MEMORY HIGH memory limit 40Mi"),
+    ]);
+}
+
+#[test]
+fn which_argument() {
+    check(vec![
+        (
+            "a setting behind an option of one letter",
+            exited(&["postgres", "-D", "/d", "-k", "/d", "-c", "shared_bufers=1GB"], 16, 1),
+            "INVALID_ARGUMENTS LOW shared_bufers=1GB",
+        ),
+        (
+            "a directive",
+            exited(&["nginx", "-e", "/dev/null", "-g", "deamon off;"], 6, 1),
+            "INVALID_ARGUMENTS LOW deamon off;",
+        ),
+        (
+            "a script's own",
+            exited(&["python3", "-m", "http.server", "eighty"], 67, 2),
+            "INVALID_ARGUMENTS LOW eighty",
+        ),
+    ]);
+}
+
+#[test]
+fn what_a_log_names() {
+    let zone = "[23-Nov-2026 06:49:07 UTC] environment variable QUEUE_URL is not set";
+    let capitals = "[23-Nov-2026 06:49:07 XYZ] HTTP environment variable missing";
+    let rule = "1:M # Aborting startup because of ACL errors: /etc/redis/users.acl:1: Unknown command. WARNING: no change";
+    let trace = "/app/main.go:17: invalid state";
+    check(vec![
+        ("a variable, not the time's zone", logged(&["php"], &[zone]), "INVALID_ENVIRONMENT HIGH QUEUE_URL"),
+        ("capitals that may be anything", logged(&["php"], &[capitals]), "INVALID_ENVIRONMENT HIGH HTTP"),
+        (
+            "a line of a file",
+            logged(&["redis"], &[rule]),
+            "INVALID_CONFIGURATION MEDIUM /etc/redis/users.acl",
+        ),
+        ("a line of code", logged(&["app"], &[trace]), "PROGRAM_ERROR LOW exit code 1"),
+    ]);
+}
