@@ -362,9 +362,8 @@ impl Diagnoser {
 
     /// Whether this container is known to be of a pod on another node than this.
     pub fn is_elsewhere(&self, container: &v1::Container, node: &str) -> bool {
-        let pods = lock(&self.pods);
-        pair::find(container, &pods)
-            .is_some_and(|(known, _)| !known.pod.node.is_empty() && known.pod.node != node)
+        pair::pods_named(container, &lock(&self.pods))
+            .any(|known| !known.pod.node.is_empty() && known.pod.node != node)
     }
 
     /// Notes the templates of the containers that run well now, of all pods or of those with these UIDs.

@@ -135,14 +135,19 @@ pub fn state_now(known: &Known, container: &Container, pods: &Pods) -> v1::PodSt
     state(known, container, run, shown, false, pods)
 }
 
-/// The pod and the container that an agent speaks of.
-pub fn find<'a>(reported: &v1::Container, pods: &'a Pods) -> Option<(&'a Known, &'a Container)> {
+/// The pods that an agent speaks of: one, unless what it says does not fit together. The surest first.
+pub fn pods_named<'a>(reported: &v1::Container, pods: &'a Pods) -> impl Iterator<Item = &'a Known> {
     let by_name = || {
         let unknown = reported.pod_uid.is_empty() && !reported.pod_name.is_empty();
         unknown.then(|| pods.by_name(&reported.namespace, &reported.pod_name)).flatten()
     };
-    let known =
-        pods.by_container(&reported.id).or_else(|| pods.by_uid(&reported.pod_uid)).or_else(by_name)?;
+    let named = [pods.by_container(&reported.id), pods.by_uid(&reported.pod_uid), by_name()];
+    named.into_iter().flatten()
+}
+
+/// The pod and the container that an agent speaks of.
+pub fn find<'a>(reported: &v1::Container, pods: &'a Pods) -> Option<(&'a Known, &'a Container)> {
+    let known = pods_named(reported, pods).next()?;
     let the_only_one = || match known.pod.containers.as_slice() {
         [only] if reported.name.is_empty() => Some(only),
         _ => None,

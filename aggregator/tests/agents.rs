@@ -76,6 +76,12 @@ async fn a_pod_of_another_node_is_refused() {
     assert_eq!(reason, "the container is of a pod on another node");
     let acknowledgement = agent.report(report("node1", 1_000, "prod", "here")).await;
     assert_eq!(acknowledgement.outcome(), Outcome::Stored);
+
+    // Its pod is enough to know whose a container is: a name that the pod does not have hides nothing.
+    let mut unheard_of = report("node1", 1_001, "prod", "elsewhere");
+    unheard_of.crash.as_mut().unwrap().container.as_mut().unwrap().name = "unheard-of".to_owned();
+    let acknowledgement = agent.report(unheard_of).await;
+    assert_eq!(acknowledgement.outcome(), Outcome::Rejected, "{}", acknowledgement.reason);
 }
 
 #[tokio::test]
