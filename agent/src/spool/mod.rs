@@ -6,7 +6,8 @@
 //! - `sequence`: a u64 and its CRC-32. Sequence numbers below it may have been used, so the next start begins there.
 //! - `<first sequence, 20 digits>.segment`: the eight bytes `LWSPOOL1`, then records. A record is the payload's length (u32), the
 //!   CRC-32 of length and payload (u32), and the payload, a protobuf `lastwords.v1.CrashReport`. A record counts only if its
-//!   checksum holds; what follows the last such record of the newest segment was torn by a stop and is cut off at start.
+//!   checksum holds; what follows the last such record was torn by a stop and is cut off at start, and behind a damaged place in the
+//!   middle the next record is looked for.
 //! - `acknowledged`: a u64 sequence and its CRC-32 for each report of a present segment that needs not be sent any more. A segment
 //!   all of whose reports are acknowledged is deleted.
 //! - `lock`: locked by the agent that uses the spool.

@@ -13,6 +13,12 @@ use super::{MAX_REPORT_BYTES, open_own};
 
 const MAGIC: &[u8; 8] = b"LWSPOOL1";
 const RECORD_HEADER: usize = 8;
+/// How a report begins: field 1, the spool's id, which has 32 digits.
+const REPORT_BEGINS: [u8; 2] = [0x0a, 32];
+/// Bytes by which the beginning of a record is told from anything else, before its checksum is looked at.
+const RECORD_BEGINS: usize = RECORD_HEADER + REPORT_BEGINS.len() + 32;
+/// Bytes read at a time where a record is looked for.
+const CHUNK: u64 = 64 * 1024;
 
 /// Bytes that a record of so many bytes of payload takes.
 pub(super) fn record_bytes(payload: usize) -> u64 {
@@ -31,7 +37,7 @@ pub(super) struct Position {
 pub(super) struct Found {
     /// Sequence numbers and where their records stand.
     pub(super) records: Vec<(u64, Position)>,
-    /// Records between good ones whose checksum does not hold, or that are no report.
+    /// Places between good records where something else stands: a report was lost at each, at least.
     pub(super) corrupt: u64,
     /// Bytes after the last good record.
     pub(super) torn_bytes: u64,
@@ -67,24 +73,13 @@ impl Segment {
         let length = file.metadata()?.len();
         let mut found = Found::default();
         let mut good_end = MAGIC.len() as u64;
-        if read_at(&file, 0, MAGIC.len()).is_some_and(|magic| magic == MAGIC) {
-            let mut offset = good_end;
-            let mut suspicious = 0;
-            // A bad checksum may hide in the middle, where the length still leads to the next record; at the end it is a torn write.
-            while let Some((position, payload)) = read_record(&file, offset, length) {
-                offset += record_bytes(position.payload as usize);
-                let report = payload.and_then(|payload| v1::CrashReport::decode(payload.as_slice()).ok());
-                if let Some(report) = report {
-                    found.records.push((report.sequence, position));
-                    found.corrupt += std::mem::take(&mut suspicious);
-                    good_end = offset;
-                } else {
-                    suspicious += 1;
-                }
-            }
-        } else {
-            // Stopped while it was made: nothing is in it.
-            file.set_len(0)?;
+        while let Some((position, report)) = next_report(&file, good_end, length) {
+            found.corrupt += u64::from(position.offset > good_end);
+            found.records.push((report.sequence, position));
+            good_end = position.offset + record_bytes(position.payload as usize);
+        }
+        // Stopped while it was made, or damaged.
+        if read_at(&file, 0, MAGIC.len()).is_none_or(|magic| magic != MAGIC) {
             file.write_all_at(MAGIC, 0)?;
         }
         found.torn_bytes = length.saturating_sub(good_end);
@@ -128,8 +123,7 @@ impl Segment {
 
     /// The report at a position; `None` when it cannot be read or its checksum does not hold any more.
     pub(super) fn read(&self, position: Position) -> Option<v1::CrashReport> {
-        let (_, payload) = read_record(&self.file, position.offset, self.end)?;
-        v1::CrashReport::decode(payload?.as_slice()).ok()
+        report_at(&self.file, position.offset, self.end).map(|(_, report)| report)
     }
 
     /// Deletes the file. Where that fails its reports come back at the next start, and are stored once all the same.
@@ -141,6 +135,34 @@ impl Segment {
             );
         }
     }
+}
+
+/// The first good report at `from` or after it. A damaged length leads nowhere, so that each byte may be where the next one begins.
+fn next_report(file: &File, from: u64, end: u64) -> Option<(Position, v1::CrashReport)> {
+    if let Some(found) = report_at(file, from, end) {
+        return Some(found);
+    }
+    let mut at = from;
+    while at.checked_add(RECORD_BEGINS as u64)? <= end {
+        let size = CHUNK.min(end - at);
+        let bytes = read_at(file, at, usize::try_from(size).ok()?)?;
+        let begins = bytes.windows(RECORD_BEGINS).zip(at..).filter(|(bytes, _)| begins_record(bytes));
+        if let Some(found) = begins.filter_map(|(_, offset)| report_at(file, offset, end)).next() {
+            return Some(found);
+        }
+        at += size + 1 - RECORD_BEGINS as u64;
+    }
+    None
+}
+
+fn begins_record(bytes: &[u8]) -> bool {
+    let report = bytes.get(RECORD_HEADER..).unwrap_or_default();
+    report.strip_prefix(&REPORT_BEGINS).is_some_and(|id| id.iter().all(u8::is_ascii_hexdigit))
+}
+
+fn report_at(file: &File, offset: u64, end: u64) -> Option<(Position, v1::CrashReport)> {
+    let (position, payload) = read_record(file, offset, end)?;
+    Some((position, v1::CrashReport::decode(payload?.as_slice()).ok()?))
 }
 
 /// The record at `offset`: where it stands, and its payload if the checksum holds. `None` when no whole record stands there.
