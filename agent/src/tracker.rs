@@ -291,15 +291,17 @@ impl Tracker {
 
     fn gone(&mut self, cgroup_id: u64, time: u64) -> Option<Death> {
         let tracked = self.containers.get_mut(&cgroup_id)?;
-        let death = if let Some(held) = tracked.held_back.take() {
-            Some(held.death)
-        } else if tracked.ended || !tracked.execs.is_empty() {
-            None
-        } else {
+        let death = match (tracked.held_back.take(), tracked.end_when_gone()) {
+            (Some(held), _) => Some(held.death),
+            (None, None) => None,
+            (None, Some(End::Unseen)) => {
+                counters::ENDS_UNSEEN.increment();
+                self.death(cgroup_id, time, End::Unseen)
+            }
             // A set-up that ended well ran no program because nobody wanted it to.
-            self.death(cgroup_id, time, End::NeverRan).filter(|death| {
+            (None, Some(end)) => self.death(cgroup_id, time, end).filter(|death| {
                 death.recording.as_ref().is_some_and(|recording| !recording.child_exits.is_empty())
-            })
+            }),
         };
         if let Some(tracked) = self.containers.remove(&cgroup_id) {
             self.stop_watching(cgroup_id, tracked.recorder);
@@ -372,9 +374,36 @@ impl Tracked {
             held_back: None,
         }
     }
+
+    /// How it came to its end when its group is gone and nothing more can be heard of it; None when that was told. A group is removed
+    /// only after the end of all in it: when that of a program was not heard, its record was dropped with a full ring buffer.
+    fn end_when_gone(&self) -> Option<End> {
+        match (self.ended, self.execs.is_empty()) {
+            (true, _) => None,
+            (false, true) => Some(End::NeverRan),
+            (false, false) => Some(End::Unseen),
+        }
+    }
 }
 
 /// Whether this is a pod's sandbox: every runtime's holds its namespaces with a program called pause.
 fn is_sandbox(executed: &Executed) -> bool {
     executed.comm == b"pause" && executed.arguments.first().is_some_and(|name| name.ends_with(b"pause"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{assemble::tests::death, decode::Status};
+
+    #[test]
+    fn a_group_that_goes_after_an_end_that_was_not_heard_tells_of_it() {
+        let death = death(Status::default());
+        let mut tracked = Tracked::new(death.container, 0, false);
+        assert_eq!(tracked.end_when_gone(), Some(End::NeverRan));
+        tracked.execs = death.execs;
+        assert_eq!(tracked.end_when_gone(), Some(End::Unseen));
+        tracked.ended = true;
+        assert_eq!(tracked.end_when_gone(), None);
+    }
 }

@@ -99,6 +99,7 @@ fn what_a_full_ring_buffer_drops_is_counted_exactly() {
     }
     let mut lastwords = Lastwords::alone().unwrap();
     let agent = Pid::from_raw(lastwords.agent().pid().cast_signed());
+    let unheard_end = Container::start(&["/bin/busybox", "sleep", "3600"]).unwrap();
     // From here on nobody reads the ring.
     kill(agent, Signal::SIGSTOP).unwrap();
     let mut command = ["/bin/busybox", "env"].repeat(PROGRAMS);
@@ -109,6 +110,11 @@ fn what_a_full_ring_buffer_drops_is_counted_exactly() {
     for _ in 0..UNHEARD {
         Container::start(&["/bin/busybox", "false"]).unwrap().wait().unwrap();
     }
+    kill(Pid::from_raw(unheard_end.pid().cast_signed()), Signal::SIGKILL).unwrap();
+    until("it is a zombie", || {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", unheard_end.pid())).ok()?;
+        stat.contains(") Z ").then_some(())
+    });
     kill(agent, Signal::SIGCONT).unwrap();
     // Sooner or later it is heard again; until it has read what stands in the ring, more is dropped.
     let mut later = Vec::new();
@@ -119,6 +125,14 @@ fn what_a_full_ring_buffer_drops_is_counted_exactly() {
         let is_later = |crash: &Value| later.iter().any(|id| crash["container"]["id"] == id.as_str());
         crashes.iter().any(is_later).then_some(())
     });
+    // That its group goes is heard, its end was not.
+    let (unheard_end, _) = unheard_end.wait().unwrap();
+    let crash = until("the container whose end was dropped is reported", || {
+        let list = lastwords.ask_json(&["list", "-A", "--all", "--limit", "10000"]).ok()?;
+        let mut crashes = list["crashes"].as_array()?.iter();
+        crashes.find(|crash| crash["container"]["id"] == unheard_end.as_str()).cloned()
+    });
+    assert_eq!(crash["exit"], Value::Null, "nobody saw it: {crash:#}");
     let (status, _) = lastwords.agent().stop().unwrap();
     assert!(status.success(), "{status}");
     let agent = lastwords.agent();
