@@ -3,14 +3,18 @@
 //! Calls that cannot have (noise, those whose path later opened, those long before the end) are left out; the others are ordered by
 //! [`Weight`], field by field, and the strongest is judged by [`Call::confidence`].
 
+mod named;
+
 use std::cmp::Ordering;
+
+use named::{named, said_aside};
 
 use crate::case::Case;
 use crate::evidence::Failure;
 use crate::noise::{self, Noise, Standing};
 use crate::signature::signature;
 use crate::verdict::Confidence;
-use crate::{errno, log, words};
+use crate::{errno, words};
 
 /// A call that failed longer before the end than this (milliseconds) did not end the program: one-minute time-outs are the
 /// longest that programs commonly wait before they give up.
@@ -27,6 +31,12 @@ const CERTAIN_MS: f64 = 250.0;
 const CERTAIN_UNNAMED_MS: f64 = 100.0;
 /// The same for a file that it may not use: another place is taken at once.
 const CERTAIN_REFUSED_MS: f64 = 60.0;
+/// A file that nothing names was missed in the last this long (milliseconds), or is one that is done without.
+const MISSED_MS: f64 = 300.0;
+/// So long (milliseconds) before the end a log may be refused; who works on for longer says elsewhere what it has to say.
+const LOG_REFUSED_MS: f64 = 150.0;
+/// More tries than this are a loop that runs beside the work rather than tries until it gives up.
+const MOST_TRIES: u64 = 12;
 /// So many calls that failed alike, of those that are kept, are a search.
 const MANY: usize = 8;
 /// A shell goes on within this (milliseconds) of a child's end, or leaves.
@@ -136,9 +146,9 @@ impl Call<'_> {
             }
             Standing::Plain => {
                 let recent = self.named && self.weight.freshness >= Freshness::Recent;
-                related && (fresh || recent)
+                related && ((fresh && (self.gap_ms <= MISSED_MS || self.gave_up())) || recent)
             }
-            Standing::Rare => related || fresh,
+            Standing::Rare => (related || fresh) && !self.is_log_done_without(),
         }
     }
 
@@ -163,7 +173,7 @@ impl Call<'_> {
             false if self.failure.path.is_empty() => CERTAIN_UNNAMED_MS,
             false => CERTAIN_REFUSED_MS,
         };
-        let certain = (self.gap_ms <= certain_ms || self.gave_up())
+        let certain = (self.gap_ms <= certain_ms || (self.gave_up() && self.waited_out()))
             && !self.went_on
             && !self.followed
             && !noise::is_cache(&self.failure.path)
@@ -188,12 +198,30 @@ impl Call<'_> {
         }
     }
 
-    /// True when it was tried again and again, and the end came before, or when, the next try would have been due.
-    fn gave_up(&self) -> bool {
+    /// True for a log that it may not write, asked for once and not just before the end.
+    fn is_log_done_without(&self) -> bool {
+        let refused = matches!(self.failure.errno, errno::EACCES | errno::EPERM | errno::EROFS);
+        let once = self.failure.count <= 1 && self.gap_ms > LOG_REFUSED_MS;
+        refused && once && !self.named && noise::is_log(&self.failure.path)
+    }
+
+    /// True when its tries are few and it left when the next one was due. One that runs beside the work fails at any moment of it.
+    fn waited_out(&self) -> bool {
+        let connects = self.failure.syscall == "connect";
+        !connects || (self.failure.count <= MOST_TRIES && self.gap_ms >= self.between_tries_ms() * 0.7)
+    }
+
+    /// The mean time between its tries, in milliseconds; 0 for a single one.
+    fn between_tries_ms(&self) -> f64 {
         let Failure { count, first_before_death_ms, last_before_death_ms, .. } = self.failure;
         #[expect(clippy::cast_precision_loss, reason = "a count of calls, for a mean time")]
         let tries = count.saturating_sub(1) as f64;
-        tries > 0.0 && self.gap_ms <= (first_before_death_ms - last_before_death_ms) / tries * 1.5
+        if tries > 0.0 { (first_before_death_ms - last_before_death_ms) / tries } else { 0.0 }
+    }
+
+    /// True when it was tried again and again, and the end came before, or when, the next try would have been due.
+    fn gave_up(&self) -> bool {
+        self.failure.count > 1 && self.gap_ms <= self.between_tries_ms() * 1.5
     }
 
     /// True for a file that it looked for again and again until it left.
@@ -398,58 +426,4 @@ fn is_same(one: &str, other: &str) -> bool {
         || words::stem(one) == words::stem(other)
         || within(one, other)
         || within(other, one)
-}
-
-/// True when the command line or one of the log's last lines names the call's path or address.
-fn named(case: &Case<'_>, failure: &Failure) -> bool {
-    let thing = thing(failure);
-    if thing.len() < 2 {
-        return false;
-    }
-    let process_args = case.evidence.process.iter().flat_map(|process| &process.args);
-    let exec_args = case.evidence.execs.iter().flat_map(|exec| &exec.args);
-    let mut is_script = false;
-    let in_arguments = process_args.chain(exec_args).any(|argument| {
-        let named = argument_names(argument, failure)
-            // `.read schema.sql` is one argument.
-            || (!is_script && argument.split_whitespace().any(|word| argument_names(word, failure)));
-        is_script = matches!(argument.as_str(), "-c" | "-e" | "-r" | "-ec" | "-lc" | "--eval");
-        named
-    });
-    in_arguments || lines_about(case, thing).any(|line| !log::goes_on(line))
-}
-
-/// True when the log says what the program does without it, and nothing else of it.
-fn said_aside(case: &Case<'_>, failure: &Failure) -> bool {
-    let thing = thing(failure);
-    let mut lines = lines_about(case, thing);
-    thing.len() >= 2 && lines.next().is_some_and(log::goes_on) && lines.all(log::goes_on)
-}
-
-/// The log's last lines that name it.
-fn lines_about<'a>(case: &Case<'a>, thing: &str) -> impl Iterator<Item = &'a str> {
-    let thing = thing.trim_end_matches("/tcp").trim_end_matches("/udp").to_owned();
-    let tails = case.evidence.log_tail.iter().chain(&case.evidence.log_files);
-    let lines = tails.flat_map(|tail| tail.lines.iter().rev().take(20));
-    lines.map(String::as_str).filter(move |line| line.contains(&thing))
-}
-
-/// True when an argument (`/a/b`, `--config=/a/b`, `conf/b`) is the call's path, or the folder above it for a change of ownership, or for
-/// a look into it that was refused.
-/// The words of a shell's `-c` script do not count: a script may mention a file and do without it.
-fn argument_names(argument: &str, failure: &Failure) -> bool {
-    let looks_in_vain = failure.errno == errno::EACCES && noise::only_looks(&failure.syscall);
-    // A search path (`a.jar:b.jar`) names each of its places.
-    let words =
-        argument.split(['=', ',', ';']).chain(argument.split(':').skip(usize::from(!argument.contains(':'))));
-    words.filter(|word| !word.is_empty() && !matches!(*word, "." | ".." | "/")).any(|word| {
-        let word = word.trim_start_matches("./");
-        let path = failure.path.as_str();
-        let relative = !word.starts_with('/') && !word.is_empty();
-        word == path
-            || (failure.dns.is_some() && word.contains(failure.name.as_str()))
-            || (relative && path.strip_suffix(word).is_some_and(|folder| folder.ends_with('/')))
-            || ((noise::changes_ownership(&failure.syscall) || looks_in_vain)
-                && path.strip_prefix(word.trim_end_matches('/')).is_some_and(|rest| rest.starts_with('/')))
-    })
 }

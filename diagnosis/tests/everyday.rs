@@ -141,3 +141,30 @@ fn what_a_log_names() {
         ("a line of code", logged(&["app"], &[trace]), "PROGRAM_ERROR LOW exit code 1"),
     ]);
 }
+
+#[test]
+fn what_was_done_without_long_before() {
+    let missed = |ms| failed("openat", errno::ENOENT, "/srv/settings.yml", ms);
+    let refused = |path, ms| failed("openat", errno::EACCES, path, ms);
+    let after = |failure| with(exited(&["app"], 3_000, 1), vec![failure]);
+    check(vec![
+        ("a file, just before", after(missed(200.0)), "FILE_NOT_FOUND MEDIUM /srv/settings.yml"),
+        ("a file", after(missed(410.0)), "PROGRAM_ERROR LOW exit code 1"),
+        (
+            "a log, just before",
+            after(refused("/var/log/a.log", 90.0)),
+            "PERMISSION_DENIED MEDIUM /var/log/a.log",
+        ),
+        ("a log", after(refused("/var/log/a.log", 160.0)), "PROGRAM_ERROR LOW exit code 1"),
+    ]);
+}
+
+#[test]
+fn a_module_that_a_child_did_not_find() {
+    let look = |path: &str| by_child(failed("statx", errno::ENOENT, path, 31.0));
+    let looks =
+        ["/app/dist/main.js", "/app/dist/main.js.js", "/app/dist/main.js.json", "/app/dist/main.js.node"];
+    let mut shell = with(exited(&["sh", "-c", "node dist/main.js; exit $?"], 230, 1), looks.map(look).into());
+    shell.child_exits = vec![child_exit("node", 1, 0, 4.2)];
+    check(vec![("a shell passes it on", shell, "FILE_NOT_FOUND LOW /app/dist/main.js")]);
+}

@@ -139,12 +139,15 @@ fn what_failed_afterwards() {
 
 #[test]
 fn who_serves_while_it_tries() {
-    let tried = Failure {
-        count: 9,
-        first_before_death_ms: 9_000.0,
-        ..failed_at("connect", errno::ECONNREFUSED, "10.0.0.7:6379/tcp", 600.0)
+    let tried = |count, last_before_death_ms| {
+        let tried = Failure {
+            count,
+            first_before_death_ms: 9_000.0,
+            ..failed_at("connect", errno::ECONNREFUSED, "10.0.0.7:6379/tcp", last_before_death_ms)
+        };
+        with(exited(&["node", "/app/main.js"], 9_500, 1), vec![tried])
     };
-    let waits = with(exited(&["node", "/app/main.js"], 9_500, 1), vec![tried]);
+    let waits = tried(9, 900.0);
     let mut serves = waits.clone();
     let listener = |before_death_ms| Listener {
         address: "0.0.0.0:80/tcp".to_owned(),
@@ -155,6 +158,9 @@ fn who_serves_while_it_tries() {
     serves.listeners = vec![listener(8_900.0)];
     check(vec![
         ("it waits for it", waits, "CONNECTION_FAILED HIGH 10.0.0.7:6379/tcp"),
+        ("in the middle of the wait", tried(9, 600.0), "CONNECTION_FAILED MEDIUM 10.0.0.7:6379/tcp"),
+        ("the last one right before", tried(90, 99.0), "CONNECTION_FAILED HIGH 10.0.0.7:6379/tcp"),
+        ("many, beside its work", tried(30, 290.0), "CONNECTION_FAILED MEDIUM 10.0.0.7:6379/tcp"),
         ("it serves without it", serves, "CONNECTION_FAILED MEDIUM 10.0.0.7:6379/tcp"),
     ]);
 }

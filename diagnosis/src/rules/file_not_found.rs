@@ -112,10 +112,11 @@ pub(super) fn told(case: &Case<'_>) -> Option<Finding> {
 pub(super) fn packages(case: &Case<'_>) -> Option<Finding> {
     const FOLDER: &str = "/node_modules";
     let code = case.exit_code().filter(|code| *code != 0)?;
+    let child = case.passed_on().map_or(0, |(_, child)| child.pid);
     let evidence: Vec<EvidenceRef> = case
         .failures()
         .filter(|(_, failure)| {
-            failure.by_dying_thread
+            (failure.by_dying_thread || (child != 0 && failure.pid == child))
                 && failure.errno == errno::ENOENT
                 && failure.path.ends_with(FOLDER)
                 && failure.last_before_death_ms <= MODULE_MS
@@ -148,10 +149,13 @@ pub(super) fn packages(case: &Case<'_>) -> Option<Finding> {
 /// is found before the last of them.
 pub(super) fn module(case: &Case<'_>) -> Option<Finding> {
     case.exit_code().filter(|code| *code != 0)?;
-    // node loads the file of a worker in a thread of its own.
+    // node loads the file of a worker in a thread of its own; a shell passes on how its child ended.
+    let child = case.passed_on().map_or(0, |(_, child)| child.pid);
     let looks = || {
         case.failures().filter(|(_, failure)| {
-            (failure.by_dying_thread || failure.pid == case.main_pid())
+            (failure.by_dying_thread
+                || failure.pid == case.main_pid()
+                || (child != 0 && failure.pid == child))
                 && failure.errno == errno::ENOENT
                 && noise::only_looks(&failure.syscall)
                 && failure.last_before_death_ms <= MODULE_MS
