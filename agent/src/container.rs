@@ -100,6 +100,14 @@ fn pod_uid(segment: &str) -> Option<String> {
     (is_hash || is_uuid).then_some(uid)
 }
 
+impl ContainerRef {
+    /// Whether another container's group lies in this one's: its runtime may run here too.
+    #[must_use]
+    pub fn encloses(&self, other: &Self) -> bool {
+        other.cgroup_path.strip_prefix(&self.cgroup_path).is_some_and(|rest| rest.starts_with('/'))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -184,6 +192,14 @@ mod tests {
                 ContainerRef { runtime, id: ID.into(), pod_uid: pod_uid.into(), cgroup_path: own_path };
             assert_eq!(ContainerRef::from_cgroup_path(&path), Some(expected), "{pattern}");
         }
+    }
+
+    #[test]
+    fn a_container_in_a_container_is_enclosed() {
+        let of = |pattern| ContainerRef::from_cgroup_path(&fill(pattern)).unwrap();
+        let (outer, inner) = (of("/docker/{outer}"), of("/docker/{outer}/docker/{id}"));
+        assert!(outer.encloses(&inner));
+        assert!(!inner.encloses(&outer) && !outer.encloses(&outer) && !of("/docker/{id}").encloses(&inner));
     }
 
     #[test]

@@ -314,6 +314,7 @@ impl Tracker {
         let recording = self.recorders.read(tracked.recorder, cgroup_id).map(|recorder| {
             let mut recording = recording(&recorder);
             self.look_up_places(&mut recording);
+            self.look_up_senders(&mut recording, &tracked.container);
             recording
         });
         let ring_records_dropped = self.ring_records_dropped - self.told_dropped;
@@ -345,6 +346,15 @@ impl Tracker {
             if signal.place.is_none() {
                 counters::FAULT_PLACES_LOST.increment();
             }
+        }
+    }
+
+    /// In which containers the senders of signals run. One that this container lies in is none: its runtime runs there.
+    fn look_up_senders(&self, recording: &mut Recording, container: &ContainerRef) {
+        let encloses = |id: &u64| self.containers.get(id).is_some_and(|it| it.container.encloses(container));
+        for signal in &mut recording.signals {
+            signal.sender_container =
+                self.groups.container_of(signal.sender_cgroup).filter(|id| !encloses(id));
         }
     }
 

@@ -136,6 +136,26 @@ fn a_leader_that_left_is_no_death(lastwords: &Lastwords) {
     assert_told_once(lastwords, &BTreeMap::from([(id, status)]));
 }
 
+/// In a pod that shares its processes a container may stop another one, and call itself anything.
+#[test]
+fn a_neighbour_called_like_a_runtime_is_none() {
+    if !is_ready("a_neighbour_called_like_a_runtime_is_none", &PROGRAMS) {
+        return;
+    }
+    let lastwords = &Lastwords::alone().unwrap();
+    let container = start(&["sleep 3600000"]);
+    until("its program runs", || {
+        let comm = fs::read_to_string(format!("/proc/{}/comm", container.pid())).ok()?;
+        (comm == "dies\n").then_some(())
+    });
+    let script = format!("printf runc > /proc/$$/comm; kill -9 {}; sleep 3600", container.pid());
+    let _neighbour = Container::start(&["/bin/busybox", "sh", "-c", &script]).unwrap();
+    let (id, status) = container.wait().unwrap();
+    let stored = assert_told_once(lastwords, &BTreeMap::from([(id.clone(), status)]));
+    let killed_by = &whole(lastwords, &stored[&id])["exit"]["killed_by"];
+    assert_eq!((&killed_by["comm"], &killed_by["kind"]), (&"runc".into(), &"OTHER".into()));
+}
+
 /// A thread executes a program in place of its process; a child made by vfork cannot execute one.
 fn programs_of_threads(lastwords: &Lastwords) {
     let (id, status) =

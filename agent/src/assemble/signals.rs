@@ -113,12 +113,14 @@ fn sender_kind(death: &Death, node: &Node<'_>, raw: &decode::Signal) -> SenderKi
         SenderKind::OomKiller
     } else if raw.code > 0 {
         SenderKind::Kernel
-    } else if raw.sender_cgroup == death.cgroup_id {
+    } else if raw.sender_container.unwrap_or(raw.sender_cgroup) == death.cgroup_id {
         SenderKind::SameContainer
-    } else if raw.sender_tgid == node.agent_pid
-        || is_runtime(&raw.sender_comm)
-        || is_runtime(&raw.sender_parent_comm)
-    {
+    } else if raw.sender_tgid == node.agent_pid {
+        SenderKind::Runtime
+    } else if raw.sender_container.is_some() {
+        // Whatever it is called: a container may call its programs anything, and its main process is a shim's child.
+        SenderKind::Other
+    } else if is_runtime(&raw.sender_comm) || is_runtime(&raw.sender_parent_comm) {
         SenderKind::Runtime
     } else {
         SenderKind::Other

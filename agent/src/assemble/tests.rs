@@ -95,6 +95,7 @@ fn signal(number: i32, code: i32, sender_cgroup: u64, sender: &[u8]) -> Signal {
         result: 0,
         sender_tgid: 7,
         sender_cgroup,
+        sender_container: None,
         sender_comm: sender.to_vec(),
         sender_parent_comm: b"bash".to_vec(),
         target_tgid: MAIN,
@@ -261,6 +262,13 @@ fn the_sender_of_the_fatal_signal_is_told_by_where_it_runs() {
     assert_eq!(kind(signal(9, 0, 1, b"runc")), Some(SenderKind::Runtime));
     assert_eq!(kind(signal(9, 0, 1, b"containerd-shim")), Some(SenderKind::Runtime));
     assert_eq!(kind(signal(9, 0, 1, b"stress")), Some(SenderKind::Other));
+    // In a pod that shares its processes. The main process of every container is a shim's child.
+    let of_a_shim =
+        Signal { sender_parent_comm: b"containerd-shim".to_vec(), ..signal(9, 0, 1, b"reloader") };
+    assert_eq!(kind(of_a_shim.clone()), Some(SenderKind::Runtime));
+    let in_a_container = |container| Signal { sender_container: Some(container), ..of_a_shim.clone() };
+    assert_eq!(kind(in_a_container(GROUP + 1)), Some(SenderKind::Other), "a sidecar");
+    assert_eq!(kind(in_a_container(GROUP)), Some(SenderKind::SameContainer), "in a group that it made");
     assert_eq!(kind(signal(9, 128, GROUP, b"cat")), Some(SenderKind::Kernel));
     assert_eq!(kind(signal(15, 0, 1, b"stress")), None, "another signal did not end it");
     let mut ignored = signal(9, 0, 1, b"stress");

@@ -131,6 +131,9 @@ pub struct Signal {
     pub sender_tgid: u32,
     /// Its cgroup v2 id.
     pub sender_cgroup: u64,
+    /// The container that this group is of, or lies in, by the container's own group; None when it runs in none that is known, and where
+    /// nobody has looked.
+    pub sender_container: Option<u64>,
     /// Its name.
     pub sender_comm: Vec<u8>,
     /// Its parent's name.
@@ -378,6 +381,7 @@ fn signal(entry: &SignalEntry) -> Option<Signal> {
         result: entry.result,
         sender_tgid: entry.sender_tgid,
         sender_cgroup: entry.sender_cgroup,
+        sender_container: None,
         sender_comm: until_zero(&entry.sender_comm).to_vec(),
         sender_parent_comm: until_zero(&entry.sender_parent_comm).to_vec(),
         target_tgid: entry.target_tgid,

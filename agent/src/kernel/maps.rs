@@ -107,6 +107,12 @@ impl GroupMap {
         self.groups.get(&cgroup_id, 0).is_ok()
     }
 
+    /// The container that a group is of, or lies in, by the container's own group; None when it is in none that is watched.
+    #[must_use]
+    pub fn container_of(&self, cgroup_id: u64) -> Option<u64> {
+        self.groups.get(&cgroup_id, 0).ok().map(|group| group.0.container)
+    }
+
     /// Remembers a group.
     ///
     /// # Errors

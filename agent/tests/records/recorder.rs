@@ -303,6 +303,7 @@ fn signal() -> impl Strategy<Value = Entry<SignalEntry, Signal>> {
                 result,
                 sender_tgid,
                 sender_cgroup,
+                sender_container: None,
                 sender_comm,
                 sender_parent_comm,
                 target_tgid,
