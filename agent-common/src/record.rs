@@ -379,7 +379,7 @@ pub struct Recorder {
     pub opened: [OpenedEntry; OPENED_FILES],
     /// DNS queries that took a slot from another that was still in use.
     pub dns_overwritten: u64,
-    /// Answers that did not fit into a datagram, where what is asked again over TCP is not seen.
+    /// Answers that did not fit into a datagram, where what is asked again over TCP cannot be seen.
     pub dns_truncated: u64,
     /// DNS queries.
     pub dns: [DnsEntry; DNS_QUERIES],

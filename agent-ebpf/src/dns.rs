@@ -4,7 +4,7 @@
 //! An answer that brings something frees every slot of its name, and those of names with the same first label that the same process asked
 //! for shortly before and that do not exist: a resolver tries the search domains one after the other. So what stays is what failed.
 
-use aya_ebpf::helpers;
+use aya_ebpf::{Global, helpers};
 use lastwords_agent_common::{
     limits::{ADDRESS_BYTES, DNS_MESSAGE_BYTES, DNS_QUERIES},
     record::{DnsEntry, Recorder, dns_state},
@@ -24,13 +24,20 @@ pub const SCRATCH_MASK: u64 = 511;
 /// Words of the scratch that a message, a zero behind it, and what stands before it take.
 const WORDS_IN_USE: usize = (4 + DNS_MESSAGE_BYTES) / 8 + 1;
 
+/// Port 53 as it stands in an address, a header and a socket.
+pub const DOMAIN: u16 = 53u16.to_be();
+
+/// 1 where packets are looked at and TCP is not followed: this kernel's functions have a form that is not known.
+#[unsafe(no_mangle)]
+pub static BLIND_TO_TCP: Global<u32> = Global::new(0);
+
 /// Bytes before the name.
 const HEADER_BYTES: usize = 12;
 /// A header, the root's name, type and class.
 const SHORTEST: u64 = 17;
 /// Of the byte with the flags: an answer.
 const IS_ANSWER: u8 = 0x80;
-/// The number of the call that carried a message, where packets are looked at and no call is known. TCP is not seen there.
+/// The number of the call that carried a message, where packets are looked at and no call is known.
 pub const NO_CALL: u32 = u32::MAX;
 /// Of the flags: not all of the answer fitted.
 const TRUNCATED: u32 = 0x0200;
@@ -133,10 +140,6 @@ fn received(recorder: *mut Recorder, scratch: *mut DnsScratch, syscall: u32) {
         (word(2), word(2) & 15, word(6))
     };
     let truncated = flags & TRUNCATED != 0;
-    if truncated && syscall != NO_CALL {
-        // It will be asked for again over TCP.
-        return;
-    }
     let (name, label) = hashes(scratch);
     let tgid = (process::current() >> 32) as u32;
     if code == 0 && answers > 0 && !truncated {
@@ -157,10 +160,11 @@ fn received(recorder: *mut Recorder, scratch: *mut DnsScratch, syscall: u32) {
     }
     let id = id(scratch);
     let answered = now();
-    // The server is there; what it says over TCP is not known, and must not count as no answer.
-    let state = if truncated { dns_state::FREE } else { dns_state::ANSWERED };
+    // It may be asked for again over TCP; that the server answered stays in the flags.
+    let state = if truncated { dns_state::WAITING } else { dns_state::ANSWERED };
+    let is_lost = truncated && syscall == NO_CALL && BLIND_TO_TCP.load() != 0;
     // SAFETY: a field of the container's recorder.
-    unsafe { (*recorder).dns_truncated += u64::from(truncated) };
+    unsafe { (*recorder).dns_truncated += u64::from(is_lost) };
     each(recorder, |entry| {
         // SAFETY: a slot of the container's recorder.
         unsafe {

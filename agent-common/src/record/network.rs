@@ -117,7 +117,7 @@ pub struct DnsEntry {
     pub syscall: u32,
     /// 6 for TCP, 17 for UDP.
     pub protocol: u32,
-    /// Bytes 2 and 3 of the answer, its flags and response code.
+    /// Bytes 2 and 3 of the answer, its flags and response code; of one that did not fit into a datagram also while the query waits.
     pub response: u32,
     /// How many records answer the question.
     pub answers: u32,

@@ -1,7 +1,7 @@
 //! What a container asks its name servers, and what they answer.
 //!
 //! Two ways, of which one is in use. Where functions take programs: `skb_consume_udp`, `ip_send_skb` and `ip6_send_skb`, which have the
-//! whole packet in the context of the process, and cost other protocols and files nothing; UDP alone. Elsewhere `sys_exit`, which is
+//! whole packet in the context of the process (`packet.rs`), and `tcp_sendmsg` and `tcp_recvmsg` for TCP (`stream.rs`). Elsewhere `sys_exit`, which is
 //! attached anyway: it sees TCP too, and every other call with it. That must cost a call that has nothing to do with DNS nothing to speak
 //! of, so it is asked in this order: has any container talked to a name server within the last minute (`attention.rs`, one load); can
 //! this call carry a message (a table by number); may this be a socket that has (a table by process and descriptor); is it one.
@@ -13,7 +13,7 @@ use lastwords_agent_common::{limits::ADDRESS_BYTES, rules::success as call};
 use crate::{
     attention,
     container::Container,
-    dns::{self, SCRATCH_MASK, SCRATCH_MESSAGE},
+    dns::{self, DOMAIN, SCRATCH_MASK, SCRATCH_MESSAGE},
     kernel::{follow_user_pointer, now, offset, read, read_user_bytes},
     maps::{DNS_SOCKETS, NameServer},
     probe::listener::socket_of,
@@ -22,8 +22,6 @@ use crate::{
 
 const AF_INET: u16 = 2;
 const AF_INET6: u16 = 10;
-/// Port 53 as it stands in an address.
-const DOMAIN: u16 = 53u16.to_be();
 const TCP: u32 = 6;
 const UDP: u32 = 17;
 /// How long a process may wait for an answer or keep its socket, in nanoseconds. A name server that does not answer is given up after
@@ -75,15 +73,22 @@ pub fn bound(descriptor: u64, address: u64, length: u64) {
     }
 }
 
+/// A container talks to a name server, or is about to.
+#[inline(always)]
+pub fn expect() {
+    // SAFETY: a whole word, any of whose values is right.
+    unsafe { (&raw mut UNTIL).write_volatile(now() + MINUTE) };
+    attention::set_any_asking(true);
+}
+
 /// From now on calls on this socket are looked at.
 #[inline(always)]
 fn begin(key: u64) {
-    // SAFETY: whole words and bytes, any of whose values is right.
+    expect();
+    // SAFETY: as in `expect`.
     unsafe {
-        (&raw mut UNTIL).write_volatile(now() + MINUTE);
         place(key).write_volatile((&raw const GENERATION).read_volatile());
     }
-    attention::set_any_asking(true);
 }
 
 /// The place of a socket.
@@ -98,20 +103,30 @@ fn place(key: u64) -> *mut u8 {
 /// Whether this may be a socket that had to do with a name server not long ago. Now and then sees whether any had.
 #[inline(always)]
 pub fn is_asking(descriptor: u64) -> bool {
-    // SAFETY: as in `begin`.
-    unsafe {
+    // SAFETY: as in `expect`.
+    let is_known = unsafe {
         let generation = (&raw const GENERATION).read_volatile();
-        if place(key(tgid(), descriptor)).read_volatile() == generation {
-            return true;
-        }
+        place(key(tgid(), descriptor)).read_volatile() == generation
+    };
+    if !is_known {
+        rest();
+    }
+    is_known
+}
+
+/// A call on another socket, while somebody waits: now and then sees whether anybody still does.
+#[inline(always)]
+pub fn rest() {
+    // SAFETY: as in `expect`.
+    unsafe {
         let others = (&raw const OTHERS).read_volatile().wrapping_add(1);
         (&raw mut OTHERS).write_volatile(others);
         if others & PATIENCE == 0 && now() > (&raw const UNTIL).read_volatile() {
             attention::set_any_asking(false);
+            let generation = (&raw const GENERATION).read_volatile();
             (&raw mut GENERATION).write_volatile(generation.wrapping_add(1) | 1);
         }
     }
-    false
 }
 
 /// A call of a process that talks to a name server carried `result` bytes, or messages. `arguments` are the first two, then those with an
@@ -135,6 +150,12 @@ pub fn carried(kind: u8, number: u32, result: u64, arguments: [u64; 4]) {
         return;
     };
     begin(key);
+    messages(container, kind, number, result, buffer, &server);
+}
+
+/// What such a call carried, from or to the name server: what a call's own argument 1 says of it is `buffer`.
+#[inline(always)]
+pub fn messages(container: Container, kind: u8, number: u32, result: u64, buffer: u64, server: &NameServer) {
     let Some(scratch) = dns::scratch() else { return };
     // The second of two messages, which is looked at in the second round.
     let second = u64::from(kind == call::SENDMMSG && result > 1);
@@ -152,7 +173,7 @@ pub fn carried(kind: u8, number: u32, result: u64, arguments: [u64; 4]) {
             (&raw mut (*scratch).message, place.read_volatile(), place.add(1).read_volatile())
         };
         let length = read_user_bytes::<SCRATCH_MESSAGE, SCRATCH_MASK>(room, pointer, dns::kept(length));
-        dns::take(container, scratch, u64::from(length), &server, number);
+        dns::take(container, scratch, u64::from(length), server, number);
         round += 1;
     }
 }
@@ -161,6 +182,10 @@ pub fn carried(kind: u8, number: u32, result: u64, arguments: [u64; 4]) {
 const MMSGHDR: u64 = 64;
 const MSGHDR: u64 = 56;
 const VECTOR: u64 = 16;
+/// struct iovec: where, and how long.
+const IOVEC: u64 = 16;
+/// Bytes that say over TCP how long the message behind them is.
+const PREFIX: u64 = 2;
 
 /// Where in the program's memory the message stands, and how long it is.
 #[inline(always)]
@@ -168,20 +193,26 @@ fn message(kind: u8, header: u64, result: u64, protocol: u32) -> (u64, u64) {
     let (mut pointer, mut length) = (header, result);
     match kind {
         // glibc over TCP: two bytes of length in a part of their own, then the message.
-        call::WRITEV => return (follow_user_pointer(header + VECTOR), result.wrapping_sub(2)),
+        call::WRITEV => return (follow_user_pointer(header + IOVEC), result.wrapping_sub(PREFIX)),
         call::SENDMMSG => {
             pointer = follow_user_pointer(follow_user_pointer(header + VECTOR));
             length = follow_user_pointer(header + MSGHDR) & 0xffff_ffff;
         }
-        call::MESSAGE => pointer = follow_user_pointer(follow_user_pointer(header + VECTOR)),
+        call::MESSAGE => {
+            let vector = follow_user_pointer(header + VECTOR);
+            // musl over TCP: as glibc.
+            let is_split = u64::from(protocol == TCP) & u64::from(follow_user_pointer(vector + 8) == PREFIX);
+            pointer = follow_user_pointer(vector + is_split * IOVEC);
+            length -= is_split * PREFIX;
+        }
         _ => {}
     }
     if protocol == TCP {
         // Others write, and read, the length and the message in one.
         let prefix = u16::from_be(follow_user_pointer(pointer) as u16);
-        if u64::from(prefix) == length.wrapping_sub(2) {
-            pointer += 2;
-            length -= 2;
+        if u64::from(prefix) == length.wrapping_sub(PREFIX) {
+            pointer += PREFIX;
+            length -= PREFIX;
         }
     }
     (pointer, length)

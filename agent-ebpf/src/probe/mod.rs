@@ -17,5 +17,6 @@ mod signal;
 pub mod socket;
 mod socket_error;
 mod startup;
+mod stream;
 mod syscall;
 pub mod unix;

@@ -14,13 +14,11 @@ use lastwords_agent_common::limits::ADDRESS_BYTES;
 
 use crate::{
     container::Container,
-    dns::{self, SCRATCH_MASK},
+    dns::{self, DOMAIN, SCRATCH_MASK},
     kernel::{Address, load, offset, pointer},
     maps::NameServer,
 };
 
-/// Port 53 as it stands in a header.
-const DOMAIN: u16 = 53u16.to_be();
 const UDP: u32 = 17;
 const UDP_HEADER: u64 = 8;
 

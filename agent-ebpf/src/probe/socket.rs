@@ -18,12 +18,13 @@ use lastwords_agent_common::{
 
 use crate::{
     container::Container,
+    dns::DOMAIN,
     hook,
     kernel::{
         Address, argument, current_task, follow_user, now, offset, pointer, read, read_comm, read_user_bytes,
     },
     maps::{CONNECTING, Caller, UNDER_WAY, count},
-    probe::listener,
+    probe::{dns, listener},
     process,
     recorder::{failure_slot, mark, network_slot},
 };
@@ -53,6 +54,9 @@ hook!("inet_sock_set_state", inet_sock_set_state, inet_sock_set_state_raw, |argu
     }
     if new == TCP_SYN_SENT {
         if let Some(container) = Container::of_current() {
+            if read::<u16>(socket, &offset::SOCK_PORT) == DOMAIN {
+                dns::expect();
+            }
             // Full: the oldest is forgotten.
             let _ = CONNECTING.insert(&key, &caller(container), 0);
         }

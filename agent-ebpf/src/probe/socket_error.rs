@@ -9,13 +9,12 @@ use lastwords_agent_common::limits::ADDRESS_BYTES;
 
 use crate::{
     container::Container,
-    dns, hook,
+    dns::{self, DOMAIN},
+    hook,
     kernel::{follow, offset, pointer, read},
     probe::socket::write_address,
 };
 
-/// Port 53 as it stands in a socket.
-const DOMAIN: u16 = 53u16.to_be();
 const UDP: u16 = 17;
 const ECONNREFUSED: u32 = 111;
 

@@ -79,11 +79,17 @@ fn on_exit<const TYPED: bool>(arguments: *const u64) {
     if number >= SYSCALLS {
         return;
     }
-    // SAFETY: inside the table, which the agent filled before the program was loaded: hence no ordinary read.
-    let kind = unsafe { (&raw const SUCCESSES).cast::<u8>().add(number as usize).read_volatile() };
+    let kind = success_of(number);
     if kind >= if attention { success::NONE + 1 } else { success::ALWAYS } {
         succeeded::<TYPED>(registers, result as u64, kind, number);
     }
+}
+
+/// Of a call whose number is below [`SYSCALLS`].
+#[inline(always)]
+pub fn success_of(number: u32) -> u8 {
+    // SAFETY: inside the table, which the agent filled before the program was loaded: hence no ordinary read.
+    unsafe { (&raw const SUCCESSES).cast::<u8>().add(number as usize).read_volatile() }
 }
 
 #[inline(never)]

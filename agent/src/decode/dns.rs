@@ -8,6 +8,8 @@ use super::{SocketAddress, Transport, socket_address, until_zero};
 
 /// Bytes before the first question (RFC 1035, 4.1.1).
 const HEADER_BYTES: usize = 12;
+/// Of an answer's flags: not all of it fitted (RFC 1035, 4.1.1).
+const TRUNCATED: u32 = 0x0200;
 /// Longest label, and longest name with the lengths of its labels (RFC 1035, 2.3.4).
 const LABEL_BYTES: usize = 63;
 const NAME_BYTES: usize = 255;
@@ -57,6 +59,8 @@ pub struct DnsAnswer {
 /// A slot in use; None for a free one, and for one that holds no query: two processors may have written it at once.
 pub(super) fn dns_query(raw: &DnsEntry) -> Option<DnsQuery> {
     let answer = match raw.state {
+        // It was answered, but not as a whole, and what could be said over TCP was not asked for, nor was it seen.
+        dns_state::WAITING if raw.response & TRUNCATED != 0 => return None,
         dns_state::WAITING => None,
         dns_state::ANSWERED => {
             Some(DnsAnswer { time: raw.answered, code: raw.response.to_le_bytes()[0] & 15 })

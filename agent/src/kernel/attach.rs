@@ -33,6 +33,12 @@ impl Forms {
         }
     }
 
+    /// Whether none of a hook's ways in has the form that it has here.
+    pub(super) fn knows_no_way_to(&self, hook: &str) -> bool {
+        let mut ways = PROBES.iter().filter(|probe| probe.hook == hook).flat_map(|probe| probe.ways);
+        ways.all(|way| self.objection(&way.at).is_some())
+    }
+
     /// Why a program cannot be attached there, if it cannot.
     fn objection(&self, at: &At) -> Option<&'static str> {
         let form = at.tracepoint().map(|event| self.tracepoints.get(event));

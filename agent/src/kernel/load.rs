@@ -15,6 +15,7 @@ use super::{
     group_places::GroupPlaces,
     maps::{CounterMap, FaultMap, GroupMap, ListenerMap, RecorderMap},
     plain::PlainRule,
+    probes::TCP_RECEIVED,
     registers, syscalls,
     verdict::{Verdict, WayIn},
 };
@@ -101,6 +102,8 @@ impl Kernel {
         loader.override_global("COMPAT_BIT", &compat_bit, true);
         loader.override_global("OOM_BY_SIGNAL", &oom_by_signal, true);
         loader.override_global("PID_NAMESPACE", &pid_namespace, true);
+        let blind_to_tcp = u32::from(forms.knows_no_way_to(TCP_RECEIVED));
+        loader.override_global("BLIND_TO_TCP", &blind_to_tcp, true);
         for (name, value) in globals.iter().chain(&numbers) {
             loader.override_global(name, value, true);
         }

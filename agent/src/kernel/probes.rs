@@ -75,6 +75,16 @@ macro_rules! function {
     };
 }
 
+/// Where what came by TCP is taken; it lost arguments in Linux 5.19 and 6.18.
+pub(super) const TCP_RECEIVED: &str = "tcp_recvmsg";
+
+/// One of the forms of [`TCP_RECEIVED`].
+macro_rules! tcp_received {
+    ($program:literal, $arguments:literal) => {
+        Way { way_in: WayIn::Function, program: Some($program), at: At::FunctionOf(TCP_RECEIVED, $arguments) }
+    };
+}
+
 /// All of them, in the order in which they are attached.
 pub(super) const PROBES: &[Probe] = &[
     Probe {
@@ -190,6 +200,28 @@ pub(super) const PROBES: &[Probe] = &[
         without: "DNS is seen where system calls are seen at sys_exit",
         required: false,
         ways: function!("ip6_send_skb"),
+    },
+    Probe {
+        name: "DNS queries over TCP",
+        hook: "tcp_sendmsg",
+        without: "DNS over TCP is seen where system calls are seen at sys_exit",
+        required: false,
+        ways: &[Way {
+            way_in: WayIn::Function,
+            program: Some("tcp_sendmsg"),
+            at: At::FunctionOf("tcp_sendmsg", 3),
+        }],
+    },
+    Probe {
+        name: "DNS answers over TCP",
+        hook: TCP_RECEIVED,
+        without: "DNS over TCP is seen where system calls are seen at sys_exit",
+        required: false,
+        ways: &[
+            tcp_received!("tcp_recvmsg_of_4", 4),
+            tcp_received!("tcp_recvmsg_of_5", 5),
+            tcp_received!("tcp_recvmsg_of_6", 6),
+        ],
     },
     Probe {
         name: "DNS servers that are not there",

@@ -12,6 +12,7 @@ mod ends;
 mod faults;
 mod files;
 mod processes;
+mod resolve;
 mod sockets;
 
 use std::io;
@@ -21,7 +22,8 @@ use std::thread::{self, JoinHandle};
 /// Takes a step, or gives false when it does not know it.
 type Module = fn(&[&str]) -> io::Result<bool>;
 
-const MODULES: [Module; 5] = [crowds::step, files::step, sockets::step, processes::step, ends::step];
+const MODULES: [Module; 6] =
+    [crowds::step, files::step, sockets::step, resolve::step, processes::step, ends::step];
 
 fn main() -> ExitCode {
     let mut failed = false;

@@ -26,7 +26,6 @@ pub(crate) fn step(words: &[&str]) -> io::Result<bool> {
         ["connect-unix", path] => mem::forget(UnixStream::connect(path)?),
         ["connect-late", address] => connect_late(address, wait_by_poll)?,
         ["connect-late-epoll", address] => connect_late(address, wait_by_epoll)?,
-        ["be-told-to-ask-over-tcp"] => be_told_to_ask_over_tcp()?,
         ["raw-socket"] => mem::forget(raw_socket()?),
         _ => return Ok(false),
     }
@@ -38,25 +37,6 @@ fn serve(listener: &TcpListener) {
     for connection in listener.incoming() {
         drop(connection);
     }
-}
-
-/// Asks a name server of its own, whose answer does not fit into a datagram, and asks no further.
-fn be_told_to_ask_over_tcp() -> io::Result<()> {
-    /// For the address of `orders-db.prod`, with recursion (RFC 1035, 4.1).
-    const QUERY: &[u8] = b"\x12\x34\x01\0\0\x01\0\0\0\0\0\0\x09orders-db\x04prod\0\0\x01\0\x01";
-    /// The flags of an answer that was cut.
-    const CUT: u8 = 0x82;
-    let server = UdpSocket::bind("127.0.0.1:53")?;
-    let client = UdpSocket::bind("127.0.0.1:0")?;
-    client.connect("127.0.0.1:53")?;
-    client.send(QUERY)?;
-    let mut message = [0; QUERY.len()];
-    let (_, asker) = server.recv_from(&mut message)?;
-    if let Some(flags) = message.get_mut(2) {
-        *flags |= CUT;
-    }
-    server.send_to(&message, asker)?;
-    client.recv(&mut message).map(drop)
 }
 
 fn parsed(address: &str) -> io::Result<SocketAddr> {
