@@ -12,6 +12,7 @@ pub mod enrich;
 pub mod escape;
 pub mod ingest;
 pub mod kernel;
+pub mod last_run;
 pub mod listeners;
 pub mod look;
 pub mod looked;

@@ -3,7 +3,7 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use lastwords_agent_common::limits::RECORDERS;
-use lastwords_proto::v1::AgentHello;
+use lastwords_proto::v1::{AgentHello, EarlierRun};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::{
     runtime::Builder,
@@ -18,6 +18,7 @@ use crate::{
     enrich::{cgroup::ControlGroups, procfs::HostProc, symbols::Symbols},
     ingest::Ingest,
     kernel::{Kernel, verdict::WayIn},
+    last_run::{self, LastRun},
     listeners::Listeners,
     look::Looker,
     memory::{MemoryCurves, NODE_INTERVAL},
@@ -56,6 +57,16 @@ pub fn run(file: Option<&Path>, way_in: Option<WayIn>) -> ExitCode {
         Ok(spool) => Arc::new(spool),
         Err(error) => return fail(ExitCode::Failed, error),
     };
+    let (last_run, earlier_run) = match LastRun::begin(&config.spool_directory) {
+        Ok(begun) => begun,
+        Err(error) => {
+            let directory = config.spool_directory.display();
+            return fail(ExitCode::Failed, format!("cannot use the spool directory {directory}: {error}"));
+        }
+    };
+    if let Some(words) = earlier_run.as_ref().and_then(last_run::in_words) {
+        tracing::warn!("{words}");
+    }
     let pid_namespace = HostProc::new(&config.host_proc).pid_namespace();
     if pid_namespace != 0 {
         if !control_groups.shows_processes() {
@@ -79,7 +90,7 @@ pub fn run(file: Option<&Path>, way_in: Option<WayIn>) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(ExitCode::Failed, format!("cannot start: {error}")),
     };
-    match runtime.block_on(serve(config, control_groups, spool, kernel)) {
+    match runtime.block_on(serve(config, control_groups, spool, kernel, (last_run, earlier_run))) {
         Ok(()) => ExitCode::Done,
         Err(error) => fail(ExitCode::Failed, error),
     }
@@ -90,7 +101,9 @@ async fn serve(
     control_groups: ControlGroups,
     spool: Arc<Spool>,
     kernel: Kernel,
+    (last_run, earlier_run): (LastRun, Option<EarlierRun>),
 ) -> Result<(), String> {
+    last_run.watches();
     for verdict in &kernel.verdicts {
         tracing::info!("probe {verdict}");
     }
@@ -100,6 +113,8 @@ async fn serve(
         kernel_release: kernel_release(),
         probes: kernel.verdicts.iter().map(ToString::to_string).collect(),
         started_at: Some(std::time::SystemTime::now().into()),
+        earlier_run,
+        pod_uid: std::env::var("POD_UID").unwrap_or_default(),
     };
     let processes = HostProc::new(&config.host_proc);
     let looker = Looker::start(processes.clone(), control_groups.clone())
@@ -137,9 +152,14 @@ async fn serve(
     };
     let shipping =
         tokio::spawn(ship::ship(Arc::clone(&spool), Arc::clone(&healthy), settings, hello, stopped));
-    let reporting = tokio::spawn(Reporter::new(config, looker, symbols, spool, healthy).run(deaths));
+    let mut reporting = tokio::spawn(Reporter::new(config, looker, symbols, spool, healthy).run(deaths));
 
-    told_to_stop().await.map_err(|error| format!("cannot wait for signals: {error}"))?;
+    tokio::select! {
+        told = told_to_stop() => told.map_err(|error| format!("cannot wait for signals: {error}"))?,
+        // It ends with the thread that reads the kernel's records. Rather a new agent than one that lives and sees nothing.
+        _ = &mut reporting => return Err("the reading of the kernel's records ended by itself".to_owned()),
+        () = last_run.keep() => {}
+    }
     tracing::info!("told to stop");
     // First what is still in the kernel, then what is made of it, then its delivery. Stopping waits for the thread's end, which
     // in turn may wait for the reporter: hence not here.
@@ -151,6 +171,7 @@ async fn serve(
     if last.await.is_err() {
         tracing::warn!("some deaths were not reported before the end");
     }
+    last_run.stopped();
     // The receiver ends with its task.
     let _ = stop.send(true);
     let _ = shipping.await;

@@ -1,5 +1,7 @@
 //! The agents as they were heard since this program started: whether a node is watched, since when, and how well.
 //!
+//! [`Agents::why_unseen`] tells of a death that no agent reported why none did.
+//!
 //! Several aggregators that share a store tell each other by it, so that each can answer for all nodes.
 
 use std::collections::BTreeMap;
@@ -8,6 +10,8 @@ use std::time::Duration;
 
 use lastwords_diagnosis::evidence::UnixNanos;
 use lastwords_proto::v1;
+
+mod unseen;
 
 use crate::shutdown::Stop;
 use crate::store::Store;
@@ -31,7 +35,7 @@ pub struct Agents {
 }
 
 /// What is known of a node's agent, whichever aggregator hears it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Heard {
     /// True while it has a stream.
     pub is_connected: bool,
@@ -39,6 +43,22 @@ pub struct Heard {
     pub last_heard: UnixNanos,
     /// When it started, by its node's clock.
     pub started_at: Option<UnixNanos>,
+    /// How its run before ended.
+    pub earlier_run: Option<v1::EarlierRun>,
+    /// The UID of its own pod; empty when it does not know it.
+    pub pod_uid: String,
+}
+
+impl Heard {
+    fn new(hello: &v1::AgentHello, is_connected: bool, last_heard: UnixNanos) -> Self {
+        Self {
+            is_connected,
+            last_heard,
+            started_at: hello.started_at.as_ref().and_then(time::from_wire),
+            earlier_run: hello.earlier_run,
+            pod_uid: hello.pod_uid.clone(),
+        }
+    }
 }
 
 /// How often aggregators that share a store tell each other of their agents: as often as agents tell how they are.
@@ -84,15 +104,10 @@ pub struct Agent {
 impl Agents {
     /// The agent of that node.
     pub fn on(&self, node: &str) -> Option<Heard> {
-        let here = self.by_node.get(node).map(|agent| Heard {
-            is_connected: agent.streams > 0,
-            last_heard: agent.last_heard,
-            started_at: agent.hello.started_at.as_ref().and_then(time::from_wire),
-        });
-        let elsewhere = self.elsewhere.get(node).map(|agent| Heard {
-            is_connected: agent.connected,
-            last_heard: last_heard(agent),
-            started_at: agent.agent.as_ref().and_then(|hello| time::from_wire(hello.started_at.as_ref()?)),
+        let here = self.by_node.get(node);
+        let here = here.map(|agent| Heard::new(&agent.hello, agent.streams > 0, agent.last_heard));
+        let elsewhere = self.elsewhere.get(node).map(|agent| {
+            Heard::new(&agent.agent.clone().unwrap_or_default(), agent.connected, last_heard(agent))
         });
         here.into_iter().chain(elsewhere).max_by_key(|heard| (heard.is_connected, heard.last_heard))
     }
@@ -200,6 +215,7 @@ fn bounded(hello: &v1::AgentHello) -> v1::AgentHello {
     hello.probes.iter_mut().for_each(cut);
     cut(&mut hello.agent_version);
     cut(&mut hello.kernel_release);
+    cut(&mut hello.pod_uid);
     hello
 }
 

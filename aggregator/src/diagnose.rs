@@ -20,6 +20,7 @@ use lastwords_diagnosis::evidence::UnixNanos;
 use lastwords_proto::{convert, v1};
 use tokio::sync::{broadcast, mpsc, watch};
 
+use crate::agents::Agents;
 use crate::healthy::{Healthy, ToKeep};
 use crate::pods::{Known, Pods};
 use crate::shutdown::Stop;
@@ -68,6 +69,8 @@ enum Judged {
 #[derive(Debug)]
 pub struct Diagnoser {
     pods: Arc<Mutex<Pods>>,
+    /// Knows why no agent saw an end.
+    agents: Arc<Mutex<Agents>>,
     store: Arc<dyn Store>,
     watchers: broadcast::Sender<Arc<v1::Crash>>,
     /// Crashes to be said on their pods, where this aggregator leads.
@@ -88,6 +91,7 @@ impl Diagnoser {
     /// Judges by what `pods` knows, keeps in `store`, and says to `changes` what [`follow`](Self::follow) has to hear.
     pub fn new(
         pods: Arc<Mutex<Pods>>,
+        agents: Arc<Mutex<Agents>>,
         store: Arc<dyn Store>,
         changes: mpsc::Sender<Change>,
         wait_for_agents: Duration,
@@ -97,6 +101,7 @@ impl Diagnoser {
         let (announced, _) = broadcast::channel(WATCH_LAG);
         Self {
             pods,
+            agents,
             store,
             watchers,
             announced,

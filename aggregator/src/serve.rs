@@ -92,9 +92,11 @@ pub async fn start(settings: Settings) -> Result<Aggregator, ServeError> {
     let gate = settings.kubernetes.clone().zip(settings.authorization);
     let gate = gate.map(|(access, account)| Arc::new(Gate::new(Reviewer::new(access), account)));
     let pods = Arc::new(Mutex::new(Pods::new(settings.back_off)));
+    let agents = Arc::new(Mutex::new(Agents::default()));
     let (changes, heard) = mpsc::channel(CHANGES);
     let diagnoser = Arc::new(Diagnoser::new(
         Arc::clone(&pods),
+        Arc::clone(&agents),
         store.clone(),
         changes.clone(),
         settings.wait_for_agents,
@@ -129,7 +131,6 @@ pub async fn start(settings: Settings) -> Result<Aggregator, ServeError> {
         background.push(tokio::spawn(kubernetes::follow(access, cluster, announcing, stop.clone())));
     }
 
-    let agents = Arc::new(Mutex::new(Agents::default()));
     if store.is_shared() {
         background.push(tokio::spawn(agents::share(Arc::clone(&agents), store.clone(), stop.clone())));
     }

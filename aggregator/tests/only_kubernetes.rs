@@ -13,6 +13,7 @@ use lastwords_aggregator::kubernetes::Access;
 use lastwords_aggregator::serve::{self, Aggregator};
 use lastwords_proto::v1;
 use lastwords_proto::v1::acknowledgement::Outcome;
+use lastwords_proto::v1::stream_crashes_request::Message;
 use serde_json::{Value, json};
 
 async fn start(directory: &tempfile::TempDir, api: &ApiServer) -> Aggregator {
@@ -158,6 +159,54 @@ async fn an_end_that_no_agent_saw_is_told_after_a_while_and_a_late_report_replac
     let all =
         until("the report alone", &aggregator, |all| all.len() == 1 && all[0].id.starts_with("node1/")).await;
     assert_eq!(all[0].diagnosis.as_ref().unwrap().confidence(), v1::Confidence::High);
+    aggregator.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn the_agents_own_end_and_what_died_while_there_was_none_are_told_as_that() {
+    let directory = tempfile::tempdir().unwrap();
+    let api = ApiServer::start().await;
+    let at = a_while_ago();
+    let aggregator = start(&directory, &api).await;
+    let wire = |seconds: i64| Some(prost_types::Timestamp { seconds, nanos: 0 });
+    let hello = v1::AgentHello {
+        node: "node1".to_owned(),
+        started_at: wire(at + 30),
+        earlier_run: Some(v1::EarlierRun { last_alive: wire(at - 3), ..v1::EarlierRun::default() }),
+        pod_uid: "uid-of-lastwords-agent".to_owned(),
+        ..v1::AgentHello::default()
+    };
+    let _agent = Agent::connect_with(&aggregator, Message::Hello(hello)).await;
+    let knows_the_agent = async {
+        while query(&aggregator)
+            .await
+            .list_nodes(v1::ListNodesRequest {})
+            .await
+            .unwrap()
+            .into_inner()
+            .nodes
+            .is_empty()
+        {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(SOON, knows_the_agent).await.unwrap();
+    api.put("pods", pod("lastwords-agent", ended(at, 5, 137, "OOMKilled")));
+    api.put("pods", pod("api", ended(at + 1, 6, 1, "Error")));
+    let all = until("both ends", &aggregator, |all| all.len() == 2).await;
+    let lost = |pod: &str| {
+        let of_pod = |crash: &&v1::Crash| crash.container.as_ref().unwrap().pod_name == pod;
+        all.iter().find(of_pod).unwrap().losses.clone().unwrap().unreadable.join(";")
+    };
+    assert_eq!(
+        lost("lastwords-agent"),
+        "this was the agent of node node1 itself, which cannot see its own end"
+    );
+    let gap = lost("api");
+    assert!(
+        gap.starts_with("no agent watched node node1 from ") && gap.contains("without being asked to"),
+        "{gap}"
+    );
     aggregator.stop().await.unwrap();
 }
 

@@ -83,6 +83,16 @@ fn remarks(node: &Node) -> Vec<String> {
         .filter(|probe| !works(probe))
         .map(|probe| format!("{name}: probe {}", escape(probe)))
         .collect();
+    if let (Some(earlier), Some(started)) = (&hello.earlier_run, &hello.started_at)
+        && !earlier.stopped
+        && let Some(last_alive) = &earlier.last_alive
+    {
+        let how = match earlier.node_restarted {
+            true => "the node went down with the agent before",
+            false => "the agent before ended without being asked to (killed, out of memory, or crashed)",
+        };
+        lines.push(format!("{name}: not watched from {last_alive} to {started}: {how}"));
+    }
     if !node.losses.is_empty() {
         let losses: Vec<String> =
             node.losses.iter().map(|count| format!("{} {}", escape(&count.name), count.value)).collect();
@@ -96,7 +106,7 @@ fn remarks(node: &Node) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use lastwords_proto::v1::{AgentHello, Count};
+    use lastwords_proto::v1::{AgentHello, Count, EarlierRun};
 
     use super::*;
 
@@ -116,6 +126,8 @@ mod tests {
                     "exec (sched_process_exec): active, tp_btf".into(),
                     "oom (mark_victim): unsupported, no task".into(),
                 ],
+                started_at: at(400),
+                earlier_run: Some(EarlierRun { last_alive: at(370), ..EarlierRun::default() }),
                 ..AgentHello::default()
             }),
             connected_since: at(400),
@@ -134,6 +146,7 @@ mod tests {
                 "node1   0.1.0   6.1.0-40-amd64   for 10m     10s ago   -             1.7 s behind   1/2      7      12",
                 "node2   -       -                no          -         -             -              -        0      1",
                 "node1: probe oom (mark_victim): unsupported, no task",
+                "node1: not watched from 1970-01-01T00:06:10Z to 1970-01-01T00:06:40Z: the agent before ended without being asked to (killed, out of memory, or crashed)",
                 "node1: lost since its agent's start: ring_records_dropped 7",
                 "node2: no agent has reported from here: deaths on it are told by Kubernetes alone",
             ]

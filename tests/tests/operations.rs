@@ -211,6 +211,53 @@ fn a_full_disk_keeps_nothing_already_stored_from_being_read() {
 }
 
 #[test]
+fn an_agent_that_is_killed_is_told_by_the_next_one() {
+    if !ready("an_agent_that_is_killed_is_told_by_the_next_one") {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let mut command = Command::new(release_program("lastwords-aggregator").unwrap());
+    command.arg("--no-kubernetes").args(["--listen", "127.0.0.1:0", "--store"]);
+    command.arg(format!("sqlite:{}", directory.path().join("crashes.db").display()));
+    let mut aggregator = Program::start(command, "lastwords-aggregator", directory.path()).unwrap();
+    let address = aggregator.wait_for_address().unwrap();
+    let port = address.rsplit(':').next().unwrap().parse().unwrap();
+    let spool = directory.path().join("spool");
+    let start = |run: &str| {
+        let directory = directory.path().join(run);
+        fs::create_dir(&directory).unwrap();
+        start_agent(&directory, &spool, port)
+    };
+    let nodes_until = |is_there: &dyn Fn(&str) -> bool| {
+        let server = format!("http://{address}");
+        let began = Instant::now();
+        loop {
+            let mut command = Command::new(release_program("lastwords").unwrap());
+            let output = command.args(["nodes", "--server", &server]).output().unwrap();
+            let text = String::from_utf8_lossy(&output.stdout).into_owned();
+            if is_there(&text) {
+                return text;
+            }
+            assert!(began.elapsed() < Duration::from_secs(60), "{text}");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    };
+    let mut first = start("first");
+    nodes_until(&|text| text.contains("node1"));
+    first.kill();
+    let mut second = start("second");
+    second.wait_for_line("the agent before ended without being asked to").unwrap();
+    nodes_until(&|text| text.contains("node1: not watched from "));
+    let (status, _) = second.stop().unwrap();
+    assert!(status.success());
+    // One that was asked to stop leaves nothing to be said.
+    let mut third = start("third");
+    nodes_until(&|text| text.contains("node1") && !text.contains("not watched"));
+    assert!(!third.output().contains("without being asked to"), "{}", third.output());
+    assert!(third.stop().unwrap().0.success() && aggregator.stop().unwrap().0.success());
+}
+
+#[test]
 fn both_programs_stop_within_five_seconds_with_streams_open() {
     if !ready("both_programs_stop_within_five_seconds_with_streams_open") {
         return;

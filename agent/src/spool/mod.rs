@@ -10,6 +10,7 @@
 //!   middle the next record is looked for.
 //! - `acknowledged`: a u64 sequence and its CRC-32 for each report of a present segment that needs not be sent any more. A segment
 //!   all of whose reports are acknowledged is deleted.
+//! - `run`: whether the agent was asked to stop, and when it last lived ([`crate::last_run`]).
 //! - `lock`: locked by the agent that uses the spool.
 //!
 //! # What a stop can cost
@@ -144,7 +145,7 @@ impl Spool {
 }
 
 /// Opens a file of the spool for reading and writing, and makes it when it is missing; only its owner can read it.
-fn open_own(path: &Path) -> std::io::Result<File> {
+pub(crate) fn open_own(path: &Path) -> std::io::Result<File> {
     use std::os::unix::fs::OpenOptionsExt;
     File::options().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
 }

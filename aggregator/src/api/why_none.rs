@@ -42,7 +42,7 @@ fn why_none(known: &Known, agents: &Agents) -> String {
     let last: Option<&Terminated> = ends.max_by_key(|ended| ended.finished_at);
     let node = &pod.node;
     let agent = agents.on(node);
-    let watched = match agent {
+    let watched = match &agent {
         _ if node.is_empty() => "it is bound to no node yet".to_owned(),
         None => format!(
             "no agent has reported from node {node} since this aggregator started, see lastwords nodes"

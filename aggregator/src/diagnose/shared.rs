@@ -174,7 +174,8 @@ mod tests {
         };
         let (changes, _heard) = mpsc::channel(1);
         let pods = Arc::new(Mutex::new(Pods::new(Policy::default())));
-        let diagnoser = Diagnoser::new(pods, Arc::new(store), changes, Duration::from_secs(1), String::new());
+        let wait = Duration::from_secs(1);
+        let diagnoser = Diagnoser::new(pods, Arc::default(), Arc::new(store), changes, wait, String::new());
         let mut watched = diagnoser.watch();
         let (mut unread, mut grace, mut unsettled) =
             (VecDeque::new(), Grace::default(), Unsettled::default());

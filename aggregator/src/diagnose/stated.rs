@@ -108,6 +108,9 @@ impl Diagnoser {
             pair::note(&reported, &mut lock(&self.pods));
             return Ok(());
         }
+        let why = lock(&self.agents).why_unseen(&report.node, &container.pod_uid, ended_at);
+        let losses = v1::Losses { unreadable: why.into_iter().collect(), ..v1::Losses::default() };
+        let report = v1::Crash { losses: Some(losses), ..report };
         let (assessment, _) = self.assess(&report, None);
         self.tell_stated(NewCrash { id: report.id.clone(), report, assessment }, unsettled).await?;
         Ok(())
