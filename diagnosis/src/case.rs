@@ -149,6 +149,16 @@ impl<'a> Case<'a> {
         self.evidence.execs.is_empty() && !self.evidence.losses.agent_started_later
     }
 
+    /// True when the runtime's own process in the container ended with a failure's code and had executed nothing: what failed before was
+    /// the runtime's work, not the program's.
+    pub(crate) fn runtime_gave_up(&self) -> bool {
+        let evidence = self.evidence;
+        self.never_executed()
+            && evidence.process.is_none()
+            && evidence.exit.is_none()
+            && evidence.child_exits.iter().any(|child| child.code != 0 && child.signal == 0)
+    }
+
     /// True for an end of which only Kubernetes tells: no agent was there to see it.
     pub(crate) fn only_kubernetes(&self) -> bool {
         let evidence = self.evidence;

@@ -454,3 +454,41 @@ fn network_disk_and_limits() {
         ),
     ]);
 }
+
+#[test]
+fn the_runtimes_own_calls() {
+    let gave_up = |failures: Vec<Failure>| {
+        let mut evidence = with(exited(&["runc"], 0, 0), failures);
+        (evidence.process, evidence.exit) = (None, None);
+        evidence.execs.clear();
+        evidence.child_exits = vec![child_exit("runc:[2:INIT]", 1, 0, 1.5)];
+        evidence
+    };
+    let looked = |path: &str, before| failed("newfstatat", errno::ENOENT, path, before);
+    let groups = || failed("openat", errno::ENOENT, "/etc/group", 1.9);
+    check(vec![
+        (
+            "it did not find the command",
+            gave_up(vec![groups(), looked("/no/program", 1.7)]),
+            "EXEC_FAILED MEDIUM /no/program",
+        ),
+        (
+            "in no folder of PATH",
+            gave_up(vec![groups(), looked("/bin/nosuch", 1.73), looked("/usr/bin/nosuch", 1.72)]),
+            "EXEC_FAILED MEDIUM nosuch",
+        ),
+        (
+            "it found the command, which is not executable: no call fails for it",
+            gave_up(vec![groups()]),
+            "CONTAINER_CREATE_ERROR LOW container runtime",
+        ),
+        (
+            "a mount that does not fit",
+            gave_up(vec![
+                looked("/run/rootfs/sys/fs/cgroup/pids", 12.0),
+                failed("mount", errno::ENOTDIR, "/proc/self/fd/6", 5.5),
+            ]),
+            "CONTAINER_CREATE_ERROR MEDIUM /proc/self/fd/6",
+        ),
+    ]);
+}

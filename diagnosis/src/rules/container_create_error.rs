@@ -1,15 +1,18 @@
 //! The runtime could not make or start the container, for another reason than its command, which is `EXEC_FAILED`.
 
 use super::Finding;
+use crate::calls::thing;
 use crate::case::Case;
 use crate::verdict::{Cause, Confidence, EvidenceRef};
-use crate::words;
+use crate::{errno, words};
 
 /// Reasons for which a container waits that the runtime could not make (pkg/kubelet/kuberuntime/kuberuntime_container.go).
 const WAITING: [&str; 4] =
     ["CreateContainerError", "RunContainerError", "PreCreateHookError", "PreStartHookError"];
 /// Reasons of the end of a container that never ran: containerd's and dockershim's.
 const NEVER_STARTED: [&str; 2] = ["StartError", "ContainerCannotRun"];
+/// What a runtime meets while it sets a container up, and goes on: files that it makes or that the image may lack.
+const IN_PASSING: [i32; 2] = [errno::ENOENT, errno::EEXIST];
 
 /// The container waits: there is none yet.
 pub(super) fn waiting(case: &Case<'_>) -> Option<Finding> {
@@ -19,9 +22,32 @@ pub(super) fn waiting(case: &Case<'_>) -> Option<Finding> {
 
 /// There was one, and its program was never executed.
 pub(super) fn never_started(case: &Case<'_>) -> Option<Finding> {
-    let ended = case.pod?.container.terminated.as_ref()?;
-    let never = case.never_executed() && NEVER_STARTED.contains(&ended.reason.as_str());
-    never.then(|| finding(case, &ended.message, "start"))
+    if !case.never_executed() {
+        return None;
+    }
+    let ended = case.pod.and_then(|pod| pod.container.terminated.as_ref());
+    match ended.filter(|ended| NEVER_STARTED.contains(&ended.reason.as_str())) {
+        Some(ended) => Some(finding(case, &ended.message, "start")),
+        None => case.runtime_gave_up().then(|| gave_up(case)),
+    }
+}
+
+/// Without the runtime's message: that it gave up is certain, and why is not.
+fn gave_up(case: &Case<'_>) -> Finding {
+    let last = case.failures().next_back().filter(|(_, failure)| !IN_PASSING.contains(&failure.errno));
+    let tried =
+        last.map(|(_, failure)| format!("; the last call that failed was {}", words::failed(failure)));
+    Finding {
+        cause: Cause::ContainerCreateError,
+        confidence: if last.is_some() { Confidence::Medium } else { Confidence::Low },
+        summary: format!(
+            "the container runtime gave up before it executed the container's command{}",
+            tried.unwrap_or_default()
+        ),
+        remedy: "read the runtime's message in the container's status (kubectl describe pod): a command that may not be executed, a mount or a working directory that does not fit are usual".to_owned(),
+        object: last.map_or_else(|| "container runtime".to_owned(), |(_, failure)| words::one_line(thing(failure))),
+        evidence: last.map(|(index, _)| EvidenceRef::Failure(index)).into_iter().collect(),
+    }
 }
 
 fn finding(case: &Case<'_>, message: &str, what: &str) -> Finding {

@@ -1,9 +1,11 @@
 //! A program could not be started: it is missing, its interpreter or a library is, it is not executable, or it is of another format.
 
 mod library;
+mod never_started;
 mod why;
 
 pub(super) use library::library;
+pub(super) use never_started::never_started;
 use why::{reason, remedy};
 
 use super::{Finding, before_the_end, call_and_exit};
@@ -22,56 +24,6 @@ const WHOLE_PATH: usize = 4;
 const LEAVES_MS: f64 = 5.0;
 /// A child that could not execute its program ends within this (milliseconds).
 const CHILD_GONE_MS: f64 = 100.0;
-
-/// The container's own command: nothing was ever executed.
-pub(super) fn never_started(case: &Case<'_>) -> Option<Finding> {
-    if !case.never_executed() {
-        return None;
-    }
-    let refused = case.failures().rfind(|(_, failure)| noise::executes(&failure.syscall));
-    match refused {
-        Some((index, failure)) => {
-            let object = searched_name(case, failure);
-            let mut evidence = vec![EvidenceRef::Failure(index)];
-            evidence.extend(case.exit().map(|_| EvidenceRef::Exit));
-            Some(Finding {
-                cause: Cause::ExecFailed,
-                confidence: Confidence::High,
-                summary: format!(
-                    "the container's command {object} could not be started: {}",
-                    reason(failure)
-                ),
-                remedy: remedy(case, failure, &object),
-                object,
-                evidence,
-            })
-        }
-        None => told_by_the_runtime(case),
-    }
-}
-
-/// The runtime gave up before it executed anything; Kubernetes has its message.
-fn told_by_the_runtime(case: &Case<'_>) -> Option<Finding> {
-    let terminated = case.pod?.container.terminated.as_ref()?;
-    let said = &terminated.message;
-    let quoted = said.split_once("exec: \"").and_then(|(_, rest)| rest.split_once('"'));
-    let (object, why) = quoted?;
-    if terminated.reason != "StartError" && !said.contains("executable file not found") {
-        return None;
-    }
-    let object = words::one_line(object);
-    Some(Finding {
-        cause: Cause::ExecFailed,
-        confidence: Confidence::High,
-        summary: format!(
-            "the container's command {object} could not be started, says its runtime{}",
-            words::one_line(why.trim_end_matches(": unknown"))
-        ),
-        remedy: format!("correct {0}.command (or {0}.args), or put {object} into the image", case.field()),
-        object,
-        evidence: case.exit().map(|_| EvidenceRef::Exit).into_iter().collect(),
-    })
-}
 
 /// A program that was already running could not execute another one.
 pub(super) fn call(case: &Case<'_>, call: &Call<'_>) -> Option<Finding> {
