@@ -261,7 +261,15 @@ impl Lastwords {
     /// # Errors
     /// As [`Lastwords::start`].
     pub fn alone() -> anyhow::Result<Lastwords> {
-        Self::start_with(&["--no-kubernetes".as_ref()], Path::new("/nonexistent"), "")
+        Self::with_logs(Path::new("/nonexistent"))
+    }
+
+    /// As [`Lastwords::alone`], with the logs of the pods in this directory.
+    ///
+    /// # Errors
+    /// As [`Lastwords::start`].
+    pub fn with_logs(pod_logs: &Path) -> anyhow::Result<Lastwords> {
+        Self::start_with(&["--no-kubernetes".as_ref()], pod_logs, "")
     }
 
     fn start_with(kubernetes: &[&OsStr], pod_logs: &Path, configuration: &str) -> anyhow::Result<Lastwords> {
@@ -389,6 +397,15 @@ pub fn kubectl() -> Option<PathBuf> {
         return existing(PathBuf::from(tools).join("kubectl")).ok();
     }
     existing(cache()?.join("tools/bin/kubectl")).ok()
+}
+
+/// The folder of containerd, its shim and ctr, which `cargo xtask setup` brings. `None` when they are not there.
+pub fn containerd() -> Option<PathBuf> {
+    let folder = cache()?.join("tools/bin");
+    ["containerd", "containerd-shim-runc-v2", "ctr"]
+        .iter()
+        .all(|name| folder.join(name).is_file())
+        .then_some(folder)
 }
 
 /// The Python that has Helm's library, which `cargo xtask setup` brings. `None` when there is none.

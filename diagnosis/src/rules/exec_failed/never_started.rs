@@ -64,7 +64,9 @@ fn looked_for(case: &Case<'_>) -> Option<Finding> {
     }
     let (_, last) = case.failures().next_back()?;
     let missing = matches!(last.errno, errno::ENOENT | errno::ENOTDIR | errno::EACCES);
-    if !missing || !noise::only_looks(&last.syscall) {
+    // Masked paths are looked for before (`/proc/kcore`), and no command lies in these.
+    let of_the_kernel = ["/proc/", "/sys/", "/dev/"].iter().any(|folder| last.path.starts_with(folder));
+    if !missing || of_the_kernel || !noise::only_looks(&last.syscall) {
         return None;
     }
     let name = words::base_name(&last.path);

@@ -1,0 +1,212 @@
+//! Pods of a real containerd, through the interface that the kubelet uses: its shim, its sandboxes, its log files, its groups. Each end is
+//! told once and as what it was, and neither a sandbox nor a probe's command is taken for an end.
+#![allow(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
+
+mod cri;
+mod node;
+
+use std::collections::BTreeMap;
+
+use lastwords_tests::patience::until;
+use lastwords_tests::programs::{Lastwords, containerd, is_ready};
+use node::{Containerd, SHORT_GRACE, Wishes};
+use serde_json::Value;
+
+const PROGRAMS: [&str; 3] = ["lastwords", "lastwords-agent", "lastwords-aggregator"];
+
+/// A container that runs its command and ends by itself, or never gets that far.
+struct Death {
+    pod: &'static str,
+    command: &'static [&'static str],
+    wishes: Wishes,
+    /// Cause, confidence and the object's beginning.
+    told: (&'static str, &'static str, &'static str),
+}
+
+const PLAIN: Wishes = Wishes { user: None, memory: 0, shared_processes: false, attempt: 0 };
+
+const DEATHS: [Death; 10] = [
+    Death {
+        pod: "missing",
+        command: &["/bin/sh", "-c", "exec cat /etc/app/config.yaml 2>/dev/null"],
+        wishes: PLAIN,
+        told: ("FILE_NOT_FOUND", "HIGH", "/etc/app/config.yaml"),
+    },
+    Death {
+        pod: "refused",
+        command: &["/bin/sh", "-c", "exec cat /etc/key 2>/dev/null"],
+        wishes: Wishes { user: Some(4242), ..PLAIN },
+        told: ("PERMISSION_DENIED", "HIGH", "/etc/key"),
+    },
+    Death {
+        pod: "memory",
+        command: &["/bin/tail", "/dev/zero"],
+        wishes: Wishes { memory: 32 << 20, ..PLAIN },
+        told: ("OUT_OF_MEMORY", "HIGH", "memory limit 32Mi"),
+    },
+    // Its main process is not the first of its process namespace: that is the sandbox's.
+    Death {
+        pod: "shared-processes",
+        command: &["/bin/sh", "-c", "exec cat /etc/app/shared.yaml 2>/dev/null"],
+        wishes: Wishes { shared_processes: true, ..PLAIN },
+        told: ("FILE_NOT_FOUND", "HIGH", "/etc/app/shared.yaml"),
+    },
+    // runc looks for the command before it executes it.
+    Death {
+        pod: "no-program",
+        command: &["/no/program"],
+        wishes: PLAIN,
+        told: ("EXEC_FAILED", "MEDIUM", "/no/program"),
+    },
+    Death {
+        pod: "not-in-path",
+        command: &["no-such-command"],
+        wishes: PLAIN,
+        told: ("EXEC_FAILED", "MEDIUM", "no-such-command"),
+    },
+    // No call fails for it: runc reads the mode and gives up.
+    Death {
+        pod: "not-executable",
+        command: &["/bin/plain"],
+        wishes: PLAIN,
+        told: ("CONTAINER_CREATE_ERROR", "LOW", "container runtime"),
+    },
+    Death {
+        pod: "sixth-start",
+        command: &["/bin/sh", "-c", "exec cat /etc/app/again.yaml 2>/dev/null"],
+        wishes: Wishes { attempt: 5, ..PLAIN },
+        told: ("FILE_NOT_FOUND", "HIGH", "/etc/app/again.yaml"),
+    },
+    // The last line is written in the moment of the end, and the shim has still to copy it.
+    Death {
+        pod: "last-words",
+        command: &[
+            "/bin/sh",
+            "-c",
+            "i=0; while [ $i -lt 2000 ]; do echo line $i; i=$((i+1)); done; echo the last; exit 5",
+        ],
+        wishes: PLAIN,
+        told: ("PROGRAM_ERROR", "LOW", "exit code 5"),
+    },
+    Death {
+        pod: "killed-itself",
+        command: &["/bin/sh", "-c", "kill -SEGV $$; sleep 5"],
+        wishes: Wishes { shared_processes: true, ..PLAIN },
+        told: ("PROGRAM_ERROR", "HIGH", "SIGSEGV"),
+    },
+];
+
+fn started(test: &str) -> Option<(Containerd, Lastwords)> {
+    if !is_ready(test, &PROGRAMS) {
+        return None;
+    }
+    let Some(programs) = containerd() else {
+        println!("SKIPPED {test}: containerd is not in the cache; `cargo xtask setup` brings it");
+        return None;
+    };
+    let containerd = Containerd::start(programs).unwrap();
+    let lastwords = Lastwords::with_logs(&containerd.logs()).unwrap();
+    Some((containerd, lastwords))
+}
+
+/// The crashes of all pods, by pod, once there are so many.
+fn told(lastwords: &Lastwords, wanted: usize) -> BTreeMap<String, Value> {
+    until(&format!("{wanted} ends that are told"), || {
+        let list = lastwords.ask_json(&["list", "-A", "--all"]).ok()?;
+        let crashes = list["crashes"].as_array()?;
+        let of = |crash: &Value| crash["container"]["pod_name"].as_str().unwrap_or_default().to_owned();
+        let by_pod: BTreeMap<String, Value> =
+            crashes.iter().map(|crash| (of(crash), crash.clone())).collect();
+        assert_eq!(by_pod.len(), crashes.len(), "one is told twice: {crashes:#?}");
+        (by_pod.len() >= wanted).then_some(by_pod)
+    })
+}
+
+fn assert_told(crash: &Value, (cause, confidence, object): (&str, &str, &str)) {
+    let diagnosis = &crash["diagnosis"];
+    let [named, sure, thing] =
+        ["cause", "confidence", "object"].map(|field| diagnosis[field].as_str().unwrap());
+    let wanted = [&format!("CAUSE_{cause}"), &format!("CONFIDENCE_{confidence}")];
+    assert_eq!([named, sure], wanted, "{crash:#}");
+    assert!(thing.starts_with(object), "{thing}");
+    let container = &crash["container"];
+    assert_eq!((&container["namespace"], &container["name"]), (&Value::from("shop"), &Value::from("app")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ends_under_containerd_are_told_as_what_they_were() {
+    let Some((mut containerd, lastwords)) = started("ends_under_containerd_are_told_as_what_they_were")
+    else {
+        return;
+    };
+    let mut pods = Vec::new();
+    for death in &DEATHS {
+        let pod = containerd.pod(death.pod, death.wishes.shared_processes).await.unwrap();
+        let id = containerd.create(&pod, death.command, death.wishes).await.unwrap();
+        // Refused where there is no such command.
+        let ran = containerd.runtime().start(&id).await.is_ok();
+        assert_eq!(ran, !["EXEC_FAILED", "CONTAINER_CREATE_ERROR"].contains(&death.told.0), "{}", death.pod);
+        pods.push(pod);
+    }
+    let crashes = told(&lastwords, DEATHS.len());
+    for pod in &pods {
+        containerd.remove(pod).await.unwrap();
+    }
+    assert_eq!(crashes.len(), DEATHS.len(), "{:?}", crashes.keys());
+    for death in &DEATHS {
+        assert_told(&crashes[death.pod], death.told);
+        assert_eq!(crashes[death.pod]["container"]["restart_count"], death.wishes.attempt, "{}", death.pod);
+    }
+    let last = crashes["last-words"]["log_tail"]["lines"].as_array().unwrap().last();
+    assert_eq!(last, Some(&Value::from("the last")));
+    // Sandboxes have ended since, and are no containers of anybody's.
+    assert_eq!(told(&lastwords, DEATHS.len()).len(), DEATHS.len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_probe_that_fails_is_no_end_and_a_stop_is_the_runtimes() {
+    let Some((mut containerd, lastwords)) =
+        started("a_probe_that_fails_is_no_end_and_a_stop_is_the_runtimes")
+    else {
+        return;
+    };
+    let pod = containerd.pod("stubborn", false).await.unwrap();
+    let command = ["/bin/sh", "-c", "trap '' TERM; while :; do sleep 1; done"];
+    let id = containerd.create(&pod, &command, PLAIN).await.unwrap();
+    containerd.runtime().start(&id).await.unwrap();
+    for _ in 0..3 {
+        let code = containerd.runtime().exec(&id, &["/bin/cat", "/tmp/healthy"]).await.unwrap();
+        assert_eq!(code, 1);
+    }
+    containerd.runtime().stop(&id, SHORT_GRACE).await.unwrap();
+    let crashes = told(&lastwords, 1);
+    containerd.remove(&pod).await.unwrap();
+    let crash = &crashes["stubborn"];
+    assert_eq!(crash["diagnosis"]["cause"], "CAUSE_KILLED", "{crash:#}");
+    assert_eq!(crash["exit"]["signal_name"], "SIGKILL");
+    assert_eq!(crash["exit"]["killed_by"]["kind"], "RUNTIME");
+    assert!(!crash["diagnosis"]["object"].as_str().unwrap().contains("healthy"), "{crash:#}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_end_while_containerd_is_away_is_told() {
+    let Some((mut containerd, lastwords)) = started("an_end_while_containerd_is_away_is_told") else {
+        return;
+    };
+    let pod = containerd.pod("orphan", false).await.unwrap();
+    let command = [
+        "/bin/sh",
+        "-c",
+        "while [ ! -e /tmp/go ]; do sleep 0.1; done; exec cat /etc/app/late.yaml 2>/dev/null",
+    ];
+    let id = containerd.create(&pod, &command, PLAIN).await.unwrap();
+    containerd.runtime().start(&id).await.unwrap();
+    let later = ["/bin/sh", "-c", "(sleep 2; touch /tmp/go) >/dev/null 2>&1 &"];
+    assert_eq!(containerd.runtime().exec(&id, &later).await.unwrap(), 0);
+    containerd.kill();
+    let crashes = told(&lastwords, 1);
+    assert_told(&crashes["orphan"], ("FILE_NOT_FOUND", "HIGH", "/etc/app/late.yaml"));
+    containerd.start_again().unwrap();
+    containerd.remove(&pod).await.unwrap();
+    assert_eq!(told(&lastwords, 1).len(), 1, "told again when containerd came back");
+}
