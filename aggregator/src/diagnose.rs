@@ -61,6 +61,8 @@ pub struct Stored {
 enum Judged {
     /// It may change again; with the newer assessment, if there is one.
     Open(Option<Box<Assessment>>),
+    /// The store did not answer.
+    Later,
     /// It is followed no longer.
     Settled,
 }
@@ -220,6 +222,8 @@ impl Diagnoser {
                     self.remember_with_others(&mut remembered_at, now).await;
                     if leads {
                         self.note_templates(None, now).await;
+                        // The pod's last change may have been the one that the store missed.
+                        self.handle_ids(std::mem::take(&mut unsettled.again), &mut unsettled).await;
                     }
                 }
             }
@@ -267,6 +271,7 @@ impl Diagnoser {
             match (judged, unsettled.by_id.get_mut(&id)) {
                 (Judged::Open(Some(assessment)), Some(entry)) => entry.assessment = *assessment,
                 (Judged::Settled, _) => drop(unsettled.remove(&id)),
+                (Judged::Later, _) => drop(unsettled.again.insert(id)),
                 _ => {}
             }
         }
@@ -279,7 +284,7 @@ impl Diagnoser {
             Ok(None) => return Judged::Settled,
             Err(_) => {
                 self.revisions.failed.fetch_add(1, Ordering::Relaxed);
-                return Judged::Open(None);
+                return Judged::Later;
             }
         };
         let (assessment, settled) = self.assess(&report, Some(&last));
@@ -288,7 +293,7 @@ impl Diagnoser {
         }
         if self.store.revise(id, assessment.clone()).await.is_err() {
             self.revisions.failed.fetch_add(1, Ordering::Relaxed);
-            return Judged::Open(None);
+            return Judged::Later;
         }
         self.revisions.made.fetch_add(1, Ordering::Relaxed);
         self.tell(assessment.complete(id, report));

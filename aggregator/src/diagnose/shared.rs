@@ -115,7 +115,7 @@ mod tests {
     use super::*;
     use crate::backoff::Policy;
     use crate::healthy::ToKeep;
-    use crate::pods::Pods;
+    use crate::pods::{Pod, Pods};
     use crate::store::{Cursor, Filter, Inserted, NewCrash, Page, PageBounds, Store, StoreError, Written};
 
     /// Has one piece of news, and fails the first time that it is read.
@@ -132,14 +132,15 @@ mod tests {
             unreachable!()
         }
         async fn revise(&self, _: &str, _: Assessment) -> Result<(), StoreError> {
-            unreachable!()
+            Ok(())
         }
         async fn remove(&self, _: &str) -> Result<(), StoreError> {
             unreachable!()
         }
         async fn get(&self, id: &str) -> Result<Option<v1::Crash>, StoreError> {
             if self.failed.swap(true, Ordering::Relaxed) {
-                return Ok(Some(v1::Crash { id: id.to_owned(), ..v1::Crash::default() }));
+                let container = Some(v1::Container { pod_uid: "u".to_owned(), ..v1::Container::default() });
+                return Ok(Some(v1::Crash { id: id.to_owned(), container, ..v1::Crash::default() }));
             }
             Err(StoreError { kind: Kind::Failed, sentence: "the connection broke".to_owned() })
         }
@@ -165,17 +166,21 @@ mod tests {
         }
     }
 
-    #[tokio::test]
-    async fn what_could_not_be_read_is_told_at_the_next_look() {
+    fn diagnoser(pods: Pods) -> Diagnoser {
         let store = FailsOnce {
             named: AtomicBool::default(),
             failed: AtomicBool::default(),
             written: Written::default(),
         };
         let (changes, _heard) = mpsc::channel(1);
-        let pods = Arc::new(Mutex::new(Pods::new(Policy::default())));
+        let pods = Arc::new(Mutex::new(pods));
         let wait = Duration::from_secs(1);
-        let diagnoser = Diagnoser::new(pods, Arc::default(), Arc::new(store), changes, wait, String::new());
+        Diagnoser::new(pods, Arc::default(), Arc::new(store), changes, wait, String::new())
+    }
+
+    #[tokio::test]
+    async fn what_could_not_be_read_is_told_at_the_next_look() {
+        let diagnoser = diagnoser(Pods::new(Policy::default()));
         let mut watched = diagnoser.watch();
         let (mut unread, mut grace, mut unsettled) =
             (VecDeque::new(), Grace::default(), Unsettled::default());
@@ -185,5 +190,24 @@ mod tests {
         diagnoser.catch_up(false, &mut unread, &mut grace, &mut unsettled).await;
         assert_eq!(watched.try_recv().unwrap().id, "node1/other/1");
         assert!(unread.is_empty() && watched.try_recv().is_err());
+    }
+
+    #[tokio::test]
+    async fn what_the_store_missed_is_judged_anew_later() {
+        const ID: &str = "node1/own/1";
+        let mut pods = Pods::new(Policy::default());
+        pods.apply(Pod { uid: "u".to_owned(), containers: vec![Default::default()], ..Pod::default() });
+        let diagnoser = diagnoser(pods);
+        let container = v1::Container { pod_uid: "u".to_owned(), ..v1::Container::default() };
+        let assessment =
+            Assessment { revision: 1, container, pod_state: None, diagnosis: v1::Diagnosis::default() };
+        let mut unsettled = Unsettled::default();
+        unsettled.add(Stored { id: ID.to_owned(), assessment }, time::now());
+        diagnoser.handle_ids([ID.to_owned()].into(), &mut unsettled).await;
+        assert_eq!(diagnoser.revisions().made.load(Ordering::Relaxed), 0);
+        assert!(unsettled.again.contains(ID));
+        diagnoser.handle_ids(std::mem::take(&mut unsettled.again), &mut unsettled).await;
+        assert_eq!(diagnoser.revisions().made.load(Ordering::Relaxed), 1);
+        assert!(unsettled.again.is_empty());
     }
 }

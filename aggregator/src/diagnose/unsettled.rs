@@ -20,6 +20,8 @@ pub(super) struct Unsettled {
     pub(super) by_id: HashMap<String, Entry>,
     by_key: HashMap<String, HashSet<String>>,
     oldest_first: VecDeque<String>,
+    /// Those that were to be judged anew when the store did not answer.
+    pub(super) again: HashSet<String>,
     pub(super) dropped: u64,
 }
 
