@@ -111,7 +111,20 @@ impl<'a> Case<'a> {
             child.pid != 0
                 && child.before_death_ms <= CHILD_TO_PARENT_MS
                 && became.is_none_or(|became| child.before_death_ms <= became)
+                && !self.may_be_a_probe(child)
         })
+    }
+
+    /// True for a process that is called like one which a probe of the container starts in it. Such a one is no child of the main process,
+    /// and a probe that fails again and again ends with code 1 about when anything does.
+    fn may_be_a_probe(&self, child: &ChildExit) -> bool {
+        let probes = self.pod.into_iter().flat_map(|pod| &pod.container.probes);
+        let commands = probes.filter_map(|probe| probe.action.strip_prefix("exec ["));
+        // A shell's script names what it starts.
+        let between = |letter: char| letter.is_whitespace() || ";|&()[]{}'\"`".contains(letter);
+        commands
+            .flat_map(|command| command.split(between))
+            .any(|word| is_named(&child.comm, words::base_name(word)))
     }
 
     /// The last signal of this number to the main process.
@@ -181,8 +194,7 @@ impl<'a> Case<'a> {
 
     /// True when a program of this name was executed after all, in another folder of a search through PATH.
     pub(crate) fn ran(&self, name: &str) -> bool {
-        // A process's name is cut at 15 bytes.
-        let is = |comm: &str| comm == name || (comm.len() >= 15 && name.starts_with(comm));
+        let is = |comm: &str| is_named(comm, name);
         let mains = self.evidence.process.iter().map(|process| process.comm.as_str());
         let children = self.evidence.child_exits.iter().map(|child| child.comm.as_str());
         let executed = self.evidence.execs.iter().map(|exec| words::base_name(&exec.path));
@@ -292,6 +304,11 @@ impl<'a> Case<'a> {
             None
         }
     }
+}
+
+/// Whether a process of this name executes a program of that one: the former is cut at 15 bytes.
+fn is_named(comm: &str, program: &str) -> bool {
+    comm == program || (comm.len() >= 15 && program.starts_with(comm))
 }
 
 fn milliseconds(nanos: i64) -> f64 {

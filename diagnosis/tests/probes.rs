@@ -4,7 +4,7 @@ mod support;
 
 use lastwords_diagnosis::evidence::*;
 use lastwords_diagnosis::pod::{ContainerContext, Probe, ProbeEvent};
-use lastwords_diagnosis::{EvidenceRef, PodContext, diagnose, signals};
+use lastwords_diagnosis::{Confidence, EvidenceRef, PodContext, diagnose, errno, signals};
 use support::*;
 
 const KILLING: &str = "Container app failed liveness probe, will be restarted";
@@ -131,4 +131,34 @@ fn an_event_that_the_kubelet_swallowed() {
     );
     let deleted = PodContext { deleted: true, ..often };
     assert!(short(&diagnose(&stopped(true), Some(&deleted))).starts_with("KILLED"));
+}
+
+/// A probe's process runs in the container and ends with code 1, as the program does a moment later by itself.
+#[test]
+fn what_a_probe_failed_at_is_at_most_a_guess() {
+    let of_probe = |failure: Failure, comm: &str| Failure { comm: comm.to_owned(), ..by_child(failure) };
+    for (command, failure) in [
+        (
+            "curl -f http://localhost:8080/ready",
+            of_probe(failed_at("connect", errno::ECONNREFUSED, "127.0.0.1:8080/tcp", 205.0), "curl"),
+        ),
+        (
+            "/bin/sh -c cat /root/ready;true",
+            of_probe(failed("openat", errno::EACCES, "/root/ready", 205.0), "cat"),
+        ),
+    ] {
+        let mut evidence = with(exited(&["/app/server"], 60_000, 1), vec![failure.clone()]);
+        evidence.child_exits = vec![child_exit(&failure.comm, 1, 0, 200.0)];
+        assert_eq!(diagnose(&evidence, None).confidence, Confidence::High, "{command}: a child's");
+
+        let mut pod = pod(&[]);
+        pod.container.probes[0].kind = "readiness".to_owned();
+        pod.container.probes[0].action = format!("exec [{command}]");
+        let diagnosis = diagnose(&evidence, Some(&pod));
+        assert_eq!(diagnosis.confidence, Confidence::Low, "{command}: {}", diagnosis.summary);
+
+        // Another program of the container does fail as part of its main one.
+        evidence.child_exits[0].comm = "migrate".to_owned();
+        assert_eq!(diagnose(&evidence, Some(&pod)).confidence, Confidence::High, "{command}: a child's");
+    }
 }
