@@ -23,6 +23,7 @@ mod test;
 mod tidy;
 mod unstable;
 mod vm;
+mod wire;
 mod workspace;
 
 use std::process::ExitCode;
@@ -59,6 +60,8 @@ enum Verb {
     Image(image::Images),
     /// Lint and render the Helm chart, check the objects, and hold deploy/rendered against them.
     Chart(chart::Chart),
+    /// Record the wire of this version, once a release, for the versions after it to be held against.
+    Wire(wire::Wire),
     /// Boot Debian's kernels in QEMU (no KVM needed) and run a suite of deaths in each.
     Vm(vm::Vm),
 }
@@ -75,6 +78,7 @@ fn main() -> ExitCode {
         Verb::Bench(bench) => bench.run(),
         Verb::Image(images) => images.run(),
         Verb::Chart(chart) => chart.run(),
+        Verb::Wire(wire) => wire.run(),
         Verb::Vm(vm) => vm.run(),
     };
     match outcome {
