@@ -45,9 +45,9 @@ pub struct Explain {
     /// The pods with these labels, for example app=api
     #[arg(short = 'l', long, value_name = "LABELS")]
     pub(crate) selector: Option<String>,
-    /// The namespace
-    #[arg(short, long, value_name = "NS", default_value = "default")]
-    pub(crate) namespace: String,
+    /// The namespace [default: as the kubeconfig's context has it]
+    #[arg(short, long, value_name = "NS")]
+    pub(crate) namespace: Option<String>,
     /// Only this container
     #[arg(short, long, value_name = "CONTAINER", default_value = "", hide_default_value = true)]
     pub(crate) container: String,
@@ -65,18 +65,18 @@ pub enum Target {
 /// Which namespaces, as kubectl has it.
 #[derive(Debug, Args)]
 pub struct Namespaces {
-    /// Only this namespace
-    #[arg(short, long, value_name = "NS", default_value = "default")]
-    namespace: String,
+    /// Only this namespace [default: as the kubeconfig's context has it]
+    #[arg(short, long, value_name = "NS")]
+    namespace: Option<String>,
     /// All namespaces, and containers without one
     #[arg(short = 'A', long, conflicts_with = "namespace")]
     all_namespaces: bool,
 }
 
 impl Namespaces {
-    /// The namespace for a request; empty for all.
-    pub(crate) fn wanted(&self) -> &str {
-        if self.all_namespaces { "" } else { &self.namespace }
+    /// The namespace for a request, `default` where none was named; empty for all.
+    pub(crate) fn wanted<'a>(&'a self, default: &'a str) -> &'a str {
+        if self.all_namespaces { "" } else { self.namespace.as_deref().unwrap_or(default) }
     }
 }
 
@@ -234,8 +234,8 @@ mod tests {
         assert_eq!(arguments.server.address.as_deref(), Some("10.0.0.1:7443"));
         let Command::Explain(explain) = arguments.command else { panic!("explain was asked") };
         assert_eq!(
-            (explain.target, explain.namespace.as_str(), explain.container.as_str()),
-            (Some(Target::Pod("api".to_owned())), "shop", "app")
+            (explain.target, explain.namespace.as_deref(), explain.container.as_str()),
+            (Some(Target::Pod("api".to_owned())), Some("shop"), "app")
         );
         let Command::Explain(explain) = parse("lastwords explain -l app=api").unwrap().command else {
             panic!("explain was asked")
@@ -246,10 +246,10 @@ mod tests {
     #[test]
     fn lists_are_of_one_namespace_or_all() {
         for (line, namespace) in
-            [("lastwords list", "default"), ("lastwords list -n a", "a"), ("lastwords list -A", "")]
+            [("lastwords list", "of the context"), ("lastwords list -n a", "a"), ("lastwords list -A", "")]
         {
             let Command::List(list) = parse(line).unwrap().command else { panic!("list was asked") };
-            assert_eq!(list.namespaces.wanted(), namespace);
+            assert_eq!(list.namespaces.wanted("of the context"), namespace);
         }
         let line = "lastwords list -A --cause out-of-memory --since 1h --node n1 --all";
         let Command::List(list) = parse(line).unwrap().command else { panic!("list was asked") };

@@ -51,6 +51,7 @@ impl Aggregator {
         to: &mut dyn Write,
     ) -> Result<(), Error> {
         let Explain { namespace, container, .. } = explain;
+        let namespace = namespace.as_ref().unwrap_or(&self.namespace);
         let request = ExplainPodRequest {
             namespace: namespace.clone(),
             pod_name: pod.to_owned(),
@@ -73,6 +74,7 @@ impl Aggregator {
         to: &mut dyn Write,
     ) -> Result<(), Error> {
         let Explain { target, selector, namespace, container } = explain;
+        let namespace = namespace.as_ref().unwrap_or(&self.namespace);
         let (kind, name) = match target {
             Some(Target::Owner(kind, name)) => (kind.clone(), name.clone()),
             Some(Target::Pod(_)) | None => Default::default(),
@@ -119,7 +121,7 @@ impl Aggregator {
         let more = crashes.len() > limit || !page_token.is_empty();
         crashes.truncate(limit);
         let printed = output.one(
-            |colour| match (crashes.is_empty(), list.namespaces.wanted()) {
+            |colour| match (crashes.is_empty(), list.namespaces.wanted(&self.namespace)) {
                 (true, "") => "no crash\n".to_owned(),
                 (true, namespace) => {
                     format!("no crash in namespace {}; -A looks in all\n", escape(namespace))
@@ -139,7 +141,7 @@ impl Aggregator {
 
     async fn page(&mut self, list: &List, page_token: String) -> Result<ListCrashesResponse, Error> {
         let request = ListCrashesRequest {
-            namespace: list.namespaces.wanted().to_owned(),
+            namespace: list.namespaces.wanted(&self.namespace).to_owned(),
             cause: list.cause.map(Into::into),
             since: list.since.map(ago),
             node: list.node.clone(),
@@ -154,7 +156,7 @@ impl Aggregator {
 
     async fn watch(&mut self, watch: &Watch, output: Output, to: &mut dyn Write) -> Result<(), Error> {
         let request = WatchCrashesRequest {
-            namespace: watch.namespaces.wanted().to_owned(),
+            namespace: watch.namespaces.wanted(&self.namespace).to_owned(),
             include_completed: watch.all,
         };
         let answer = self.client.watch_crashes(request).await;

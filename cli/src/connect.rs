@@ -41,6 +41,8 @@ const LARGEST_ANSWER: usize = 64 << 20;
 pub(crate) struct Aggregator {
     pub(crate) client: CrashQueryClient<InterceptedService<Channel, Bearer>>,
     pub(crate) address: String,
+    /// The namespace that is meant where none is named.
+    pub(crate) namespace: String,
 }
 
 /// By what the caller proves who it is.
@@ -52,13 +54,27 @@ struct Credentials {
 
 /// Connects to the aggregator as `server` says; without an address to the one in the kubeconfig's cluster.
 pub(crate) async fn connect(server: &Server) -> Result<Aggregator, Error> {
-    match &server.address {
-        Some(address) => by_address(address, server).await,
+    let aggregator = match &server.address {
+        Some(address) => by_address(address, server).await?,
         None => match kubeconfig(server).await? {
-            Some(config) => in_cluster(config, server).await,
-            None => by_address(HERE, server).await,
+            Some(config) => in_cluster(config, server).await?,
+            None => by_address(HERE, server).await?,
         },
-    }
+    };
+    Ok(Aggregator { namespace: namespace(server).unwrap_or(aggregator.namespace), ..aggregator })
+}
+
+/// The namespace of the context, which kubectl would ask in.
+fn namespace(server: &Server) -> Option<String> {
+    let file = match &server.kubeconfig {
+        Some(file) => Kubeconfig::read_from(file),
+        None => Kubeconfig::read(),
+    };
+    // Who needs one to ask was told what is wrong with it.
+    let file = file.ok()?;
+    let current = server.context.as_ref().or(file.current_context.as_ref())?;
+    let context = file.contexts.iter().find(|context| context.name == *current)?;
+    context.context.as_ref()?.namespace.clone().filter(|namespace| !namespace.is_empty())
 }
 
 async fn by_address(written: &str, server: &Server) -> Result<Aggregator, Error> {
@@ -158,7 +174,8 @@ fn aggregator(
 ) -> Result<Aggregator, Error> {
     let channel = channel.map_err(|problem| Error::Unreachable { address: address.clone(), problem })?;
     let client = CrashQueryClient::with_interceptor(channel, Bearer(authorization));
-    Ok(Aggregator { client: client.max_decoding_message_size(LARGEST_ANSWER), address })
+    let client = client.max_decoding_message_size(LARGEST_ANSWER);
+    Ok(Aggregator { client, address, namespace: "default".to_owned() })
 }
 
 /// A pod of the aggregator that runs: in the namespace that was named, else in the usual one, else in any.

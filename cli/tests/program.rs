@@ -140,6 +140,8 @@ async fn serve(crashes: Vec<Crash>) -> SocketAddr {
 fn program(server: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_lastwords"));
     command.args(arguments).env("LASTWORDS_SERVER", server).stdin(Stdio::null()).kill_on_drop(true);
+    // None, whatever whoever runs this has.
+    command.env("KUBECONFIG", "/no/such/kubeconfig");
     command
 }
 
@@ -222,6 +224,31 @@ async fn explain() {
     let missing = ask(server, &["explain", "api"]).await;
     assert_eq!(missing.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&missing.stderr).contains("in namespace default"));
+}
+
+#[tokio::test]
+async fn the_namespace_is_that_of_the_context_as_for_kubectl() {
+    let server = serve(five()).await;
+    let directory = tempfile::tempdir().unwrap();
+    let kubeconfig = directory.path().join("config");
+    let contexts = r#"{"apiVersion": "v1", "kind": "Config", "current-context": "here", "contexts": [
+        {"name": "here", "context": {"cluster": "c", "user": "u", "namespace": "shop"}},
+        {"name": "there", "context": {"cluster": "c", "user": "u", "namespace": "elsewhere"}},
+        {"name": "nowhere", "context": {"cluster": "c", "user": "u"}}]}"#;
+    std::fs::write(&kubeconfig, contexts).unwrap();
+    for (arguments, said) in [
+        (&["explain", "api"][..], "shop/api"),
+        (&["list"], "shop"),
+        (&["explain", "api", "--context", "there"], "in namespace elsewhere"),
+        (&["list", "--context", "nowhere"], "in namespace default"),
+        (&["list", "-n", "other"], "in namespace other"),
+    ] {
+        let mut command = program(&server.to_string(), arguments);
+        let answer = command.env("KUBECONFIG", &kubeconfig).output().await.unwrap();
+        let text = [answer.stdout, answer.stderr].concat();
+        let text = String::from_utf8_lossy(&text);
+        assert!(text.contains(said), "{arguments:?}: {text}");
+    }
 }
 
 #[tokio::test]
