@@ -260,7 +260,7 @@ pub struct FailureEntry {
     pub gid: u32,
     /// System call number of the node's architecture.
     pub syscall: u32,
-    /// Error number, positive; 0 for a connection that was made after one to the same port had failed.
+    /// Error number, positive; 0 for a connection that was made after one had failed.
     pub errno: u32,
     /// Arguments 0 to 2.
     pub arguments: [u64; 3],

@@ -68,7 +68,7 @@ pub(crate) struct Call<'a> {
     /// Other calls speak against it: as good as this one, and about something else.
     pub(crate) rivals: usize,
     /// The same process failed with something else afterwards, or its log says that it goes on, or it served while it tried again and
-    /// again: it had not given up yet.
+    /// again, or it connected to somebody else: it had not given up yet.
     followed: bool,
 }
 
@@ -377,7 +377,10 @@ fn call<'a>(case: &Case<'a>, index: usize, failure: &'a Failure, standing: Stand
     let went_on = case.went_on_after(failure);
     // A server that looks for a file now and then polls it.
     let polls = noise::only_looks(&failure.syscall) && case.serves(failure.pid);
-    let followed = said_aside(case, failure) || case.served_meanwhile(failure) || polls;
+    let followed = said_aside(case, failure)
+        || case.served_meanwhile(failure)
+        || polls
+        || !failure.later_connected.is_empty();
     Some(Call { index, failure, weight, standing, gap_ms, at_once, went_on, named, rivals: 0, followed })
 }
 

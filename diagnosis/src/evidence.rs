@@ -148,6 +148,7 @@ pub struct Failure {
     pub seccomp: Seccomp,
     pub dns: Option<DnsQuery>,
     pub variables: Vec<String>,
+    pub later_connected: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

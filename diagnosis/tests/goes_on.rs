@@ -64,6 +64,19 @@ fn how_soon_the_end_followed() {
 }
 
 #[test]
+fn a_program_that_connected_to_somebody_else_had_not_given_up() {
+    let refused = |next: &str| {
+        let failure = failed_at("connect", errno::ECONNREFUSED, "10.0.0.9:4317/tcp", 20.0);
+        let failure = Failure { later_connected: next.to_owned(), ..failure };
+        with(exited(&["app"], 900, 1), vec![failure])
+    };
+    check(vec![
+        ("nobody else", refused(""), "CONNECTION_FAILED HIGH 10.0.0.9:4317/tcp"),
+        ("its database", refused("10.0.0.7:5432/tcp"), "CONNECTION_FAILED MEDIUM 10.0.0.9:4317/tcp"),
+    ]);
+}
+
+#[test]
 fn a_file_that_the_log_names() {
     let missing = |lines: &[&str]| {
         with(said(&["app"], lines, &[]), vec![failed("openat", errno::ENOENT, "/etc/app/extra.conf", 1.0)])

@@ -118,6 +118,7 @@ fn full() -> Evidence {
             capabilities: vec!["CAP_CHOWN".into()],
             capability: "CAP_SYS_TIME".into(),
             variables: vec!["DB_HOST".into()],
+            later_connected: "10.0.0.7:6379/tcp".into(),
             seccomp: Seccomp::Denied,
             dns: Some(DnsQuery {
                 outcome: DnsOutcome::NxDomain,

@@ -6,7 +6,8 @@
 //! program asks getsockopt(SO_ERROR), so that answer counts too; `sys_exit` hands it here.
 //! One that the program closes before it was answered has no error at all: it counts as timed out when it had waited for some time.
 //! A connection that is made after one to the same port had failed is told as well, with the error 0: a program that waits for a server, or
-//! tries one protocol after the other, did not end of the failure.
+//! tries one protocol after the other, did not end of the failure. So is the first one to another port or host after a failure: a program
+//! that goes on with its work may have ended of something else.
 //! Cost: changes of state of TCP sockets only, nothing for a packet. The tracepoint has (sk, old, new) since 4.16.
 
 use aya_ebpf::{Global, helpers};
@@ -76,7 +77,8 @@ hook!("inet_sock_set_state", inet_sock_set_state, inet_sock_set_state_raw, |argu
     let errno = hard | (soft * u32::from(hard == 0)) | given_up(&caller, hard | soft);
     // One call of what records, for both: two would be the verifier's work twice.
     let failed = new == TCP_CLOSE && errno != 0;
-    if failed || (new == TCP_ESTABLISHED && failed_before(caller.container, read(socket, &offset::SOCK_PORT)))
+    if failed
+        || (new == TCP_ESTABLISHED && follows_a_failure(caller.container, read(socket, &offset::SOCK_PORT)))
     {
         let errno = if failed { errno } else { 0 };
         record(&caller, errno, object::TOLD, |data| write_peer(socket, data));
@@ -97,16 +99,17 @@ fn given_up(caller: &Caller, errno: u32) -> u32 {
 }
 
 /// Whether the container's last failed connection to this port (in network byte order) still stands: among its last few, none that was
-/// made followed. So a container whose connections do not fail writes nothing, and one that retries writes one success.
+/// made followed; or whether nothing at all was made since the last one failed. So a container whose connections do not fail writes nothing,
+/// and one that retries writes one success a failure.
 #[inline(always)]
-fn failed_before(container: u64, port: u16) -> bool {
+fn follows_a_failure(container: u64, port: u16) -> bool {
     const LOOKED_AT: u64 = 4;
     let Some(recorder) = Container::of_group(container).and_then(Container::recorder) else {
         return false;
     };
     // SAFETY: an aligned field of a map element.
     let head = unsafe { (&raw const (*recorder).failure_heads[class::NETWORK as usize]).read_volatile() };
-    let mut stands = false;
+    let (mut stands, mut last_failed) = (false, false);
     let mut back = LOOKED_AT;
     while back > 0 {
         let slot = network_slot(recorder, head.wrapping_sub(back));
@@ -114,10 +117,11 @@ fn failed_before(container: u64, port: u16) -> bool {
         let (there, errno) = unsafe { ((*slot).data.as_ptr().cast::<u16>().add(1).read(), (*slot).errno) };
         // No branch on what is there: four in a row would be sixteen ways.
         let same = there == port;
-        stands = (same & (errno != 0)) | (!same & stands);
+        last_failed = errno != 0;
+        stands = (same & last_failed) | (!same & stands);
         back -= 1;
     }
-    stands
+    stands | (last_failed & (head != 0))
 }
 
 /// Remembers what a connect(2) that did not wait was called with.

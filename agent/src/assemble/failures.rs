@@ -29,6 +29,7 @@ pub(super) fn folded(death: &Death, recording: &Recording) -> Vec<Failure> {
         let made_itself = missed_path(raw).is_some_and(|path| death.looked.made.iter().any(|it| it == path));
         one.failure.later_succeeded =
             made_itself || made.iter().any(|made| made.time > raw.time && is_made_of(made, raw));
+        one.failure.later_connected = connected_after(&made, raw).unwrap_or_default();
         add_holder(death, raw, &mut one.failure);
         folded.push(one);
     }
@@ -95,6 +96,20 @@ fn is_made_of(made: &decode::Failure, failed: &decode::Failure) -> bool {
     };
     let (Some(made), Some(failed)) = (address(made), address(failed)) else { return false };
     made == failed || (made.port() == failed.port() && made.is_ipv4() != failed.is_ipv4())
+}
+
+/// Where the process of a failed connection connected to next, when that was not what had failed.
+fn connected_after(made: &[&decode::Failure], failed: &decode::Failure) -> Option<String> {
+    if !matches!(failed.object, Object::Address(_)) || syscalls::name(failed.syscall) != "connect" {
+        return None;
+    }
+    let next = made
+        .iter()
+        .find(|made| made.time > failed.time && made.tgid == failed.tgid && !is_made_of(made, failed))?;
+    match next.object {
+        Object::Address(SocketAddress::Internet(address)) => Some(format!("{address}/tcp")),
+        _ => None,
+    }
 }
 
 /// Whether this is the thread that began the end.

@@ -17,11 +17,15 @@ pub(super) fn call(case: &Case<'_>, call: &Call<'_>) -> Option<Finding> {
     };
     let object = words::one_line(if failure.address.is_empty() { &failure.path } else { &failure.address });
     let often = if failure.count > 1 { format!(" ({} times)", failure.count) } else { String::new() };
+    let next = match failure.later_connected.as_str() {
+        "" => String::new(),
+        next => format!("; but it connected to {} afterwards", words::one_line(next)),
+    };
     Some(Finding {
         cause: Cause::ConnectionFailed,
         confidence: call.confidence(),
         summary: format!(
-            "{} could not connect to {object}{}, {unreachable}: {}{often} {}",
+            "{} could not connect to {object}{}, {unreachable}: {}{often} {}{next}",
             words::program(&failure.comm),
             context::from_variable(case, failure),
             words::failed(failure),

@@ -41,7 +41,8 @@ both_ways!(Failure {
     groups,
     capabilities,
     capability,
-    variables;
+    variables,
+    later_connected;
     file,
     mount,
     holder,
