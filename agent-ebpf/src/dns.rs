@@ -1,8 +1,9 @@
 //! DNS messages: a query takes a slot of its container's recorder, its answer completes that or frees it.
 //!
 //! Names are compared by hashes of the message's words and nothing else is looked at here: what a message says is decoded by the agent.
-//! An answer that brings something frees every slot of its name, and those of names with the same first label that the same process asked
-//! for shortly before and that do not exist: a resolver tries the search domains one after the other. So what stays is what failed.
+//! An answer that brings something gives up every slot of its name, and those of names with the same first label that the same process asked
+//! for shortly before and that do not exist: a resolver tries the search domains one after the other. What is given up is overwritten first,
+//! and uncounted; until then the agent can see by the names whether it was such a series. So what stays is what failed.
 
 use aya_ebpf::{Global, helpers};
 use lastwords_agent_common::{
@@ -15,6 +16,7 @@ use crate::{
     kernel::{current_task, now, read_comm},
     maps::{DNS_MESSAGE, DnsScratch, NameServer},
     process,
+    recorder::ones_if_zero,
 };
 
 /// Bytes of the room for a message: more than are kept, so that a mask of ones can bound what is read.
@@ -30,6 +32,11 @@ pub const DOMAIN: u16 = 53u16.to_be();
 /// 1 where packets are looked at and TCP is not followed: this kernel's functions have a form that is not known.
 #[unsafe(no_mangle)]
 pub static BLIND_TO_TCP: Global<u32> = Global::new(0);
+
+const WAITING: u64 = dns_state::WAITING as u64;
+const ANSWERED: u64 = dns_state::ANSWERED as u64;
+const RESOLVED: u64 = dns_state::RESOLVED as u64;
+const SUPPLANTED: u64 = dns_state::SUPPLANTED as u64;
 
 /// Bytes before the name.
 const HEADER_BYTES: usize = 12;
@@ -90,12 +97,10 @@ fn sent(recorder: *mut Recorder, scratch: *mut DnsScratch, length: u64, server: 
     find(recorder, scratch, |entry| {
         // SAFETY: a slot of the container's recorder.
         unsafe {
-            let same = (*entry).name_hash == name && id_of(entry) == id && (*entry).state != dns_state::FREE;
-            match (same, (*entry).state) {
-                (true, _) => 0,
-                (_, dns_state::FREE) => 1,
-                _ => (*entry).time | 2,
-            }
+            let open = open(entry);
+            let same = open & ones_if_zero((*entry).name_hash ^ name | u64::from(id_of(entry) ^ id));
+            // That of an earlier try, a free one (its time is 0), the oldest that is given up, the oldest.
+            !same & ((*entry).time | 1 | open << 63)
         }
     });
     let entry = found(recorder, scratch);
@@ -103,7 +108,7 @@ fn sent(recorder: *mut Recorder, scratch: *mut DnsScratch, length: u64, server: 
     let user = helpers::bpf_get_current_uid_gid();
     // SAFETY: a slot of the container's recorder, and a message in its scratch.
     unsafe {
-        let in_use = (*entry).state != dns_state::FREE;
+        let in_use = open(entry) != 0;
         let again = in_use && (*entry).name_hash == name && id_of(entry) == id;
         if in_use && !again {
             (*recorder).dns_overwritten += 1;
@@ -130,7 +135,18 @@ fn sent(recorder: *mut Recorder, scratch: *mut DnsScratch, length: u64, server: 
     }
 }
 
-/// An answer frees the slots of its name, or says what is wrong with it.
+/// All bits set for a query that waits or that failed, else none.
+///
+/// # Safety
+/// `entry` is a slot of a recorder.
+#[inline(always)]
+unsafe fn open(entry: *mut DnsEntry) -> u64 {
+    // SAFETY: by the caller.
+    let state = u64::from(unsafe { (*entry).state });
+    ones_if_zero(state ^ WAITING) | ones_if_zero(state ^ ANSWERED)
+}
+
+/// An answer gives up the slots of its name, or says what is wrong with it.
 #[inline(always)]
 fn received(recorder: *mut Recorder, scratch: *mut DnsScratch, syscall: u32) {
     // SAFETY: within the message.
@@ -147,13 +163,14 @@ fn received(recorder: *mut Recorder, scratch: *mut DnsScratch, syscall: u32) {
         each(recorder, |entry| {
             // SAFETY: a slot of the container's recorder.
             unsafe {
-                let of_series = (*entry).label_hash == label
-                    && (*entry).tgid == tgid
-                    && (*entry).state == dns_state::ANSWERED
-                    && (*entry).time > since;
-                if (*entry).name_hash == name || of_series {
-                    (*entry).state = dns_state::FREE;
-                }
+                // Without a branch: each would be followed from each of the others' ends.
+                let state = u64::from((*entry).state);
+                let late = 0u64.wrapping_sub(since.wrapping_sub((*entry).time) >> 63);
+                let other = (*entry).label_hash ^ label | u64::from((*entry).tgid ^ tgid) | state ^ ANSWERED;
+                let of_name = ones_if_zero((*entry).name_hash ^ name) & !ones_if_zero(state);
+                let of_series = ones_if_zero(other) & late & !of_name;
+                let given_up = RESOLVED & of_name | SUPPLANTED & of_series;
+                (*entry).state = (state & !(of_name | of_series) | given_up) as u32;
             }
         });
         return;

@@ -12,7 +12,7 @@ mod recorder;
 mod wait;
 
 pub use address::{SocketAddress, socket_address};
-pub use dns::{DnsAnswer, DnsQuery, question};
+pub use dns::{DnsAnswer, DnsFate, DnsQuery, question};
 pub(crate) use listener::listener;
 pub use listener::{Bound, Listener, PortTaken, Transport, UnixListener};
 pub use place::{Frame, Mapping, Place, place};

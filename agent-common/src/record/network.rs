@@ -87,9 +87,14 @@ pub mod dns_state {
     pub const WAITING: u32 = 1;
     /// An answer came that brought nothing.
     pub const ANSWERED: u32 = 2;
+    /// An answer brought what was asked. Kept as long as no other query needs the slot, for those that are [`SUPPLANTED`].
+    pub const RESOLVED: u32 = 3;
+    /// As [`ANSWERED`], and then a name with the same first label was resolved: that may have been the same name with another search
+    /// domain behind it, which only the whole names tell. Kept as one that is resolved.
+    pub const SUPPLANTED: u32 = 4;
 }
 
-/// One DNS query in a recorder. A slot is free again when an answer brings what was asked.
+/// One DNS query in a recorder. A slot may be taken again when an answer brings what was asked.
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
 pub struct DnsEntry {

@@ -6,7 +6,7 @@ use lastwords_diagnosis::evidence::{DnsOutcome, DnsQuery, Failure};
 use super::{Death, is_of_run, milliseconds_before, text};
 use crate::{
     assemble::failures::is_dying_thread,
-    decode::{self, Recording, Transport},
+    decode::{self, DnsFate, Recording, Transport},
     kernel::syscalls,
 };
 
@@ -25,12 +25,17 @@ struct Name<'a> {
 /// One failure a name, oldest first.
 pub(super) fn failures(death: &Death, recording: &Recording) -> Vec<Failure> {
     let mut names: Vec<Name<'_>> = Vec::new();
-    let of_run = recording.dns.iter().filter(|query| is_of_run(death, query.time));
-    for query in of_run.filter(|query| outcome(death, query).is_some()) {
+    let of_run: Vec<_> = recording.dns.iter().filter(|query| is_of_run(death, query.time)).collect();
+    let failed = |query: &&decode::DnsQuery| match query.fate {
+        DnsFate::Failed => outcome(death, query).is_some(),
+        DnsFate::Resolved => false,
+        DnsFate::Supplanted => !is_of_series(query, &of_run),
+    };
+    for query in of_run.iter().copied().filter(failed) {
         let name = query.name.to_ascii_lowercase();
         match names.iter_mut().find(|it| it.name == name && it.tgid() == query.tgid) {
             Some(known) => known.queries.push(query),
-            None => names.push(Name { name, queries: vec![query] }),
+            None => names.push(Name::of(query)),
         }
     }
     let mut failures = Vec::new();
@@ -42,6 +47,36 @@ pub(super) fn failures(death: &Death, recording: &Recording) -> Vec<Failure> {
         }
     }
     failures
+}
+
+/// Whether a name that does not exist was only tried on the way to one that was resolved afterwards. When that one is not kept any more it is
+/// taken for such.
+fn is_of_series(query: &decode::DnsQuery, all: &[&decode::DnsQuery]) -> bool {
+    let name = Name::of(query);
+    let resolved: Vec<Name<'_>> = all
+        .iter()
+        .filter(|other| other.fate == DnsFate::Resolved && other.time >= query.time)
+        .map(|other| Name::of(other))
+        .filter(|other| other.is_near(&name) && other.first_label() == name.first_label())
+        .collect();
+    let stems = || all.iter().filter_map(|other| Name::of(other).stem(&name));
+    let led_to = |found: &Name<'_>| {
+        name.is_extended(found)
+            || name.stem(found).is_some()
+            // Search domains that have nothing in common: what the others show to be the name before them.
+            || stems().any(|stem| found.name.strip_prefix(stem.as_slice()).is_some_and(|rest| rest.is_empty() || rest.starts_with(b".")))
+    };
+    resolved.is_empty() || resolved.iter().any(led_to)
+}
+
+impl<'a> Name<'a> {
+    fn of(query: &'a decode::DnsQuery) -> Self {
+        Self { name: query.name.to_ascii_lowercase(), queries: vec![query] }
+    }
+
+    fn first_label(&self) -> &[u8] {
+        self.name.split(|byte| *byte == b'.').next().unwrap_or_default()
+    }
 }
 
 impl Name<'_> {
@@ -195,6 +230,7 @@ mod tests {
         let time = END - before;
         DnsQuery {
             time,
+            fate: DnsFate::Failed,
             answer: code.map(|code| DnsAnswer { time: time + 1, code }),
             errno: 0,
             sent: 1,
@@ -236,6 +272,28 @@ mod tests {
         assert_eq!(told(series.clone().collect()), ["orders-db NxDomain A AAAA"]);
         let unfinished: Vec<DnsQuery> = series.take(4).collect();
         assert_eq!(told(unfinished), ["orders-db NxDomain A AAAA"], "without the name itself");
+    }
+
+    #[test]
+    fn a_name_is_given_up_for_another_only_within_a_series() {
+        let supplanted = |name: &str| {
+            let mut query = query(name, 1, Some(3), SECOND);
+            query.fate = DnsFate::Supplanted;
+            query
+        };
+        let resolved = |name: &str| {
+            let mut query = query(name, 1, None, SECOND - 1);
+            query.fate = DnsFate::Resolved;
+            query
+        };
+        assert_eq!(told(vec![supplanted("www.a"), resolved("www.b")]), ["www.a NxDomain A"]);
+        let search = ["db.prod.svc.cluster.local", "db.svc.cluster.local"].map(supplanted).to_vec();
+        for found in ["db", "db.cluster.local", "db.ec2.internal"] {
+            assert!(told([search.clone(), vec![resolved(found)]].concat()).is_empty(), "{found}");
+        }
+        assert!(told(search).is_empty(), "the one that was found is not kept");
+        let both = ["www.a.prod.svc.cluster.local", "www.a.svc.cluster.local", "www.a"].map(supplanted);
+        assert_eq!(told([both.to_vec(), vec![resolved("www.b")]].concat()), ["www.a NxDomain A"]);
     }
 
     #[test]

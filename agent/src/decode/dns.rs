@@ -14,12 +14,26 @@ const TRUNCATED: u32 = 0x0200;
 const LABEL_BYTES: usize = 63;
 const NAME_BYTES: usize = 255;
 
+/// What is known of a query in the end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DnsFate {
+    /// Nothing came of it.
+    #[default]
+    Failed,
+    /// It was answered.
+    Resolved,
+    /// The name does not exist, and then one with the same first label was resolved.
+    Supplanted,
+}
+
 /// See [`DnsEntry`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DnsQuery {
     /// When it was sent last, CLOCK_MONOTONIC.
     pub time: u64,
-    /// What came back; None when nothing did.
+    /// What is known of it.
+    pub fate: DnsFate,
+    /// What came back; None when nothing did, or when it was resolved.
     pub answer: Option<DnsAnswer>,
     /// The error that the kernel brought instead of an answer; 0 without one.
     pub errno: i32,
@@ -61,8 +75,8 @@ pub(super) fn dns_query(raw: &DnsEntry) -> Option<DnsQuery> {
     let answer = match raw.state {
         // It was answered, but not as a whole, and what could be said over TCP was not asked for, nor was it seen.
         dns_state::WAITING if raw.response & TRUNCATED != 0 => return None,
-        dns_state::WAITING => None,
-        dns_state::ANSWERED => {
+        dns_state::WAITING | dns_state::RESOLVED => None,
+        dns_state::ANSWERED | dns_state::SUPPLANTED => {
             Some(DnsAnswer { time: raw.answered, code: raw.response.to_le_bytes()[0] & 15 })
         }
         _ => return None,
@@ -72,6 +86,11 @@ pub(super) fn dns_query(raw: &DnsEntry) -> Option<DnsQuery> {
     let (name, record_type) = question(raw.message.get(..length)?)?;
     Some(DnsQuery {
         time: raw.time,
+        fate: match raw.state {
+            dns_state::RESOLVED => DnsFate::Resolved,
+            dns_state::SUPPLANTED => DnsFate::Supplanted,
+            _ => DnsFate::Failed,
+        },
         answer,
         errno: raw.errno.cast_signed(),
         sent: raw.sent,
