@@ -11,7 +11,10 @@ use rustls::ServerConfig;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
+use tonic::server::NamedService as _;
 use tonic::transport::Server;
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
 
 use crate::agents::{self, Agents};
 use crate::api::Query;
@@ -62,6 +65,7 @@ pub enum ServeError {
 pub struct Aggregator {
     address: SocketAddr,
     metrics_address: Option<SocketAddr>,
+    health_address: Option<SocketAddr>,
     stop: StopSender,
     server: Option<JoinHandle<Result<(), ServeError>>>,
     background: Vec<JoinHandle<()>>,
@@ -151,6 +155,7 @@ pub async fn start(settings: Settings) -> Result<Aggregator, ServeError> {
     );
     let query = Guarded::new(query, gate.clone());
     let queries = Queries::default();
+    let health_address = health_listener.as_ref().and_then(|listener| listener.local_addr().ok());
     let listeners = Listeners { agents_and_people: listener, tls, probes: health_listener };
     let server = Some(tokio::spawn(serve(listeners, ingest, query, queries.clone(), stop)));
     tracing::info!(%address, store = %settings.store, "ready");
@@ -173,6 +178,7 @@ pub async fn start(settings: Settings) -> Result<Aggregator, ServeError> {
     Ok(Aggregator {
         address,
         metrics_address,
+        health_address,
         stop: stop_sender,
         server,
         background,
@@ -197,7 +203,7 @@ fn encrypted(
     ask_callers: bool,
     stop: &Stop,
     background: &mut Vec<JoinHandle<()>>,
-) -> Result<Option<Arc<ServerConfig>>, ServeError> {
+) -> Result<Option<Encrypted>, ServeError> {
     let shown = Arc::new(Shown::default());
     let callers = Arc::new(CallerCertificates::default());
     let own = match mode {
@@ -213,8 +219,9 @@ fn encrypted(
         let security = Security { own, callers: ask_callers.then(|| Arc::clone(&callers)) };
         background.push(tokio::spawn(kubernetes::secure(access, security, stop.clone())));
     }
-    let server = tls::server(shown, callers).map_err(|error| ServeError::Certificate(error.to_string()))?;
-    Ok(Some(server))
+    let server = tls::server(Arc::clone(&shown), callers);
+    let server = server.map_err(|error| ServeError::Certificate(error.to_string()))?;
+    Ok(Some(Encrypted { server, certificate: shown }))
 }
 
 fn say_what_is_open(address: SocketAddr, encrypted: bool, guarded: bool) {
@@ -234,9 +241,15 @@ fn say_what_is_open(address: SocketAddr, encrypted: bool, guarded: bool) {
     }
 }
 
+struct Encrypted {
+    server: Arc<ServerConfig>,
+    /// Without it nobody can connect yet.
+    certificate: Arc<Shown>,
+}
+
 struct Listeners {
     agents_and_people: TcpListener,
-    tls: Option<Arc<ServerConfig>>,
+    tls: Option<Encrypted>,
     probes: Option<TcpListener>,
 }
 
@@ -249,8 +262,14 @@ async fn serve(
 ) -> Result<(), ServeError> {
     let failed = |error: &dyn std::fmt::Display| ServeError::Server(error.to_string());
     let (health, health_service) = tonic_health::server::health_reporter();
-    health.set_serving::<CrashIngestServer<Ingest>>().await;
-    health.set_serving::<CrashQueryServer<Guarded>>().await;
+    is_ready(&health, listeners.tls.is_none()).await;
+    let (tls, certificate) = listeners.tls.map(|tls| (tls.server, tls.certificate)).unzip();
+    let certified = certificate.map(|certificate| {
+        tokio::spawn(async move {
+            certificate.is_there().await;
+            is_ready(&health, true).await;
+        })
+    });
     let probes = listeners.probes.map(|listener| {
         let server = Server::builder().add_service(health_service.clone());
         tokio::spawn(server.serve_with_incoming(connections(listener, None)))
@@ -268,7 +287,7 @@ async fn serve(
         .add_service(health_service)
         .add_service(reflection().build_v1().map_err(|error| failed(&error))?)
         .add_service(reflection().build_v1alpha().map_err(|error| failed(&error))?)
-        .serve_with_incoming_shutdown(connections(listeners.agents_and_people, listeners.tls), {
+        .serve_with_incoming_shutdown(connections(listeners.agents_and_people, tls), {
             let mut stop = stop.clone();
             async move { stop.requested().await }
         });
@@ -279,13 +298,29 @@ async fn serve(
     if let Some(probes) = probes {
         probes.abort();
     }
+    if let Some(certified) = certified {
+        certified.abort();
+    }
     ended
+}
+
+/// Says to whoever asks for its health whether agents and people can be served: the program as a whole, and each of its services.
+async fn is_ready(health: &HealthReporter, ready: bool) {
+    let status = if ready { ServingStatus::Serving } else { ServingStatus::NotServing };
+    for service in ["", CrashIngestServer::<Ingest>::NAME, CrashQueryServer::<Guarded>::NAME] {
+        health.set_service_status(service, status).await;
+    }
 }
 
 impl Aggregator {
     /// The address it listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where it tells its health besides, if it does.
+    pub fn health_address(&self) -> Option<SocketAddr> {
+        self.health_address
     }
 
     /// Where it answers Prometheus, if it does.

@@ -15,8 +15,9 @@ use std::time::Duration;
 use api_server::ApiServer;
 use api_server::reviews::API;
 use common::{SOON, with_token};
+use lastwords_aggregator::kubernetes::Access;
 use lastwords_aggregator::serve;
-use lastwords_aggregator::tls::Mode;
+use lastwords_aggregator::tls::{Mode, Own};
 use lastwords_proto::v1;
 use lastwords_proto::v1::crash_query_client::CrashQueryClient;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
@@ -57,6 +58,42 @@ async fn the_authority_is_kept_in_one_secret_and_only_its_certificate_is_told() 
     assert_eq!(again.api.object(SECRET).unwrap(), kept);
     assert_eq!(again.authority().await, authority);
     drop(directory);
+}
+
+#[tokio::test]
+async fn it_is_ready_only_once_it_can_be_connected_to() {
+    use tonic_health::pb::HealthCheckRequest;
+    use tonic_health::pb::health_check_response::ServingStatus;
+    use tonic_health::pb::health_client::HealthClient;
+
+    let mut api = ApiServer::start().await;
+    api.go_away().await;
+    let directory = tempfile::tempdir().unwrap();
+    let mut settings = common::settings(&directory);
+    settings.kubernetes = Some(Access::Kubeconfig(api.kubeconfig(&directory)));
+    settings.tls = Mode::Own(Own::default());
+    settings.health_listen = Some(([127, 0, 0, 1], 0).into());
+    let aggregator = serve::start(settings).await.unwrap();
+    let health = aggregator.health_address().unwrap();
+    let channel = Channel::from_shared(format!("http://{health}")).unwrap().connect().await.unwrap();
+    let asked = async |service: &str| {
+        let request = HealthCheckRequest { service: service.to_owned() };
+        HealthClient::new(channel.clone()).check(request).await.unwrap().into_inner().status()
+    };
+    // As the kubelet asks, and as somebody who wants one service.
+    for service in ["", "lastwords.v1.CrashIngest", "lastwords.v1.CrashQuery"] {
+        assert_eq!(asked(service).await, ServingStatus::NotServing, "{service:?}");
+    }
+    api.come_back().await;
+    let ready = async {
+        while asked("").await != ServingStatus::Serving {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(SOON * 9, ready).await.unwrap();
+    let secured = Secured { api, aggregator, directory };
+    assert!(secured.connect(None).await.is_ok(), "ready, and yet nobody can connect");
+    assert_eq!(asked("lastwords.v1.CrashIngest").await, ServingStatus::Serving);
 }
 
 #[tokio::test]

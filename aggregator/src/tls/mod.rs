@@ -5,13 +5,14 @@ mod caller_certificates;
 mod files;
 
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 use rustls::ServerConfig;
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
+use tokio::sync::watch;
 
 pub use authority::{Authority, Leaf};
 pub use caller_certificates::CallerCertificates;
@@ -56,7 +57,7 @@ impl Default for Own {
 
 /// The certificate that is shown to who connects now. Until there is one, nobody can connect.
 #[derive(Debug, Default)]
-pub struct Shown(RwLock<Option<Arc<CertifiedKey>>>);
+pub struct Shown(watch::Sender<Option<Arc<CertifiedKey>>>);
 
 impl Shown {
     /// Shows this one from the next connection on.
@@ -70,14 +71,20 @@ impl Shown {
     ) -> Result<(), rustls::Error> {
         let certified = CertifiedKey::from_der(chain, key, &provider())?;
         certified.keys_match()?;
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(certified));
+        self.0.send_replace(Some(Arc::new(certified)));
         Ok(())
+    }
+
+    /// Returns once there is one.
+    pub async fn is_there(&self) {
+        // An error would mean that the sender is gone, which is this.
+        let _ = self.0.subscribe().wait_for(Option::is_some).await;
     }
 }
 
 impl ResolvesServerCert for Shown {
     fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.borrow().clone()
     }
 }
 
