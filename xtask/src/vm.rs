@@ -268,7 +268,10 @@ fn run(asked: &[Asked<'_>]) -> Result<Vec<Row>> {
 fn run_steadily(asked: &Asked<'_>, files: &Files) -> Result<Vec<Row>> {
     let mut rows = run_on(asked, files)?;
     let wrong = |case: &&Case| rows.iter().flat_map(Row::wrong).any(|name| name == case.name);
-    let wrong: Vec<Case> = asked.cases.iter().filter(wrong).cloned().collect();
+    let mut wrong: Vec<Case> = asked.cases.iter().filter(wrong).cloned().collect();
+    if wrong.is_empty() && rows.iter().flat_map(Row::wrong).any(|name| name == outcome::CHECK) {
+        wrong.extend(asked.cases.first().cloned());
+    }
     if !wrong.is_empty() && wrong.len() <= ASKED_AGAIN {
         for again in run_on(&Asked { cases: &wrong, ..*asked }, files)? {
             rows.iter_mut().filter(|row| row.way_in == again.way_in).for_each(|row| row.settle(&again));

@@ -50,7 +50,7 @@ const KERNEL_OPTIONS: &str = "quiet panic=-1 random.trust_cpu=on";
 const MARKER: &str = "@@lastwords ";
 
 /// One command of the script and what it did.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(crate) struct Part {
     /// Its name in the script.
     pub(crate) name: String,

@@ -127,6 +127,9 @@ impl Row {
     }
 }
 
+/// The case that every row has beside those of the suite: `lastwords-agent check`.
+pub(crate) const CHECK: &str = "check";
+
 /// A kernel series (or `host`) and an architecture, as `--kernel` and `--arch` take them.
 pub(crate) type Place = (&'static str, &'static str);
 
@@ -159,12 +162,13 @@ pub(crate) fn rows(
                 None => Verdict::Wrong(no_answer(suite, stopped)),
             }
         };
+        let proof = check.and_then(proof).map(|verdict| (CHECK.to_owned(), verdict));
         Row {
             kernel: place.0,
             architecture: place.1,
             package: package.to_owned(),
             way_in,
-            cases: cases.iter().map(|case| (case.name.clone(), verdict(case))).collect(),
+            cases: cases.iter().map(|case| (case.name.clone(), verdict(case))).chain(proof).collect(),
             skipped: None,
             instructions: check.map(instructions).unwrap_or_default(),
         }
@@ -201,6 +205,18 @@ fn refusal(check: &Part) -> String {
     let reasons = probes.filter_map(|probe| probe.get("reason")?.as_str());
     let problem = report.get("problem").and_then(Value::as_str);
     problem.into_iter().chain(reasons).next().unwrap_or("no probe is attached that way").to_owned()
+}
+
+/// Whether the agent saw a death of its own making, failed call and all: probes may load and record nothing. None where it was not asked.
+fn proof(check: &Part) -> Option<Verdict> {
+    let report: Value = serde_json::from_str(check.stdout.trim()).ok()?;
+    let evidence = report.get("evidence").filter(|evidence| !evidence.is_null())?;
+    let word = |name: &str| evidence.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+    Some(match word("verdict").as_str() {
+        "flows" => Verdict::Right,
+        "skipped" => Verdict::LeftOut(word("reason")),
+        _ => Verdict::Wrong(format!("the probes run, and no evidence flows: {}", word("reason"))),
+    })
 }
 
 fn instructions(check: &Part) -> BTreeMap<String, u64> {
@@ -328,6 +344,20 @@ mod tests {
         ] {
             assert!(text.contains(wanted), "{wanted} in {text}");
         }
+    }
+
+    #[test]
+    fn probes_that_record_nothing_are_a_case_that_fails() {
+        let suite = part("sys-exit", r#"{"name": "a", "problem": "no record"}"#, "");
+        let judged = |evidence: &str| {
+            let check = part("check-sys-exit", &format!(r#"{{"probes": [], "evidence": {evidence}}}"#), "");
+            let row = rows(PLACE, "6.1.1-1", &cases(), &[check, suite.clone()], None).swap_remove(1);
+            row.cases.into_iter().find(|(name, _)| name == CHECK).map(|(_, verdict)| verdict)
+        };
+        assert_eq!(judged(r#"{"verdict": "flows"}"#), Some(Verdict::Right));
+        let missing = judged(r#"{"verdict": "missing", "reason": "no failed call"}"#);
+        assert!(matches!(missing, Some(Verdict::Wrong(reason)) if reason.ends_with("no failed call")));
+        assert_eq!(judged("null"), None);
     }
 
     #[test]
