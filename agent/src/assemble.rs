@@ -193,6 +193,8 @@ fn process(death: &Death, node: &Node<'_>) -> Option<Process> {
     let (tgid, uid, gid, comm) = match (exited, last) {
         (Some(exited), _) => (exited.tgid, exited.uid, exited.gid, &exited.comm),
         (None, Some(executed)) => (executed.tgid, executed.uid, executed.gid, &executed.comm),
+        // There was one, and all records of it were lost.
+        (None, None) if death.end == End::Unseen => return Some(Process::default()),
         (None, None) => return None,
     };
     let cwd =

@@ -291,7 +291,9 @@ impl Tracker {
 
     fn gone(&mut self, cgroup_id: u64, time: u64) -> Option<Death> {
         let tracked = self.containers.get_mut(&cgroup_id)?;
-        let death = match (tracked.held_back.take(), tracked.end_when_gone()) {
+        let began =
+            self.recorders.read(tracked.recorder, cgroup_id).is_some_and(|recorder| recorder.started != 0);
+        let death = match (tracked.held_back.take(), tracked.end_when_gone(began)) {
             (Some(held), _) => Some(held.death),
             (None, None) => None,
             (None, Some(End::Unseen)) => {
@@ -386,12 +388,13 @@ impl Tracked {
     }
 
     /// How it came to its end when its group is gone and nothing more can be heard of it; None when that was told. A group is removed
-    /// only after the end of all in it: when that of a program was not heard, its record was dropped with a full ring buffer.
-    fn end_when_gone(&self) -> Option<End> {
-        match (self.ended, self.execs.is_empty()) {
+    /// only after the end of all in it: when that of a program was not heard, its record was dropped with a full ring buffer, and so may
+    /// that of its beginning, of which the flight recorder knows (`began`).
+    fn end_when_gone(&self, began: bool) -> Option<End> {
+        match (self.ended, began || !self.execs.is_empty()) {
             (true, _) => None,
-            (false, true) => Some(End::NeverRan),
-            (false, false) => Some(End::Unseen),
+            (false, false) => Some(End::NeverRan),
+            (false, true) => Some(End::Unseen),
         }
     }
 }
@@ -410,10 +413,11 @@ mod tests {
     fn a_group_that_goes_after_an_end_that_was_not_heard_tells_of_it() {
         let death = death(Status::default());
         let mut tracked = Tracked::new(death.container, 0, false);
-        assert_eq!(tracked.end_when_gone(), Some(End::NeverRan));
+        assert_eq!(tracked.end_when_gone(false), Some(End::NeverRan));
+        assert_eq!(tracked.end_when_gone(true), Some(End::Unseen));
         tracked.execs = death.execs;
-        assert_eq!(tracked.end_when_gone(), Some(End::Unseen));
+        assert_eq!(tracked.end_when_gone(false), Some(End::Unseen));
         tracked.ended = true;
-        assert_eq!(tracked.end_when_gone(), None);
+        assert_eq!(tracked.end_when_gone(true), None);
     }
 }

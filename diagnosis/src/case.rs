@@ -157,9 +157,11 @@ impl<'a> Case<'a> {
         Some(if by_fault && aborted { signals::SIGABRT } else { fatal })
     }
 
-    /// True when the container's command was never executed, as far as somebody watched.
+    /// True when the container's command was never executed, as far as somebody watched. What ended as a process was executed, though the
+    /// record of that was lost.
     pub(crate) fn never_executed(&self) -> bool {
-        self.evidence.execs.is_empty() && !self.evidence.losses.agent_started_later
+        let evidence = self.evidence;
+        evidence.execs.is_empty() && evidence.process.is_none() && !evidence.losses.agent_started_later
     }
 
     /// True when the runtime's own process in the container ended with a failure's code and had executed nothing: what failed before was

@@ -85,6 +85,7 @@ fn a_missing_file() {
 fn a_missing_interpreter() {
     let mut evidence = exited(&["/run.sh"], 1, 127);
     evidence.execs.clear();
+    evidence.process = None;
     evidence.failures = vec![Failure {
         file: Some(FileFacts {
             mode: 0o755,

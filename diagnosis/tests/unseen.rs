@@ -187,3 +187,13 @@ fn last_words_of_interpreters() {
         ("a variable that is not set", said(python, &traceback, &["HOME"]), "PROGRAM_ERROR LOW exit code 1"),
     ]);
 }
+
+#[test]
+fn a_program_whose_beginning_was_not_heard_was_started_all_the_same() {
+    let looked_for = failed("execve", errno::ENOENT, "/usr/local/bin/tool", 30_000.0);
+    let mut evidence = with(exited(&["app"], 60_000, 1), vec![by_child(looked_for)]);
+    // The record of it was dropped with a full ring buffer.
+    evidence.execs.clear();
+    let diagnosis = lastwords_diagnosis::diagnose(&evidence, None);
+    assert_eq!(diagnosis.object, "exit code 1", "{}", diagnosis.summary);
+}

@@ -1,7 +1,7 @@
 mod locks;
 
 use lastwords_agent_common::rules::object;
-use lastwords_diagnosis::evidence::{OomScope, SenderKind};
+use lastwords_diagnosis::evidence::{OomScope, Process, SenderKind};
 
 use lastwords_diagnosis::evidence::Seccomp;
 
@@ -253,6 +253,13 @@ fn relative_paths_are_resolved_only_when_the_directory_is_sure() {
 fn hostile_names_cannot_leave_the_line() {
     let shown = with_failures(vec![failure(2_000_000, b"/a\x1b[2J\xff\nb")]).failures.remove(0).path;
     assert_eq!(shown, "/a\\x1b[2J\\xff\\x0ab");
+}
+
+#[test]
+fn a_program_of_which_all_records_were_lost_ran_all_the_same() {
+    let lost = |end| evidence(&Death { execs: Vec::new(), end, ..death(Status::default()) }).process;
+    assert_eq!(lost(End::Unseen), Some(Process::default()));
+    assert_eq!(lost(End::NeverRan), None);
 }
 
 #[test]
