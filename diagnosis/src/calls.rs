@@ -3,10 +3,12 @@
 //! Calls that cannot have (noise, those whose path later opened, those long before the end) are left out; the others are ordered by
 //! [`Weight`], field by field, and the strongest is judged by [`Call::confidence`].
 
+mod done_without;
 mod named;
 
 use std::cmp::Ordering;
 
+use done_without::{between_tries_ms, worked_on};
 use named::{named, said_aside};
 
 use crate::case::Case;
@@ -31,10 +33,6 @@ const CERTAIN_MS: f64 = 250.0;
 const CERTAIN_UNNAMED_MS: f64 = 100.0;
 /// The same for a file that it may not use: another place is taken at once.
 const CERTAIN_REFUSED_MS: f64 = 60.0;
-/// A file that nothing names was missed in the last this long (milliseconds), or is one that is done without.
-const MISSED_MS: f64 = 300.0;
-/// So long (milliseconds) before the end a log may be refused; who works on for longer says elsewhere what it has to say.
-const LOG_REFUSED_MS: f64 = 150.0;
 /// More tries than this are a loop that runs beside the work rather than tries until it gives up.
 const MOST_TRIES: u64 = 12;
 /// So many calls that failed alike, of those that are kept, are a search.
@@ -63,6 +61,8 @@ pub(crate) struct Call<'a> {
     pub(crate) at_once: bool,
     /// The process went on with its work afterwards: it read its configuration, listened, became another program.
     went_on: bool,
+    /// It did without, for most of its life.
+    worked_on: bool,
     /// The command line or the log names its path or address.
     pub(crate) named: bool,
     /// Other calls speak against it: as good as this one, and about something else.
@@ -132,6 +132,7 @@ impl Call<'_> {
         let related = self.weight.caller >= Caller::ChildJustBefore;
         match self.standing {
             Standing::Noise => false,
+            _ if self.worked_on => false,
             // Work that came to nothing for the want of it would not have gone on.
             _ if self.went_on && self.standing < Standing::Rare => false,
             _ if noise::is_refused_lock(self.failure) && !fresh => false,
@@ -146,9 +147,9 @@ impl Call<'_> {
             }
             Standing::Plain => {
                 let recent = self.named && self.weight.freshness >= Freshness::Recent;
-                related && ((fresh && (self.gap_ms <= MISSED_MS || self.gave_up())) || recent)
+                related && (fresh || recent)
             }
-            Standing::Rare => (related || fresh) && !self.is_log_done_without(),
+            Standing::Rare => related || fresh,
         }
     }
 
@@ -198,30 +199,15 @@ impl Call<'_> {
         }
     }
 
-    /// True for a log that it may not write, asked for once and not just before the end.
-    fn is_log_done_without(&self) -> bool {
-        let refused = matches!(self.failure.errno, errno::EACCES | errno::EPERM | errno::EROFS);
-        let once = self.failure.count <= 1 && self.gap_ms > LOG_REFUSED_MS;
-        refused && once && !self.named && noise::is_log(&self.failure.path)
-    }
-
     /// True when its tries are few and it left when the next one was due. One that runs beside the work fails at any moment of it.
     fn waited_out(&self) -> bool {
         let connects = self.failure.syscall == "connect";
-        !connects || (self.failure.count <= MOST_TRIES && self.gap_ms >= self.between_tries_ms() * 0.7)
-    }
-
-    /// The mean time between its tries, in milliseconds; 0 for a single one.
-    fn between_tries_ms(&self) -> f64 {
-        let Failure { count, first_before_death_ms, last_before_death_ms, .. } = self.failure;
-        #[expect(clippy::cast_precision_loss, reason = "a count of calls, for a mean time")]
-        let tries = count.saturating_sub(1) as f64;
-        if tries > 0.0 { (first_before_death_ms - last_before_death_ms) / tries } else { 0.0 }
+        !connects || (self.failure.count <= MOST_TRIES && self.gap_ms >= between_tries_ms(self.failure) * 0.7)
     }
 
     /// True when it was tried again and again, and the end came before, or when, the next try would have been due.
     fn gave_up(&self) -> bool {
-        self.failure.count > 1 && self.gap_ms <= self.between_tries_ms() * 1.5
+        self.failure.count > 1 && self.gap_ms <= between_tries_ms(self.failure) * 1.5
     }
 
     /// True for a file that it looked for again and again until it left.
@@ -375,13 +361,26 @@ fn call<'a>(case: &Case<'a>, index: usize, failure: &'a Failure, standing: Stand
     // That it is named says where it is to be, not that it has to be there.
     let named = named(case, failure) && !(noise::is_made_anew(&failure.path) && standing == Standing::Weak);
     let went_on = case.went_on_after(failure);
+    let worked_on = !named && worked_on(case, failure, caller, went_on);
     // A server that looks for a file now and then polls it.
     let polls = noise::only_looks(&failure.syscall) && case.serves(failure.pid);
     let followed = said_aside(case, failure)
         || case.served_meanwhile(failure)
         || polls
         || !failure.later_connected.is_empty();
-    Some(Call { index, failure, weight, standing, gap_ms, at_once, went_on, named, rivals: 0, followed })
+    Some(Call {
+        index,
+        failure,
+        weight,
+        standing,
+        gap_ms,
+        at_once,
+        went_on,
+        worked_on,
+        named,
+        rivals: 0,
+        followed,
+    })
 }
 
 /// Who made the call, and how long before the main process that one ended (milliseconds).

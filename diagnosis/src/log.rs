@@ -174,6 +174,11 @@ pub(crate) fn goes_on(text: &str) -> bool {
     has(text, &GOING_ON) && !has(text, &LEAVING)
 }
 
+/// True for a line that tells of what is well, by the level that it is written at.
+pub(crate) fn informs(text: &str) -> bool {
+    has(text, &["[note]", "[info]", " info ", "level=info", "\"level\":\"info\"", "[debug]", " debug "])
+}
+
 fn has(text: &str, words: &[&str]) -> bool {
     let lower = text.to_ascii_lowercase();
     words.iter().any(|word| lower.contains(word))

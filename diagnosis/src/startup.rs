@@ -10,6 +10,9 @@ const START_UP_MS: f64 = 10_000.0;
 /// From the reading of a file to an end that comes of what stands in it (milliseconds).
 const READ_TO_END_MS: f64 = 1_000.0;
 
+/// A program that began to listen within this of its end (milliseconds) was still setting itself up: it steps down to a user after that.
+const SET_UP_MS: f64 = 10.0;
+
 /// A program that ended itself with a code other than 0 while it started.
 pub(crate) struct Startup {
     pub(crate) code: i32,
@@ -45,8 +48,8 @@ fn ended(case: &Case<'_>) -> Option<Startup> {
 /// The configuration that the program read shortly before its end, last first, each file once. One that it listened after was good
 /// enough to work with.
 pub(crate) fn read_last<'a>(case: &Case<'a>) -> Vec<(usize, &'a OpenedFile)> {
-    let listened_ms =
-        case.evidence.listeners.iter().map(|listener| listener.before_death_ms).fold(f64::INFINITY, f64::min);
+    let listened = case.evidence.listeners.iter().map(|listener| listener.before_death_ms);
+    let listened_ms = listened.filter(|ms| *ms > SET_UP_MS).fold(f64::INFINITY, f64::min);
     let mut files: Vec<(usize, &OpenedFile)> = Vec::new();
     for (index, file) in case.evidence.opened_files.iter().enumerate().rev() {
         let near = file.before_death_ms <= READ_TO_END_MS && file.before_death_ms <= listened_ms;
@@ -60,6 +63,11 @@ pub(crate) fn read_last<'a>(case: &Case<'a>) -> Vec<(usize, &'a OpenedFile)> {
         }
     }
     files
+}
+
+/// True when it listened for long enough to have served somebody.
+pub(crate) fn served(case: &Case<'_>) -> bool {
+    case.evidence.listeners.iter().any(|listener| listener.before_death_ms > SET_UP_MS)
 }
 
 /// True when an argument, or what stands behind its `=`, names a file that the program read.

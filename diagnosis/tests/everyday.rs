@@ -146,16 +146,40 @@ fn what_a_log_names() {
 fn what_was_done_without_long_before() {
     let missed = |ms| failed("openat", errno::ENOENT, "/srv/settings.yml", ms);
     let refused = |path, ms| failed("openat", errno::EACCES, path, ms);
-    let after = |failure| with(exited(&["app"], 3_000, 1), vec![failure]);
+    let after = |failure| with(exited(&["app"], 400, 1), vec![failure]);
+    let of_a_long_life = |failure| with(exited(&["app"], 9_000, 1), vec![failure]);
+    let mut listens = after(failed_at("connect", errno::ECONNREFUSED, "10.0.0.7:6379/tcp", 370.0));
+    listens.listeners = vec![Listener {
+        address: "0.0.0.0:80/tcp".to_owned(),
+        pid: MAIN,
+        before_death_ms: 360.0,
+        ..Listener::default()
+    }];
+    let tried = |last_before_death_ms| {
+        let tried = failed_at("connect", errno::ECONNREFUSED, "10.0.0.7:9091/tcp", last_before_death_ms);
+        after(by_other_thread(Failure {
+            count: 4,
+            first_before_death_ms: last_before_death_ms + 750.0,
+            ..tried
+        }))
+    };
     check(vec![
         ("a file, just before", after(missed(200.0)), "FILE_NOT_FOUND MEDIUM /srv/settings.yml"),
-        ("a file", after(missed(410.0)), "PROGRAM_ERROR LOW exit code 1"),
+        ("a file", after(missed(350.0)), "PROGRAM_ERROR LOW exit code 1"),
+        (
+            "a file, late in a long life",
+            of_a_long_life(missed(350.0)),
+            "FILE_NOT_FOUND MEDIUM /srv/settings.yml",
+        ),
+        ("a server that was refused before it listened", listens, "PROGRAM_ERROR LOW exit code 1"),
+        ("another thread, between its tries", tried(90.0), "PROGRAM_ERROR LOW exit code 1"),
+        ("another thread, when the next was due", tried(245.0), "CONNECTION_FAILED MEDIUM 10.0.0.7:9091/tcp"),
         (
             "a log, just before",
             after(refused("/var/log/a.log", 90.0)),
             "PERMISSION_DENIED MEDIUM /var/log/a.log",
         ),
-        ("a log", after(refused("/var/log/a.log", 160.0)), "PROGRAM_ERROR LOW exit code 1"),
+        ("a log", after(refused("/var/log/a.log", 260.0)), "PROGRAM_ERROR LOW exit code 1"),
     ]);
 }
 
@@ -167,4 +191,43 @@ fn a_module_that_a_child_did_not_find() {
     let mut shell = with(exited(&["sh", "-c", "node dist/main.js; exit $?"], 230, 1), looks.map(look).into());
     shell.child_exits = vec![child_exit("node", 1, 0, 4.2)];
     check(vec![("a shell passes it on", shell, "FILE_NOT_FOUND LOW /app/dist/main.js")]);
+}
+
+#[test]
+fn who_stepped_down_to_a_user_that_is_not_there() {
+    let listens = |before_death_ms| {
+        let mut evidence = exited(&["tinyproxy", "-d", "-c", "/etc/tinyproxy.conf"], 17, 67);
+        evidence.opened_files = vec![opened("/etc/tinyproxy.conf", before_death_ms + 0.4)];
+        let address = "127.0.0.1:8536/tcp".to_owned();
+        evidence.listeners = vec![Listener { address, pid: MAIN, before_death_ms, ..Listener::default() }];
+        evidence
+    };
+    check(vec![
+        ("just after it began to listen", listens(1.2), "INVALID_CONFIGURATION MEDIUM /etc/tinyproxy.conf"),
+        ("after it had served", listens(12.0), "PROGRAM_ERROR LOW exit code 67"),
+    ]);
+}
+
+#[test]
+fn a_setting_that_the_log_does_not_know() {
+    let lines = [
+        "[Note] InnoDB: Setting file './ibtmp1' size to 12 MiB",
+        "[ERROR] mariadbd: unknown variable 'innodb_bufer_pool_size=8M'",
+        "[ERROR] Aborting",
+    ];
+    let mut evidence = with(
+        logged(&["mariadbd", "--defaults-file=/etc/my.cnf"], &lines),
+        vec![failed("newfstatat", errno::ENOENT, "./ibtmp1", 20.0)],
+    );
+    evidence.opened_files =
+        vec![opened("/etc/my.cnf", 33.0), opened("/usr/share/mysql/charsets/Index.xml", 29.0)];
+    let mut rsync = with(
+        exited(&["rsync", "--daemon", "--config=/etc/rsyncd.conf"], 17, 1),
+        vec![Failure { path_unresolved: true, ..failed("newfstatat", errno::ENOENT, "rsyncd.conf", 0.3) }],
+    );
+    rsync.execs.clear();
+    check(vec![
+        ("in the file it was told to read", evidence, "INVALID_CONFIGURATION MEDIUM /etc/my.cnf"),
+        ("a file whose folder is not known", rsync, "FILE_NOT_FOUND MEDIUM /etc/rsyncd.conf"),
+    ]);
 }

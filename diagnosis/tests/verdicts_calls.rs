@@ -61,8 +61,13 @@ fn permission() {
         ),
         (
             "so long before the end that it has nothing to do with it, yet nobody can say what has",
-            with(exited(&["app"], 90_000, 1), vec![shadow(50_000.0)]),
+            with(exited(&["app"], 900_000, 1), vec![shadow(50_000.0)]),
             "PERMISSION_DENIED LOW /etc/shadow",
+        ),
+        (
+            "and worked without it for most of its life",
+            with(exited(&["app"], 90_000, 1), vec![shadow(57_000.0)]),
+            "PROGRAM_ERROR MEDIUM exit code 1",
         ),
         (
             "a minute before the end",

@@ -21,7 +21,7 @@ pub(super) fn named(case: &Case<'_>, failure: &Failure) -> bool {
         is_script = matches!(argument.as_str(), "-c" | "-e" | "-r" | "-ec" | "-lc" | "--eval");
         named
     });
-    in_arguments || lines_about(case, thing).any(|line| !log::goes_on(line))
+    in_arguments || lines_about(case, thing).any(|line| !log::goes_on(line) && !log::informs(line))
 }
 
 /// True when the log says what the program does without it, and nothing else of it.

@@ -3,6 +3,7 @@
 use super::{Finding, before_the_end, call_and_exit};
 use crate::calls::{Call, Caller};
 use crate::case::Case;
+use crate::evidence::Failure;
 use crate::verdict::{Cause, Confidence, EvidenceRef};
 use crate::{context, errno, log, noise, startup, words};
 
@@ -22,7 +23,7 @@ pub(super) fn call(case: &Case<'_>, call: &Call<'_>) -> Option<Finding> {
     if call.weight.caller == Caller::Other {
         return None;
     }
-    let path = words::one_line(&failure.path);
+    let path = words::one_line(whole(case, failure));
     let mut summary = format!(
         "{} did not find {path}{}: {} {}",
         words::program(&failure.comm),
@@ -45,6 +46,20 @@ pub(super) fn call(case: &Case<'_>, call: &Call<'_>) -> Option<Finding> {
         object: path,
         evidence: call_and_exit(case, call),
     })
+}
+
+/// The path; of one whose folder could not be told, as the command line names it.
+fn whole<'a>(case: &Case<'a>, failure: &'a Failure) -> &'a str {
+    let path = failure.path.as_str();
+    let arguments = case.evidence.process.iter().flat_map(|process| &process.args);
+    let named = || {
+        let words = arguments.flat_map(|argument| argument.split('='));
+        let ends = |word: &&str| {
+            word.starts_with('/') && word.strip_suffix(path).is_some_and(|folder| folder.ends_with('/'))
+        };
+        words.into_iter().find(ends)
+    };
+    if failure.path_unresolved && !path.starts_with('/') { named().unwrap_or(path) } else { path }
 }
 
 fn remedy(case: &Case<'_>, path: &str) -> String {

@@ -124,7 +124,7 @@ pub(super) fn guessed(case: &Case<'_>) -> Option<Finding> {
         let what = format!("it was given {command}, and left with the code for a command that is not found");
         return Some(finding(case, &startup, Confidence::Low, command, "", &what, None));
     }
-    let read_nothing = startup::read_last(case).is_empty() && case.evidence.listeners.is_empty();
+    let read_nothing = startup::read_last(case).is_empty() && !startup::served(case);
     let says_usage = USAGE_CODES.contains(&startup.code) && startup.life_ms <= PARSED_MS;
     let at_once = startup.life_ms > 0.0 && startup.life_ms <= AT_ONCE_MS && !runs_a_script(case);
     let candidates = candidates(case);

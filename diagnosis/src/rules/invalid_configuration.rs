@@ -40,8 +40,33 @@ pub(super) fn told(case: &Case<'_>) -> Option<Finding> {
             if named || line.is_about_settings() { Confidence::High } else { Confidence::Medium };
         Some((*index, *file, *line, confidence))
     });
-    let Some((index, file, line, confidence)) = known else { return pointed_at(case, &startup, &lines) };
+    let Some((index, file, line, confidence)) = known else {
+        return pointed_at(case, &startup, &lines).or_else(|| setting(case, &startup, &files, &lines));
+    };
     let mut finding = finding(case, &startup, index, file, confidence);
+    finding.summary.push_str(&format!("; its log says {}", line.quoted()));
+    finding.evidence.insert(1, line.evidence);
+    Some(finding)
+}
+
+/// A log's last complaint is about a setting that the program does not know, and names no file: the one that it was told to read, else the
+/// last.
+fn setting(
+    case: &Case<'_>,
+    startup: &Startup,
+    files: &[(usize, &OpenedFile)],
+    lines: &[Line<'_>],
+) -> Option<Finding> {
+    const OF_SETTINGS: [&str; 4] =
+        ["unknown variable", "unknown directive", "unknown setting", "unknown keyword"];
+    let line = lines.iter().take(AROUND).find(|line| {
+        let lower = line.text.to_ascii_lowercase();
+        line.complains() && OF_SETTINGS.iter().any(|words| lower.contains(words))
+    })?;
+    let own = || files.iter().filter(|(_, file)| !crate::noise::is_of_a_package(&file.path));
+    let (index, file) =
+        own().find(|(_, file)| startup::in_arguments(case, &file.path)).or_else(|| own().next())?;
+    let mut finding = finding(case, startup, *index, file, Confidence::Medium);
     finding.summary.push_str(&format!("; its log says {}", line.quoted()));
     finding.evidence.insert(1, line.evidence);
     Some(finding)
