@@ -101,7 +101,7 @@ pub struct ProbeEvent {
     pub pod_uid: String,
     /// The container's name; empty when the event names none.
     pub container: String,
-    /// `Unhealthy` or `Killing`; `Failed` for a start.
+    /// `Unhealthy` or `Killing`; `Failed` or `FailedMount` for a start.
     pub reason: String,
     /// What the kubelet says.
     pub message: String,
@@ -324,7 +324,7 @@ impl Pods {
     pub fn probe_event(&mut self, event: ProbeEvent) -> Option<String> {
         let known = self.by_uid.get_mut(&event.pod_uid)?;
         let uid = event.pod_uid.clone();
-        let of_start = event.reason == "Failed";
+        let of_start = matches!(event.reason.as_str(), "Failed" | "FailedMount");
         let events = if of_start { &mut known.start_events } else { &mut known.probe_events };
         if let Some(same) = events.iter_mut().find(|same| same.uid == event.uid) {
             if *same == event {

@@ -10,13 +10,19 @@ use lastwords_proto::v1;
 
 use crate::backoff::Run;
 use crate::diagnose::diagnosis;
-use crate::pods::{Container, Known, Pods};
+use crate::pods::{Container, Known, Pods, ProbeEvent};
 use crate::store::{Assessment, NewCrash};
 use crate::{pair, planned, template, time};
 
 /// An end longer ago than this (nanoseconds) is told no more: a day, for the API shows the last one of a container as long as its pod
 /// lives, be that a year.
 const MAX_AGE: i64 = 24 * 3_600_000_000_000;
+
+/// A volume that cannot be mounted for so long (nanoseconds) is told: the kubelet has tried five times by then.
+const NOT_MOUNTED_FOR: i64 = 15_000_000_000;
+
+/// The kubelet tries again after two minutes at the latest. Of what it has said nothing for so long (nanoseconds) there is no more to be said.
+const TRIED_AGAIN: i64 = 150_000_000_000;
 
 /// True for a crash that was made here and not reported by an agent.
 pub fn is_stated(id: &str) -> bool {
@@ -42,7 +48,31 @@ pub fn waiting(known: &Known, pods: &Pods, now: UnixNanos) -> Vec<NewCrash> {
                 || (reason.ends_with("Error") && container.id.is_empty() && never_ran(container));
             none_yet.then(|| of_container(known, container, pods, now)).flatten()
         })
+        .chain(not_mounted(known, pods, now).filter(|_| !over))
         .collect()
+}
+
+/// A volume that cannot be mounted because of what is not there. It is the pod's: told once, of its first container that waits for it.
+fn not_mounted(known: &Known, pods: &Pods, now: UnixNanos) -> Option<NewCrash> {
+    let events = known.start_events.iter().rev().filter(|event| event.reason == "FailedMount");
+    // What is made a moment after its pod is found at the kubelet's next try.
+    let missing = |event: &&ProbeEvent| {
+        event.last.0.saturating_sub(event.first.0) >= NOT_MOUNTED_FOR
+            && now.0.saturating_sub(event.last.0) <= TRIED_AGAIN
+            && event.message.contains("not found")
+    };
+    let event = events.take(1).find(missing)?;
+    let mut container = known.pod.containers.iter().find(|container| waits_for_volumes(container))?.clone();
+    container.context.state =
+        ContainerState::Waiting { reason: event.reason.clone(), message: event.message.clone() };
+    of_container(known, &container, pods, now)
+}
+
+fn waits_for_volumes(container: &Container) -> bool {
+    let creating = |reason: &str| matches!(reason, "ContainerCreating" | "PodInitializing");
+    matches!(&container.context.state, ContainerState::Waiting { reason, .. } if creating(reason))
+        && container.id.is_empty()
+        && never_ran(container)
 }
 
 fn never_ran(container: &Container) -> bool {

@@ -242,3 +242,41 @@ fn ends_that_no_agent_reported() {
     let later = serde_json::json!({"/metadata/deletionTimestamp": "2026-11-22T09:11:47Z", "/metadata/deletionGracePeriodSeconds": 30});
     assert_eq!(ids(&ended(137, later), NOW).len(), 1);
 }
+
+#[test]
+fn a_volume_of_what_is_not_there_is_told_after_a_while() {
+    let told_after = |message: &str, seconds: i64, ago: i64, status: serde_json::Value| {
+        let pod = pod(status);
+        let mut pods = known(&pod);
+        pods.probe_event(ProbeEvent {
+            uid: "e1".to_owned(),
+            pod_uid: "u1".to_owned(),
+            container: String::new(),
+            reason: "FailedMount".to_owned(),
+            message: message.to_owned(),
+            count: 6,
+            first: UnixNanos(NOW.0 - (ago + seconds) * 1_000_000_000),
+            last: UnixNanos(NOW.0 - ago * 1_000_000_000),
+        });
+        let crashes = waiting(pods.by_uid("u1").unwrap(), &pods, NOW);
+        if let Some(crash) = crashes.first() {
+            let remedy = &crash.assessment.diagnosis.remedy;
+            assert!(remedy.contains("the volume settings in spec.volumes"), "{remedy}");
+        }
+        told(&crashes)
+    };
+    let status = |state: serde_json::Value, id: &str| serde_json::json!({"phase": "Pending", "containerStatuses": [{"name": "app", "restartCount": 0, "containerID": id, "state": state}]});
+    let creating = serde_json::json!({"waiting": {"reason": "ContainerCreating"}});
+    let missing = "MountVolume.SetUp failed for volume \"settings\" : configmap \"app-settings\" not found";
+    assert_eq!(
+        told_after(missing, 31, 5, status(creating.clone(), "")),
+        ["CONTAINER_CONFIG_ERROR HIGH configmap app-settings"]
+    );
+    let none: [&str; 0] = [];
+    assert_eq!(told_after(missing, 2, 5, status(creating.clone(), "")), none, "it may come in a moment");
+    let slow = "MountVolume.SetUp failed for volume \"settings\" : timed out waiting for the condition";
+    assert_eq!(told_after(slow, 31, 5, status(creating.clone(), "")), none, "what is slow is not missing");
+    assert_eq!(told_after(missing, 31, 600, status(creating, "")), none, "it was not tried for long");
+    let running = serde_json::json!({"running": {"startedAt": "2026-11-22T09:10:39Z"}});
+    assert_eq!(told_after(missing, 31, 5, status(running, "containerd://1")), none, "it came");
+}

@@ -1,5 +1,6 @@
 //! The events that tell of probes, `Unhealthy` (Warning) and `Killing` (Normal): a container killed by its liveness probe shows
-//! nowhere else why. And `Failed`, which counts how often the kubelet tried to pull an image or to make a container.
+//! nowhere else why. And `Failed`, which counts how often the kubelet tried to pull an image or to make a container, and `FailedMount`, which alone
+//! tells what a container that is being created waits for.
 
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, Time};
@@ -13,7 +14,7 @@ use crate::pods::ProbeEvent;
 
 /// Reasons watched, each by a watch of its own: a field selector takes one reason, and all events of all pods would be many
 /// times as much.
-pub(super) const REASONS: [&str; 3] = ["Unhealthy", "Killing", "Failed"];
+pub(super) const REASONS: [&str; 4] = ["Unhealthy", "Killing", "Failed", "FailedMount"];
 
 /// An event as the API gives it.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -83,7 +84,7 @@ impl KubernetesEvent {
             "Unhealthy" => true,
             // "Stopping container app" is the end of a pod, which its deletion tells better.
             "Killing" => message.contains("probe") || planned::tells_of_a_change(&message),
-            "Failed" => true,
+            "Failed" | "FailedMount" => true,
             _ => false,
         };
         if !wanted || self.involved_object.kind.as_deref() != Some("Pod") {

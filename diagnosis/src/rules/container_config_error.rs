@@ -6,9 +6,12 @@ use crate::verdict::{Cause, Confidence};
 use crate::words;
 
 pub(super) fn waiting(case: &Case<'_>) -> Option<Finding> {
-    let (_, message) =
-        case.waits_to_be_made().filter(|(reason, _)| *reason == "CreateContainerConfigError")?;
-    let Named { object, remedy } = named(case, message);
+    let (reason, message) = case.waits_to_be_made()?;
+    let Named { object, remedy } = match reason {
+        "CreateContainerConfigError" => named(case, message),
+        "FailedMount" => not_mounted(message)?,
+        _ => return None,
+    };
     Some(Finding {
         cause: Cause::ContainerConfigError,
         confidence: Confidence::High,
@@ -25,6 +28,26 @@ pub(super) fn waiting(case: &Case<'_>) -> Option<Finding> {
 struct Named {
     object: String,
     remedy: String,
+}
+
+/// What a volume is made of and is not there: `MountVolume.SetUp failed for volume "settings" : configmap "app" not found`, or
+/// `… : references non-existent secret key: k` with no name to be told.
+fn not_mounted(message: &str) -> Option<Named> {
+    let (before, what) = message.split_once("\" : ")?;
+    let (_, volume) = before.rsplit_once('"')?;
+    let (kind, rest) = what.split_once(" \"")?;
+    let (name, _) = rest.split_once("\" not found")?;
+    if !matches!(kind, "configmap" | "secret") {
+        return None;
+    }
+    let object = format!("{kind} {}", words::one_line(name));
+    let volume = words::one_line(volume);
+    Some(Named {
+        remedy: format!(
+            "create the {object} in the pod's namespace, or correct the volume {volume} in spec.volumes (optional: true where it may be missing)"
+        ),
+        object,
+    })
 }
 
 /// What is missing, by the kubelet's three ways to say it: `configmap "app" not found`, `secret "x" not found`,
