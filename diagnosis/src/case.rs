@@ -253,7 +253,7 @@ impl<'a> Case<'a> {
     /// True when the process that failed with this call was seen at work afterwards: it read its configuration, began to listen, or
     /// became another program.
     pub(crate) fn went_on_after(&self, failure: &Failure) -> bool {
-        /// By a coarse clock one moment may be two.
+        /// Of a listener and an exec the moment is taken at another place than that of a call's end: one moment may be two.
         const SAME_MOMENT_MS: f64 = 0.1;
         let after = |ms: f64| ms + SAME_MOMENT_MS < failure.last_before_death_ms;
         let evidence = self.evidence;
@@ -261,7 +261,7 @@ impl<'a> Case<'a> {
             file.pid == failure.pid
                 && !file.written
                 && file.path != failure.path
-                && after(file.before_death_ms)
+                && file.before_death_ms < failure.last_before_death_ms
         });
         let listened = evidence
             .listeners

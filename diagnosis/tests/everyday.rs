@@ -231,3 +231,10 @@ fn a_setting_that_the_log_does_not_know() {
         ("a file whose folder is not known", rsync, "FILE_NOT_FOUND MEDIUM /etc/rsyncd.conf"),
     ]);
 }
+
+#[test]
+fn a_shell_that_passes_on_a_code_looks_at_no_arguments() {
+    let mut evidence = exited(&["sh", "-c", "worker \"exit 9\"; exit $?"], 4, 9);
+    evidence.child_exits = vec![child_exit("worker", 9, 0, 0.3)];
+    assert_eq!(verdict(&evidence, None), "PROGRAM_ERROR LOW exit code 9");
+}

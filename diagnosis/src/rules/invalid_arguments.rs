@@ -136,8 +136,8 @@ pub(super) fn guessed(case: &Case<'_>) -> Option<Finding> {
     if let Some(setting) = setting.filter(|_| !options.iter().any(|option| option.is_long_option())) {
         options = vec![setting];
     }
-    // An interpreter's script that looks at its arguments leaves with that code too.
-    if options.is_empty() && says_usage && runs_a_script(case) {
+    // An interpreter's script that looks at its arguments leaves with that code too; a shell that passes on its child's code looks at none.
+    if options.is_empty() && says_usage && runs_a_script(case) && case.passed_on().is_none() {
         options.extend(candidates.last());
     }
     if !read_nothing || options.is_empty() || !(says_usage || at_once) {

@@ -147,8 +147,10 @@ fn of_child(case: &Case<'_>, script: &str) -> Vec<Candidate> {
         return Vec::new();
     }
     let ends = |word: &&str| !word.starts_with([';', '|', '&', '<', '>']) && !word.starts_with("2>");
+    let mut was_last = false;
     words
         .take_while(ends)
+        .take_while(|word| !std::mem::replace(&mut was_last, word.ends_with(';')))
         .take(MOST)
         .map(|word| word.trim_end_matches(';'))
         .map(|word| Candidate { argument: word.to_owned(), is_file: startup::is_read(case, word) })
