@@ -16,9 +16,11 @@ use crate::{
 /// the same error is one.
 pub(super) fn folded(death: &Death, recording: &Recording) -> Vec<Failure> {
     let mut folded: Vec<Folded<'_>> = Vec::new();
-    let of_run = || recording.failures.iter().filter(|failure| is_of_run(death, failure.time));
-    let made: Vec<&decode::Failure> = of_run().filter(|raw| raw.errno == 0).collect();
-    for raw in of_run().filter(|raw| raw.errno != 0) {
+    let of_run: Vec<&decode::Failure> =
+        recording.failures.iter().filter(|failure| is_of_run(death, failure.time)).collect();
+    for (position, &raw) in of_run.iter().enumerate().filter(|(_, raw)| raw.errno != 0) {
+        // By its place and not its time: within a tick of a coarse clock all times are one.
+        let made_since = || of_run.iter().skip(position).copied().filter(|raw| raw.errno == 0);
         let before_death_ms = milliseconds_before(death.time, raw.time);
         let mut one = match folded.iter().position(|one| is_same(one.last, raw)) {
             Some(position) => folded.remove(position),
@@ -27,9 +29,8 @@ pub(super) fn folded(death: &Death, recording: &Recording) -> Vec<Failure> {
         one.add(raw);
         one.failure.last_before_death_ms = before_death_ms;
         let made_itself = missed_path(raw).is_some_and(|path| death.looked.made.iter().any(|it| it == path));
-        one.failure.later_succeeded =
-            made_itself || made.iter().any(|made| made.time > raw.time && is_made_of(made, raw));
-        one.failure.later_connected = connected_after(&made, raw).unwrap_or_default();
+        one.failure.later_succeeded = made_itself || made_since().any(|made| is_made_of(made, raw));
+        one.failure.later_connected = connected_next(made_since(), raw).unwrap_or_default();
         add_holder(death, raw, &mut one.failure);
         folded.push(one);
     }
@@ -99,13 +100,14 @@ fn is_made_of(made: &decode::Failure, failed: &decode::Failure) -> bool {
 }
 
 /// Where the process of a failed connection connected to next, when that was not what had failed.
-fn connected_after(made: &[&decode::Failure], failed: &decode::Failure) -> Option<String> {
+fn connected_next<'a>(
+    mut made_since: impl Iterator<Item = &'a decode::Failure>,
+    failed: &decode::Failure,
+) -> Option<String> {
     if !matches!(failed.object, Object::Address(_)) || syscalls::name(failed.syscall) != "connect" {
         return None;
     }
-    let next = made
-        .iter()
-        .find(|made| made.time > failed.time && made.tgid == failed.tgid && !is_made_of(made, failed))?;
+    let next = made_since.find(|made| made.tgid == failed.tgid && !is_made_of(made, failed))?;
     match next.object {
         Object::Address(SocketAddress::Internet(address)) => Some(format!("{address}/tcp")),
         _ => None,

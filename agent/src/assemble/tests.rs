@@ -221,6 +221,27 @@ fn a_connection_that_was_made_in_the_end_is_told() {
         [(1, true)]
     );
     assert_eq!(later(vec![refused(2_000_000), to(2_000_100, "10.0.0.8:5432", 0)]), [(1, false)]);
+    // Within one tick of a coarse clock what was recorded first came first.
+    assert_eq!(later(vec![refused(2_000_000), to(2_000_000, "10.0.0.9:5432", 0)]), [(1, true)]);
+    assert_eq!(later(vec![to(2_000_000, "10.0.0.9:5432", 0), refused(2_000_000)]), [(1, false)]);
+}
+
+#[test]
+fn where_it_connected_to_after_a_failure_is_told_also_within_one_tick_of_the_clock() {
+    let to = |tgid, address: &str, errno| Failure {
+        tgid,
+        syscall: 42,
+        errno,
+        object: Object::Address(decode::SocketAddress::Internet(address.parse().unwrap())),
+        ..failure(2_000_000, b"")
+    };
+    let next = |made: Failure| {
+        let refused = to(MAIN, "10.0.0.9:4317", 111);
+        let [before, after] = [vec![made.clone(), refused.clone()], vec![refused, made]].map(with_failures);
+        [before, after].map(|it| it.failures[0].later_connected.clone())
+    };
+    assert_eq!(next(to(MAIN, "10.0.0.8:6379", 0)), ["", "10.0.0.8:6379/tcp"]);
+    assert_eq!(next(to(MAIN + 1, "10.0.0.8:6379", 0)), ["", ""], "another process goes its own way");
 }
 
 #[test]

@@ -219,7 +219,7 @@ pub fn recording(recorder: &Recorder) -> Recording {
         let (of_class, rest) = places.split_at_checked(size).unwrap_or((&[], &[]));
         places = rest;
         overwritten(&mut read.failures_overwritten, head, size);
-        for (index, entry) in in_use(class, head).enumerate() {
+        for (index, entry) in in_order(class, head) {
             match failure(entry, of_class.get(index)) {
                 Some(failure) => read.failures.push(failure),
                 None => read.torn += 1,
@@ -292,9 +292,22 @@ fn overwritten(count: &mut u64, head: u64, size: usize) {
     *count = count.saturating_add(head.saturating_sub(size as u64));
 }
 
-/// The slots that were ever written.
+/// The slots that were ever written, oldest first: sorting by time afterwards leaves those of one tick of a coarse clock as they came.
 fn in_use<T>(class: &[T], head: u64) -> impl Iterator<Item = &T> {
-    class.iter().take(usize::try_from(head).unwrap_or(usize::MAX))
+    in_order(class, head).map(|(_, entry)| entry)
+}
+
+/// The same, each with the number of its slot.
+fn in_order<T>(class: &[T], head: u64) -> impl Iterator<Item = (usize, &T)> {
+    let written = usize::try_from(head).unwrap_or(usize::MAX).min(class.len());
+    let oldest = if written < class.len() { 0 } else { index_of(head, class.len()) };
+    let numbered = class.iter().enumerate();
+    numbered.clone().skip(oldest).chain(numbered.take(oldest)).take(written)
+}
+
+/// The slot that the entry of this number goes to.
+fn index_of(number: u64, slots: usize) -> usize {
+    usize::try_from(number.checked_rem(slots as u64).unwrap_or_default()).unwrap_or_default()
 }
 
 fn failure(entry: &FailureEntry, at: Option<&record::Place>) -> Option<Failure> {

@@ -133,6 +133,24 @@ fn a_recorder_is_read_oldest_first_and_counts_what_was_overwritten() {
 }
 
 #[test]
+fn what_one_tick_of_a_coarse_clock_holds_is_in_the_order_of_its_slots() {
+    const HEAD: u64 = 19;
+    let mut raw: Recorder = zeroed();
+    raw.failure_heads = [0, HEAD, 0, 0];
+    for number in HEAD - MISSING_FAILURES as u64..HEAD {
+        let slot = usize::try_from(number).unwrap() % MISSING_FAILURES;
+        raw.failures[TELLING_FAILURES + slot] = entry(4_000_000, format!("/{number}").as_bytes());
+    }
+    let read = recording(&raw).failures;
+    let paths = read.iter().map(|failure| match &failure.object {
+        Object::Path { path, .. } => String::from_utf8(path.clone()).unwrap(),
+        other => panic!("{other:?}"),
+    });
+    let written = (HEAD - MISSING_FAILURES as u64..HEAD).map(|number| format!("/{number}"));
+    assert_eq!(paths.collect::<Vec<_>>(), written.collect::<Vec<_>>());
+}
+
+#[test]
 fn a_path_that_fills_its_room_was_cut() {
     let mut raw: Recorder = zeroed();
     raw.failure_heads = [1, 0, 0, 0];
