@@ -252,7 +252,8 @@ fn child_exits(death: &Death, recording: &Recording) -> Vec<ChildExit> {
         .map(|child| {
             let Status { code, signal, .. } = child.status;
             let before_death_ms = milliseconds_before(death.time, child.time);
-            ChildExit { pid: child.tgid, comm: text(&child.comm), code, signal, before_death_ms }
+            let comm = text(&child.comm);
+            ChildExit { pid: child.tgid, comm, code, signal, before_death_ms, detached: child.detached }
         })
         .collect()
 }

@@ -109,6 +109,7 @@ impl<'a> Case<'a> {
         let became = self.evidence.execs.last().and_then(|exec| self.before_end_ms(exec.time));
         self.evidence.child_exits.iter().enumerate().filter(move |(_, child)| {
             child.pid != 0
+                && !child.detached
                 && child.before_death_ms <= CHILD_TO_PARENT_MS
                 && became.is_none_or(|became| child.before_death_ms <= became)
                 && !self.may_be_a_probe(child)

@@ -294,6 +294,7 @@ pub struct ChildExit {
     pub code: i32,
     pub signal: i32,
     pub before_death_ms: f64,
+    pub detached: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

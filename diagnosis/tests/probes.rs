@@ -162,3 +162,15 @@ fn what_a_probe_failed_at_is_at_most_a_guess() {
         assert_eq!(diagnose(&evidence, Some(&pod)).confidence, Confidence::High, "{command}: a child's");
     }
 }
+
+/// `kubectl exec` and a hook's command end in the container with a code of their own, which the program's may agree with.
+#[test]
+fn what_a_detached_process_failed_at_is_at_most_a_guess() {
+    let of_visitor = by_child(failed("openat", errno::EACCES, "/etc/visitor.yaml", 205.0));
+    let mut evidence = with(exited(&["/app/server"], 60_000, 1), vec![of_visitor]);
+    evidence.child_exits = vec![child_exit("cat", 1, 0, 200.0)];
+    assert_eq!(diagnose(&evidence, None).confidence, Confidence::High, "a child's");
+    evidence.child_exits[0].detached = true;
+    let diagnosis = diagnose(&evidence, None);
+    assert_eq!(diagnosis.confidence, Confidence::Low, "{}", diagnosis.summary);
+}

@@ -140,7 +140,14 @@ fn full() -> Evidence {
             syscall: "mkdir".into(),
         }],
         execs: vec![Exec { path: "/app".into(), args: vec!["app".into()], time }],
-        child_exits: vec![ChildExit { pid: 8, comm: "sub".into(), code: 2, signal: 3, before_death_ms: 4.0 }],
+        child_exits: vec![ChildExit {
+            pid: 8,
+            comm: "sub".into(),
+            code: 2,
+            signal: 3,
+            before_death_ms: 4.0,
+            detached: true,
+        }],
         memory: vec![MemorySample { time, bytes: 11 }],
         log_tail: Some(LogTail { lines: vec!["bye".into()], bytes: 4, source: "0.log".into() }),
         listeners: vec![Listener {

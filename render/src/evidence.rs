@@ -271,7 +271,8 @@ fn child_exit(child: &ChildExit) -> String {
         lastwords_diagnosis::signals::name(child.signal)
     };
     format!(
-        "child {} ended with {how}, {} before the end",
+        "{} {} ended with {how}, {} before the end",
+        if child.detached { "detached process" } else { "child" },
         who(&child.comm, child.pid),
         span(child.before_death_ms)
     )

@@ -112,6 +112,8 @@ pub struct ChildExitEntry {
     pub status: u32,
     /// Name.
     pub comm: Comm,
+    /// 1 when at its end none of its ancestors was the container's main process.
+    pub detached: u64,
     /// As `begin`, written last.
     pub end: u64,
 }
@@ -121,5 +123,5 @@ const _: () = {
     assert!(size_of::<FaultEntry>() == 24 + 16 + 16 + 16 * (8 + 32 + 552) + 8);
     assert!(size_of::<BuildIdEntry>() == 32);
     assert!(size_of::<MappingEntry>() == 40 + 8 * 64);
-    assert!(size_of::<ChildExitEntry>() == 16 + 8 + 16 + 8);
+    assert!(size_of::<ChildExitEntry>() == 16 + 8 + 16 + 8 + 8);
 };

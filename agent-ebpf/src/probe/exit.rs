@@ -26,6 +26,10 @@ use crate::{
 /// `signal->flags`: the whole group was told to exit (include/linux/sched/signal.h).
 const SIGNAL_GROUP_EXIT: u32 = 4;
 
+/// How far up it is looked for the main process. A process that a runtime started in the container has no more than its shim between itself
+/// and the node's first process, or as much again on a node that is itself a container.
+const ANCESTORS: u32 = 8;
+
 /// `task->flags`: a signal ended this thread, the one that exit_group(2) gives the others among them (include/linux/sched.h).
 const PF_SIGNALED: u32 = 0x400;
 
@@ -117,6 +121,7 @@ fn record_child(container: Container, leader: Address, status: u32, tgid: u32) {
         return;
     };
     let time = now();
+    let detached = is_detached(container.main_tgid(), leader);
     let slot = child_exit_slot(recorder);
     // SAFETY: a slot of the container's recorder.
     unsafe {
@@ -125,6 +130,24 @@ fn record_child(container: Container, leader: Address, status: u32, tgid: u32) {
         (*slot).tgid = tgid;
         (*slot).status = status;
         read_comm(&raw mut (*slot).comm, leader);
+        (*slot).detached = detached;
         (*slot).end = mark(time, tgid);
     }
+}
+
+/// 1 when the way up from this process to the node's first one is known and the container's main process is not on it: it came of
+/// `kubectl exec`, a probe's or a hook's command, or was left by its parent. The main process cannot wait for it, so it passes on no such end.
+#[inline(always)]
+fn is_detached(main: u32, leader: Address) -> u64 {
+    let mut ancestor = leader;
+    let (mut step, mut is_own, mut is_whole) = (0, main == 0, false);
+    while step < ANCESTORS {
+        ancestor = follow(ancestor, &offset::TASK_REAL_PARENT);
+        let tgid: u32 = read(ancestor, &offset::TASK_TGID);
+        // No branch on what is read.
+        is_own |= tgid == main;
+        is_whole |= tgid <= 1;
+        step += 1;
+    }
+    u64::from(black_box(!is_own & is_whole))
 }

@@ -473,6 +473,7 @@ fn a_set_up_that_failed_has_no_process() {
             tgid: MAIN,
             comm: b"runc:[2:INIT]".to_vec(),
             status: Status { code: 1, ..Status::default() },
+            detached: false,
         }],
         ..Recording::default()
     });

@@ -195,6 +195,8 @@ pub struct ChildExit {
     pub comm: Vec<u8>,
     /// How it ended.
     pub status: Status,
+    /// At its end none of its ancestors was the container's main process.
+    pub detached: bool,
 }
 
 /// Reads a recorder.
@@ -426,6 +428,7 @@ fn child_exit(entry: &ChildExitEntry) -> Option<ChildExit> {
         tgid: entry.tgid,
         comm: until_zero(&entry.comm).to_vec(),
         status: Status::from_wait(entry.status),
+        detached: entry.detached != 0,
     })
 }
 

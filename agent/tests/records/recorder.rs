@@ -342,8 +342,11 @@ fn opened(written: bool) -> impl Strategy<Value = Entry<OpenedEntry, Opened>> {
 }
 
 fn child_exit() -> impl Strategy<Value = Entry<ChildExitEntry, ChildExit>> {
-    (marks(), any::<u32>(), status(), comm()).prop_map(|((begin, end), tgid, (raw, status), comm)| {
-        let entry = ChildExitEntry { begin, time: 0, tgid, status: raw, comm: put(&comm), end };
-        (entry, (begin == end).then_some(ChildExit { time: 0, tgid, comm, status }))
+    let all = (marks(), any::<u32>(), status(), comm(), any::<bool>());
+    all.prop_map(|((begin, end), tgid, (raw, status), comm, detached)| {
+        let flag = u64::from(detached);
+        let entry =
+            ChildExitEntry { begin, time: 0, tgid, status: raw, comm: put(&comm), detached: flag, end };
+        (entry, (begin == end).then_some(ChildExit { time: 0, tgid, comm, status, detached }))
     })
 }

@@ -224,13 +224,14 @@ fn exec(exec: &v1::Exec) -> Exec {
 }
 
 fn child_exit(child: &v1::ChildExit) -> ChildExit {
-    let v1::ChildExit { pid, comm, code, signal, before_death_ms } = child;
+    let v1::ChildExit { pid, comm, code, signal, before_death_ms, detached } = child;
     ChildExit {
         pid: *pid,
         comm: comm.clone(),
         code: *code,
         signal: *signal,
         before_death_ms: *before_death_ms,
+        detached: *detached,
     }
 }
 

@@ -253,13 +253,14 @@ fn exec(exec: &Exec) -> v1::Exec {
 }
 
 fn child_exit(child: &ChildExit) -> v1::ChildExit {
-    let ChildExit { pid, comm, code, signal, before_death_ms } = child;
+    let ChildExit { pid, comm, code, signal, before_death_ms, detached } = child;
     v1::ChildExit {
         pid: *pid,
         comm: comm.clone(),
         code: *code,
         signal: *signal,
         before_death_ms: *before_death_ms,
+        detached: *detached,
     }
 }
 

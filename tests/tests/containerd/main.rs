@@ -189,6 +189,30 @@ async fn a_probe_that_fails_is_no_end_and_a_stop_is_the_runtimes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_was_executed_from_outside_is_not_passed_on() {
+    let Some((mut containerd, lastwords)) = started("what_was_executed_from_outside_is_not_passed_on") else {
+        return;
+    };
+    let pod = containerd.pod("visited", false).await.unwrap();
+    let command = ["/bin/sh", "-c", "while [ ! -e /tmp/go ]; do sleep 0.1; done; exit 1"];
+    let id = containerd.create(&pod, &command, PLAIN).await.unwrap();
+    containerd.runtime().start(&id).await.unwrap();
+    // It fails with the very code that the main process ends with a moment later.
+    let visit = ["/bin/sh", "-c", "cat /etc/visitor.yaml 2>/dev/null; touch /tmp/go; exit 1"];
+    assert_eq!(containerd.runtime().exec(&id, &visit).await.unwrap(), 1);
+    let crashes = told(&lastwords, 1);
+    containerd.remove(&pod).await.unwrap();
+    let crash = &crashes["visited"];
+    let children = crash["child_exits"].as_array().unwrap();
+    let visitor = children.iter().find(|child| child["comm"] == "cat").unwrap();
+    assert_eq!((&visitor["code"], &visitor["detached"]), (&Value::from(1), &Value::from(true)), "{crash:#}");
+    assert!(children.iter().filter(|child| child["comm"] != "cat").all(|child| child["detached"] == true));
+    let diagnosis = &crash["diagnosis"];
+    assert!(!diagnosis["object"].as_str().unwrap().contains("visitor"), "{crash:#}");
+    assert_eq!(diagnosis["cause"], "CAUSE_PROGRAM_ERROR", "{crash:#}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_end_while_containerd_is_away_is_told() {
     let Some((mut containerd, lastwords)) = started("an_end_while_containerd_is_away_is_told") else {
         return;
