@@ -8,7 +8,8 @@ mod named;
 
 use std::cmp::Ordering;
 
-use done_without::{between_tries_ms, worked_on};
+pub(crate) use done_without::between_tries_ms;
+use done_without::worked_on;
 use named::{named, said_aside};
 
 use crate::case::Case;

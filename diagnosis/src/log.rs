@@ -41,7 +41,7 @@ const REFUSING: [&str; 25] = [
 ];
 
 /// Words for something that was not given.
-const LACKING: [&str; 12] = [
+const LACKING: [&str; 18] = [
     "required",
     "requires",
     "missing",
@@ -54,6 +54,12 @@ const LACKING: [&str; 12] = [
     "undefined",
     "not defined",
     "is empty",
+    "must specify",
+    "must provide",
+    "must define",
+    "need to specify",
+    "need to provide",
+    "need to define",
 ];
 
 /// Words for trouble of any kind.

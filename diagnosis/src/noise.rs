@@ -161,6 +161,8 @@ pub(crate) fn standing(failure: &Failure) -> Standing {
         errno::ENOSPC | errno::EDQUOT | errno::EMFILE | errno::ENFILE | errno::EFBIG => Standing::Rare,
         errno::EAGAIN if matches!(syscall, "clone" | "clone3" | "fork" | "vfork") => Standing::Rare,
         errno::ENOMEM if matches!(syscall, "clone" | "clone3" | "fork" | "vfork") => Standing::Rare,
+        // Without a limit on it, the refusal of a single piece is that of huge pages: small ones do.
+        _ if asks_for_memory(failure) && failure.count <= 1 && failure.name.is_empty() => Standing::Weak,
         _ if asks_for_memory(failure) => Standing::Rare,
         // Another program that does the same has it; but a lock is often tried and done without.
         _ if is_refused_lock(failure) => Standing::Rare,
@@ -230,15 +232,15 @@ fn refused(failure: &Failure) -> Standing {
 
 /// A connection that was not made.
 fn unconnected(failure: &Failure) -> Standing {
-    // getaddrinfo "connects" datagram sockets only to learn which addresses have a route.
+    // getaddrinfo "connects" datagram sockets only to learn which addresses have a route, and servers to make ready to ask one day. A
+    // resolver that has a name to ask for tries more than once.
     let only_a_route = failure.address.ends_with("/udp")
-        && !is_name_server(&failure.address)
+        && !(is_name_server(&failure.address) && failure.count > 1)
         && matches!(failure.errno, errno::ENETUNREACH | errno::EHOSTUNREACH);
     let is_connection = failure.syscall == "connect" || !failure.address.is_empty();
     if only_a_route || !is_connection || is_optional(&failure.path) {
         Standing::Noise
     } else if is_name_server(&failure.address) {
-        // Some only make ready to ask; a resolver that has a name to ask for tries more than once.
         if failure.count > 1 { Standing::Plain } else { Standing::Weak }
     } else {
         Standing::Rare

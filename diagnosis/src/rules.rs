@@ -89,6 +89,7 @@ const PRECEDENCE: &[Step] = &[
     Step::Whole(probe_failed::stopped),
     Step::Whole(program_error::fatal_signal),
     Step::Whole(file_locked::waiting),
+    Step::Whole(file_locked::polling),
     Step::Whole(killed::by_signal),
     Step::Whole(completed::by_itself),
     Step::Whole(exec_failed::never_started),

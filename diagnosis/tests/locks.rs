@@ -193,3 +193,25 @@ fn what_it_waited_in_is_a_fact_of_the_stop() {
         assert_eq!(waiting_in(&blocked), words);
     }
 }
+
+#[test]
+fn a_lock_that_was_tried_until_the_stop() {
+    let tried = |count, first_before_death_ms, last_before_death_ms| {
+        let mut evidence = stopped(143, None);
+        evidence.failures = vec![Failure { count, first_before_death_ms, ..refused(last_before_death_ms) }];
+        evidence
+    };
+    let runtime = "KILLED HIGH SIGTERM from containerd-shim (pid 7)";
+    check(vec![
+        ("all the time", tried(1000, 59_000.0, 10_020.0), "FILE_LOCKED MEDIUM /data/app.db"),
+        ("as it stopped, too", tried(1200, 59_000.0, 2.0), "FILE_LOCKED MEDIUM /data/app.db"),
+        ("now and then, late in its life", tried(10, 12_000.0, 10_020.0), runtime),
+        ("at its start", tried(20, 59_000.0, 58_000.0), runtime),
+    ]);
+    let diagnosis = diagnose(&tried(1000, 59_000.0, 10_020.0), None);
+    assert_eq!(
+        diagnosis.summary,
+        "app (pid 100) had tried to lock /data/app.db, held by postgres (pid 12) of container 3f8a1c5d7e9b, 1000 times when it was told to stop by SIGTERM; app ended with exit code 143 10.0 s later"
+    );
+    assert_eq!(diagnosis.evidence, [EvidenceRef::Failure(0), EvidenceRef::Signal(0), EvidenceRef::Exit]);
+}

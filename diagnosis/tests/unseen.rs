@@ -49,9 +49,19 @@ fn an_allocation_that_was_done_without() {
             "FILE_NOT_FOUND MEDIUM /app/public",
         ),
         (
-            "it came to nothing",
+            "it came to nothing, and no limit is set",
             with(php(), vec![refused()]),
-            "RESOURCE_LIMIT MEDIUM RLIMIT_AS or memory overcommit",
+            "PROGRAM_ERROR LOW exit code 1",
+        ),
+        (
+            "the limit is known",
+            with(php(), vec![Failure { name: "RLIMIT_AS 1073741824".into(), ..refused() }]),
+            "RESOURCE_LIMIT MEDIUM RLIMIT_AS 1073741824",
+        ),
+        (
+            "small pieces were refused too",
+            with(php(), vec![Failure { count: 3, last_before_death_ms: 0.4, ..refused() }]),
+            "RESOURCE_LIMIT HIGH RLIMIT_AS or memory overcommit",
         ),
     ]);
 }
@@ -196,4 +206,64 @@ fn a_program_whose_beginning_was_not_heard_was_started_all_the_same() {
     evidence.execs.clear();
     let diagnosis = lastwords_diagnosis::diagnose(&evidence, None);
     assert_eq!(diagnosis.object, "exit code 1", "{}", diagnosis.summary);
+}
+
+#[test]
+fn a_name_server_that_was_only_made_ready_to_be_asked() {
+    let server = |count| Failure {
+        count,
+        first_before_death_ms: 1.5,
+        ..failed_at("connect", errno::ENETUNREACH, "10.96.0.10:53/udp", 1.2)
+    };
+    let proxy = |failures| {
+        let mut evidence = with(exited(&["haproxy", "-f", "/etc/haproxy.cfg"], 290, 1), failures);
+        evidence.opened_files = vec![OpenedFile {
+            path: "/etc/haproxy.cfg".into(),
+            pid: MAIN,
+            before_death_ms: 149.0,
+            ..OpenedFile::default()
+        }];
+        evidence
+    };
+    check(vec![
+        ("once", proxy(vec![server(1)]), "INVALID_CONFIGURATION MEDIUM /etc/haproxy.cfg"),
+        ("as a resolver tries", proxy(vec![server(2)]), "DNS_FAILED MEDIUM 10.96.0.10:53/udp"),
+    ]);
+}
+
+#[test]
+fn a_port_that_the_program_serves_itself() {
+    let taken = |pid, before_death_ms| Failure {
+        holder: Some(Holder { pid, same_container: true, ..Holder::default() }),
+        ..failed_at("bind", errno::EADDRINUSE, "0.0.0.0:8080/tcp", before_death_ms)
+    };
+    check(vec![
+        (
+            "asked for, and worked on",
+            with(exited(&["app"], 800, 4), vec![taken(MAIN, 740.0)]),
+            "PROGRAM_ERROR LOW exit code 4",
+        ),
+        (
+            "asked for twice, and left",
+            with(exited(&["app"], 800, 4), vec![taken(MAIN, 3.0)]),
+            "PORT_IN_USE HIGH 0.0.0.0:8080/tcp",
+        ),
+        (
+            "somebody else's",
+            with(exited(&["app"], 800, 4), vec![taken(CHILD, 740.0)]),
+            "PORT_IN_USE MEDIUM 0.0.0.0:8080/tcp",
+        ),
+    ]);
+}
+
+#[test]
+fn an_entrypoint_says_what_must_be_given() {
+    let mut evidence = exited(&["sh", "/docker-entrypoint.sh", "postgres"], 20, 1);
+    let lines = [
+        "Error: Database is uninitialized and superuser password is not specified.",
+        "       You must specify POSTGRES_PASSWORD to a non-empty value for the",
+        "       superuser. For example, \"-e POSTGRES_PASSWORD=<redacted>\" on \"docker run\".",
+    ];
+    evidence.log_tail = Some(LogTail { lines: lines.map(str::to_owned).to_vec(), ..LogTail::default() });
+    assert_eq!(verdict(&evidence, None), "INVALID_ENVIRONMENT MEDIUM POSTGRES_PASSWORD");
 }

@@ -12,6 +12,8 @@ pub struct Limits {
     pub open_files: Option<u64>,
     /// RLIMIT_NPROC, which root is not held to.
     pub processes: Option<u64>,
+    /// RLIMIT_AS, in bytes.
+    pub address_space: Option<u64>,
     /// The lowest `pids.max` of the container's group and those above it.
     pub pids: Option<u64>,
 }
@@ -21,7 +23,8 @@ impl Limits {
     #[must_use]
     pub fn of(groups: &ControlGroups, path: &str, resources: &ResourceLimits) -> Self {
         let pids = Self::of_group(groups, path).pids;
-        Self { open_files: resources.open_files, processes: resources.processes, pids }
+        let ResourceLimits { open_files, processes, address_space, .. } = *resources;
+        Self { open_files, processes, address_space, pids }
     }
 
     /// Of the group alone, for a process that is gone already.
@@ -42,9 +45,11 @@ impl Limits {
     pub fn name<'a>(&self, failures: impl Iterator<Item = &'a mut Failure>) {
         for failure in failures.filter(|failure| failure.name.is_empty()) {
             let forks = matches!(failure.syscall.as_str(), "clone" | "clone3" | "fork" | "vfork");
+            let maps = matches!(failure.syscall.as_str(), "mmap" | "mremap");
             let limit = match failure.errno {
                 errno::EMFILE => self.open_files.map(|limit| format!("RLIMIT_NOFILE {limit}")),
                 errno::EAGAIN if forks => self.of_processes(failure.uid),
+                errno::ENOMEM if maps => self.address_space.map(|limit| format!("RLIMIT_AS {limit}")),
                 _ => None,
             };
             failure.name = limit.unwrap_or_default();
@@ -78,7 +83,13 @@ mod tests {
 
     #[test]
     fn a_limit_is_named_with_its_value_where_it_is_the_only_one() {
-        let limits = Limits { open_files: Some(1024), processes: Some(500), pids: Some(100) };
+        let limits = Limits {
+            open_files: Some(1024),
+            processes: Some(500),
+            address_space: Some(1 << 30),
+            pids: Some(100),
+        };
+        assert_eq!(named(limits, "mmap", errno::ENOMEM, 0), "RLIMIT_AS 1073741824");
         assert_eq!(named(limits, "openat", errno::EMFILE, 0), "RLIMIT_NOFILE 1024");
         assert_eq!(named(limits, "clone", errno::EAGAIN, 0), "pids.max 100");
         assert_eq!(named(limits, "clone", errno::EAGAIN, 7), "pids.max 100 or RLIMIT_NPROC 500");

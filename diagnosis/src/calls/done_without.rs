@@ -31,12 +31,15 @@ pub(super) fn worked_on(case: &Case<'_>, failure: &Failure, caller: Caller, went
     let refused = matches!(failure.errno, errno::EACCES | errno::EPERM | errno::EROFS);
     let is_log = refused && noise::is_log(&failure.path);
     let longest = if is_log { LOG_REFUSED_MS } else { MISSED_MS };
+    // It serves there itself, and asked whether somebody does.
+    let has_it = failure.errno == errno::EADDRINUSE
+        && failure.holder.as_ref().is_some_and(|holder| holder.same_container && holder.pid == failure.pid);
     let of_file = (absent || refused) && !failure.path.is_empty() && !noise::executes(&failure.syscall);
-    own && ((gap_ms > longest && most && (of_file || went_on)) || (is_log && went_on))
+    own && ((gap_ms > longest && most && (of_file || has_it || went_on)) || (is_log && went_on))
 }
 
 /// The mean time between the tries of a call, in milliseconds; 0 for a single one.
-pub(super) fn between_tries_ms(failure: &Failure) -> f64 {
+pub(crate) fn between_tries_ms(failure: &Failure) -> f64 {
     #[expect(clippy::cast_precision_loss, reason = "a count of calls, for a mean time")]
     let tries = failure.count.saturating_sub(1) as f64;
     let first_to_last_ms = failure.first_before_death_ms - failure.last_before_death_ms;

@@ -1,11 +1,12 @@
 //! A file or database that somebody else has locked.
 
+use super::killed::asked_to_stop;
 use super::{Finding, before_the_end, call_and_exit};
-use crate::calls::Call;
+use crate::calls::{Call, between_tries_ms};
 use crate::case::Case;
-use crate::evidence::Holder;
+use crate::evidence::{Failure, Holder};
 use crate::verdict::{Cause, Confidence, EvidenceRef};
-use crate::{context, errno, noise, signals, words};
+use crate::{context, errno, noise, planned, signals, words};
 
 /// A try to lock that failed, or a lock file that exists.
 pub(super) fn call(case: &Case<'_>, call: &Call<'_>) -> Option<Finding> {
@@ -69,6 +70,49 @@ pub(super) fn waiting(case: &Case<'_>) -> Option<Finding> {
         remedy: remedy(blocked.holder.as_ref(), blocked.holder_looked_for, &object),
         object,
         evidence,
+    })
+}
+
+/// Told to stop, it was still trying a lock again and again, and had done so for most of its life: the same wait, by a program that polls.
+/// A copy that stands by and is drained waits like this too, and nothing is wrong.
+pub(super) fn polling(case: &Case<'_>) -> Option<Finding> {
+    /// Fewer tries are no wait.
+    const TRIES: u64 = 4;
+    /// For this part of its life.
+    const MOST: f64 = 0.6;
+    let exit = case.exit().filter(|exit| exit.signal != 0 || exit.code != 0)?;
+    let (signal_index, signal) = asked_to_stop(case).filter(|_| planned::reason(case).is_none())?;
+    let stopped_ms = signal.before_death_ms;
+    let life_ms = case.life_ms()?;
+    let still_tried = |failure: &Failure| {
+        let since_ms = failure.last_before_death_ms - stopped_ms;
+        let due_ms = between_tries_ms(failure) * 2.0;
+        failure.count >= TRIES
+            && !failure.later_succeeded
+            && since_ms <= due_ms
+            && failure.first_before_death_ms - stopped_ms >= (life_ms - stopped_ms) * MOST
+    };
+    let mut failures = case.failures();
+    let (index, failure) =
+        failures.rfind(|(_, failure)| noise::is_refused_lock(failure) && still_tried(failure))?;
+    let object = object(&failure.path);
+    Some(Finding {
+        cause: Cause::FileLocked,
+        confidence: Confidence::Medium,
+        summary: format!(
+            "{} had tried to lock {object}{}{} {} times when it was told to stop by {}; {} ended with {} {} later",
+            words::process(&failure.comm, failure.pid),
+            context::on_volume(case, &failure.path),
+            words::held(failure.holder.as_ref(), failure.holder_looked_for, ","),
+            failure.count,
+            signals::name(signal.signal),
+            case.main_name(),
+            words::ending(exit),
+            words::span(stopped_ms)
+        ),
+        remedy: remedy(failure.holder.as_ref(), failure.holder_looked_for, &object),
+        object,
+        evidence: vec![EvidenceRef::Failure(index), EvidenceRef::Signal(signal_index), EvidenceRef::Exit],
     })
 }
 
