@@ -49,8 +49,9 @@ impl Ingest {
                     completed.extend(settle(&mut records, &mut tracker, &kernel));
                     completed.extend(tracker.held_back(u64::MAX));
                 }
-                completed
-                    .extend(tracker.tick(clock::monotonic_now(), counters::RING_RECORDS_DROPPED.value()));
+                let now = clock::monotonic_now();
+                tracker.note_dropped(now, counters::RING_RECORDS_DROPPED.value(), &mut completed);
+                completed.extend(tracker.tick(now));
                 for death in completed {
                     if deaths.blocking_send(death).is_err() {
                         return;

@@ -48,6 +48,8 @@ struct Tracked {
     /// When what failed in it, and did not end it, is told.
     healthy_at: Option<u64>,
     ended: bool,
+    /// The kernel's count of dropped records when it was made: what is counted beyond it may have been its own.
+    dropped_before: u64,
     /// Its end, while there may still be more to tell of it.
     held_back: Option<HeldBack>,
 }
@@ -68,9 +70,8 @@ pub struct Tracker {
     sweep_at: Option<u64>,
     /// Recorders in use by nobody known, as the last sweep found them.
     strays: Vec<(u32, u64)>,
-    /// The kernel's count of dropped records, and what of it was told.
+    /// The kernel's count of dropped records.
     ring_records_dropped: u64,
-    told_dropped: u64,
 }
 
 impl Tracker {
@@ -98,7 +99,6 @@ impl Tracker {
             sweep_at: None,
             strays: Vec::new(),
             ring_records_dropped: 0,
-            told_dropped: 0,
         }
     }
 
@@ -160,13 +160,23 @@ impl Tracker {
         Some(Duration::from_nanos(next.saturating_sub(now)))
     }
 
-    /// Reports OOM kills that their containers survived, and containers whose end was lost. `dropped` is the kernel's count of records
-    /// lost on the node so far.
-    pub fn tick(&mut self, now: u64, dropped: u64) -> Vec<Death> {
-        if dropped > self.ring_records_dropped {
-            self.ring_records_dropped = dropped;
-            self.sweep_at = Some(now + sweep::AFTER);
+    /// Takes the kernel's count of records lost on the node so far, read after `completed` were: what was lost until then may have been
+    /// of these, and of those that are held back, as well as of all that live.
+    pub fn note_dropped(&mut self, now: u64, dropped: u64, completed: &mut [Death]) {
+        let more = dropped.saturating_sub(self.ring_records_dropped);
+        if more == 0 {
+            return;
         }
+        self.ring_records_dropped = dropped;
+        self.sweep_at = Some(now + sweep::AFTER);
+        let held = self.containers.values_mut().filter_map(|tracked| tracked.held_back.as_mut());
+        for death in held.map(|held| &mut held.death).chain(completed) {
+            death.ring_records_dropped += more;
+        }
+    }
+
+    /// Reports OOM kills that their containers survived, and containers whose end was lost.
+    pub fn tick(&mut self, now: u64) -> Vec<Death> {
         let mut deaths = self.survived(now);
         deaths.extend(self.held_back(now));
         deaths.extend(self.healthy(now));
@@ -208,7 +218,8 @@ impl Tracker {
             self.stop_watching(cgroup_id, recorder);
             return;
         };
-        self.containers.insert(cgroup_id, Tracked::new(container, recorder, false));
+        let tracked = Tracked::new(container, recorder, false, self.ring_records_dropped);
+        self.containers.insert(cgroup_id, tracked);
     }
 
     fn executed(&mut self, cgroup_id: u64, time: u64, executed: Executed) {
@@ -319,10 +330,7 @@ impl Tracker {
             self.look_up_senders(&mut recording, &tracked.container);
             recording
         });
-        let ring_records_dropped = self.ring_records_dropped - self.told_dropped;
-        if end != End::RunsWell {
-            self.told_dropped = self.ring_records_dropped;
-        }
+        let ring_records_dropped = self.ring_records_dropped.saturating_sub(tracked.dropped_before);
         Some(Death {
             container: tracked.container.clone(),
             cgroup_id,
@@ -371,7 +379,7 @@ impl Tracker {
 }
 
 impl Tracked {
-    fn new(container: ContainerRef, recorder: u32, adopted: bool) -> Self {
+    fn new(container: ContainerRef, recorder: u32, adopted: bool, dropped_before: u64) -> Self {
         Self {
             container,
             recorder,
@@ -383,6 +391,7 @@ impl Tracked {
             survived_at: None,
             healthy_at: None,
             ended: false,
+            dropped_before,
             held_back: None,
         }
     }
@@ -412,7 +421,7 @@ mod tests {
     #[test]
     fn a_group_that_goes_after_an_end_that_was_not_heard_tells_of_it() {
         let death = death(Status::default());
-        let mut tracked = Tracked::new(death.container, 0, false);
+        let mut tracked = Tracked::new(death.container, 0, false, 0);
         assert_eq!(tracked.end_when_gone(false), Some(End::NeverRan));
         assert_eq!(tracked.end_when_gone(true), Some(End::Unseen));
         tracked.execs = death.execs;

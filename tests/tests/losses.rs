@@ -100,6 +100,7 @@ fn what_a_full_ring_buffer_drops_is_counted_exactly() {
     let mut lastwords = Lastwords::alone().unwrap();
     let agent = Pid::from_raw(lastwords.agent().pid().cast_signed());
     let unheard_end = Container::start(&["/bin/busybox", "sleep", "3600"]).unwrap();
+    let lives_on = Container::start(&["/bin/busybox", "sleep", "3600"]).unwrap();
     // From here on nobody reads the ring.
     kill(agent, Signal::SIGSTOP).unwrap();
     let mut command = ["/bin/busybox", "env"].repeat(PROGRAMS);
@@ -133,6 +134,20 @@ fn what_a_full_ring_buffer_drops_is_counted_exactly() {
         crashes.find(|crash| crash["container"]["id"] == unheard_end.as_str()).cloned()
     });
     assert_eq!(crash["exit"], Value::Null, "nobody saw it: {crash:#}");
+    // Whoever lived at that time is told with it, however many were before; whoever was made later is not.
+    kill(Pid::from_raw(lives_on.pid().cast_signed()), Signal::SIGKILL).unwrap();
+    let (lives_on, _) = lives_on.wait().unwrap();
+    let lost = |id: &str| {
+        until("it is reported", || {
+            let list = lastwords.ask_json(&["list", "-A", "--all", "--limit", "10000"]).ok()?;
+            let mut crashes = list["crashes"].as_array()?.iter();
+            let crash = crashes.find(|crash| crash["container"]["id"] == id)?;
+            Some(number(&crash["losses"]["ring_records_dropped"]))
+        })
+    };
+    assert!(lost(&lives_on) > 0 && lost(&lives_on) >= lost(&unheard_end) && lost(&unheard_end) > 0);
+    let (after, _) = Container::start(&["/bin/busybox", "false"]).unwrap().wait().unwrap();
+    assert_eq!(lost(&after), 0);
     let (status, _) = lastwords.agent().stop().unwrap();
     assert!(status.success(), "{status}");
     let agent = lastwords.agent();
@@ -141,7 +156,7 @@ fn what_a_full_ring_buffer_drops_is_counted_exactly() {
     println!("{made} records made, {received} received, {dropped} dropped");
     assert_eq!(received + dropped, made, "every record is either received or counted as dropped");
     // One for each program, and for each container its group's making and removal, its program and its end.
-    let sent = PROGRAMS as u64 + 4 * (1 + UNHEARD + later.len()) as u64;
+    let sent = PROGRAMS as u64 + 4 * (3 + UNHEARD + later.len()) as u64;
     assert!(made >= sent, "{made} of at least {sent}");
     assert!(dropped > 0 && received > 0, "{received} received, {dropped} dropped");
 }

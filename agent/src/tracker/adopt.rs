@@ -30,7 +30,7 @@ impl Tracker {
                 self.stop_watching(cgroup_id, recorder);
                 continue;
             }
-            let mut tracked = Tracked::new(container, recorder, main.is_some());
+            let mut tracked = Tracked::new(container, recorder, main.is_some(), self.ring_records_dropped);
             if let Some((started, executed)) = main {
                 group.main_tgid = executed.tgid;
                 self.groups.update(cgroup_id, group);
