@@ -147,12 +147,12 @@ impl Announcements {
     }
 }
 
-/// None for what is no trouble, for what nobody can tell, and for pods that are gone.
+/// None for what is no trouble, for what nobody can tell, for pods that are gone, and for those that only an agent speaks of.
 fn announcement(crash: &Arc<v1::Crash>) -> Option<Announcement> {
     let container = crash.container.as_ref()?;
     let diagnosis = crash.diagnosis.as_ref()?;
     let told = !diagnosis.planned && !matches!(diagnosis.cause(), v1::Cause::Unknown | v1::Cause::Completed);
-    let gone = crash.pod_state.as_ref().is_some_and(|state| state.pod_deleted);
+    let gone = crash.pod_state.as_ref().is_none_or(|state| state.pod_deleted);
     let known =
         ![&container.namespace, &container.pod_name, &container.pod_uid].iter().any(|name| name.is_empty());
     (told && known && !gone).then(|| Announcement {
@@ -217,6 +217,7 @@ mod tests {
                 name: "app".to_owned(),
                 ..v1::Container::default()
             }),
+            pod_state: Some(v1::PodState::default()),
             diagnosis: Some(v1::Diagnosis {
                 cause: cause.into(),
                 confidence: v1::Confidence::High.into(),
@@ -266,6 +267,18 @@ mod tests {
         announcements.heard(crash("c", v1::Cause::Killed, ""), Duration::ZERO, Duration::from_secs(3_600));
         assert_eq!(announcements.due(LATER), []);
         assert_eq!(announcements.dropped(), 0);
+    }
+
+    #[test]
+    fn a_pod_that_only_an_agent_speaks_of_gets_no_event() {
+        let mut claimed = crash("a", v1::Cause::Killed, "").as_ref().clone();
+        claimed.pod_state = None;
+        let mut announcements = Announcements::default();
+        announcements.heard(Arc::new(claimed), Duration::ZERO, Duration::ZERO);
+        announcements.heard(crash("b", v1::Cause::Killed, ""), Duration::ZERO, Duration::ZERO);
+        let said: Vec<String> =
+            announcements.due(LATER).into_iter().map(|said| said.crash.id.clone()).collect();
+        assert_eq!(said, ["b"]);
     }
 
     #[test]

@@ -66,7 +66,7 @@ impl Query {
     async fn page(&self, filter: Filter, crashes: u32, after: Option<Cursor>) -> Result<Page, Status> {
         let bounds = PageBounds { crashes: crashes as usize, bytes: PAGE_BYTES };
         let page = self.store.list(filter, bounds, after).await.map_err(unavailable)?;
-        let crashes = page.crashes.into_iter().map(|crash| self.diagnoser.present(crash)).collect();
+        let crashes = page.crashes.into_iter().filter_map(|crash| self.diagnoser.present(crash)).collect();
         Ok(Page { crashes, next: page.next })
     }
 }
@@ -113,10 +113,9 @@ impl CrashQuery for Query {
         request: Request<v1::GetCrashRequest>,
     ) -> Result<Response<v1::GetCrashResponse>, Status> {
         let id = request.into_inner().id;
-        match self.store.get(&id).await.map_err(unavailable)? {
-            Some(crash) => {
-                Ok(Response::new(v1::GetCrashResponse { crash: Some(self.diagnoser.present(crash)) }))
-            }
+        let stored = self.store.get(&id).await.map_err(unavailable)?;
+        match stored.and_then(|crash| self.diagnoser.present(crash)) {
+            Some(crash) => Ok(Response::new(v1::GetCrashResponse { crash: Some(crash) })),
             None => Err(no_crash(&id)),
         }
     }

@@ -4,6 +4,7 @@
 //! its pod has it judged anew. The store and the watchers get a new revision only when something came out differently.
 
 mod shared;
+mod standing;
 mod stated;
 mod tally;
 mod unsettled;
@@ -26,6 +27,7 @@ use crate::pods::{Known, Pods};
 use crate::shutdown::Stop;
 use crate::store::{Assessment, Filter, Inserted, NewCrash, PageBounds, Store, StoreError};
 use crate::{lock, pair, planned, time};
+pub use standing::Standing;
 use stated::Grace;
 pub use tally::{Revisions, Tally};
 use unsettled::{MAX_UNSETTLED, UNSETTLED_FOR, Unsettled};
@@ -87,10 +89,13 @@ pub struct Diagnoser {
     wait_for_agents: Duration,
     /// Goes with every crash that is told.
     cluster: String,
+    /// Agents had to prove their node, so it is known whose pods they may speak of.
+    nodes_are_proven: bool,
 }
 
 impl Diagnoser {
     /// Judges by what `pods` knows, keeps in `store`, and says to `changes` what [`follow`](Self::follow) has to hear.
+    /// `nodes_are_proven` where agents have to prove their node.
     pub fn new(
         pods: Arc<Mutex<Pods>>,
         agents: Arc<Mutex<Agents>>,
@@ -98,6 +103,7 @@ impl Diagnoser {
         changes: mpsc::Sender<Change>,
         wait_for_agents: Duration,
         cluster: String,
+        nodes_are_proven: bool,
     ) -> Self {
         let (watchers, _) = broadcast::channel(WATCH_LAG);
         let (announced, _) = broadcast::channel(WATCH_LAG);
@@ -114,6 +120,7 @@ impl Diagnoser {
             keeping: tokio::sync::Mutex::default(),
             wait_for_agents,
             cluster,
+            nodes_are_proven,
         }
     }
 
@@ -157,23 +164,6 @@ impl Diagnoser {
     /// Containers whose good runs were forgotten because there were too many.
     pub fn healthy_forgotten(&self) -> u64 {
         lock(&self.healthy).forgotten()
-    }
-
-    /// A stored crash with its pod's state as it is now rather than as it was when it was last judged.
-    pub fn present(&self, crash: v1::Crash) -> v1::Crash {
-        let crash = v1::Crash { cluster: self.cluster.clone(), ..crash };
-        if crate::stated::is_state(&crash) {
-            return match self.state_again(&crash) {
-                Some(now) => v1::Crash { pod_state: now.pod_state, ..crash },
-                None => crash,
-            };
-        }
-        match pair::pair(&crash, crash.pod_state.as_ref(), &lock(&self.pods), &lock(&self.healthy)) {
-            Some(paired) => {
-                v1::Crash { container: Some(paired.container), pod_state: Some(paired.state), ..crash }
-            }
-            None => crash,
-        }
     }
 
     /// Judges crashes anew as their pods change, until told to stop; but only while this aggregator leads: of several that share a store
@@ -287,6 +277,9 @@ impl Diagnoser {
                 return Judged::Later;
             }
         };
+        if self.standing(&report, &lock(&self.pods)) == Standing::Elsewhere {
+            return self.refuse_late(id, &report).await;
+        }
         let (assessment, settled) = self.assess(&report, Some(&last));
         if assessment.revision == last.revision {
             return if settled { Judged::Settled } else { Judged::Open(None) };
@@ -313,9 +306,10 @@ impl Diagnoser {
     }
 
     fn tell_watchers(&self, crash: v1::Crash) {
-        let crash = v1::Crash { cluster: self.cluster.clone(), ..crash };
-        // An error means that nobody watches.
-        let _ = self.watchers.send(Arc::new(crash));
+        if let Some(crash) = self.to_tell(crash) {
+            // An error means that nobody watches.
+            let _ = self.watchers.send(Arc::new(crash));
+        }
     }
 
     fn announce(&self, crash: v1::Crash) {
@@ -333,8 +327,12 @@ impl Diagnoser {
         let before = last.and_then(|last| last.pod_state.as_ref());
         let paired = {
             let mut pods = lock(&self.pods);
-            pair::note(report, &mut pods);
-            pair::pair(report, before, &pods, &lock(&self.healthy))
+            if self.standing(report, &pods) == Standing::Confirmed {
+                pair::note(report, &mut pods);
+                pair::pair(report, before, &pods, &lock(&self.healthy))
+            } else {
+                None
+            }
         };
         if let (None, Some(last)) = (&paired, last) {
             return (last.clone(), false);
@@ -355,25 +353,6 @@ impl Diagnoser {
             assessment.diagnosis.revision = assessment.revision;
         }
         (assessment, settled)
-    }
-
-    /// Notes what failed in a container that runs well. What comes before the API has shown its pod is forgotten: the next run tells it
-    /// again.
-    pub async fn note_healthy(&self, run: &v1::HealthyRun) {
-        let Some(reported) = &run.container else { return };
-        let _in_order = self.keeping.lock().await;
-        let writes = {
-            let pods = lock(&self.pods);
-            let Some((known, container)) = pair::find(reported, &pods) else { return };
-            lock(&self.healthy).note_failures(known, container, &run.failures, time::now())
-        };
-        self.keep(writes).await;
-    }
-
-    /// Whether this container is known to be of a pod on another node than this.
-    pub fn is_elsewhere(&self, container: &v1::Container, node: &str) -> bool {
-        pair::pods_named(container, &lock(&self.pods))
-            .any(|known| !known.pod.node.is_empty() && known.pod.node != node)
     }
 
     /// Notes the templates of the containers that run well now, of all pods or of those with these UIDs.
@@ -437,7 +416,7 @@ impl Diagnoser {
                 }
             };
             for crash in page.crashes {
-                pair::note(&crash, &mut lock(&self.pods));
+                self.note(&crash);
                 let observed = crash.observed_at.as_ref().and_then(time::from_wire).unwrap_or(now);
                 let (Some(container), Some(diagnosis)) = (crash.container, crash.diagnosis) else { continue };
                 let assessment = Assessment {

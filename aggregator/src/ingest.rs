@@ -19,7 +19,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::agents::Agents;
 use crate::counters::{Rejection, Reports};
-use crate::diagnose::Diagnoser;
+use crate::diagnose::{Diagnoser, Standing};
 use crate::gate::Gate;
 use crate::shutdown::Stop;
 use crate::store::Inserted;
@@ -122,9 +122,7 @@ impl Ingest {
                         break Err(Status::invalid_argument("a stream has one hello, at its beginning"));
                     }
                     Ok(Some(v1::StreamCrashesRequest { message: Some(Message::Healthy(run)) })) => {
-                        if !self.is_of_others(run.container.as_ref(), &node) {
-                            self.diagnoser.note_healthy(&run).await;
-                        }
+                        self.diagnoser.note_healthy(&run, &node).await;
                     }
                     Ok(Some(v1::StreamCrashesRequest { message: Some(Message::Heartbeat(beat)) })) => {
                         lock(&self.agents).beat(&node, beat, time::now());
@@ -175,12 +173,6 @@ impl Ingest {
         }
     }
 
-    /// Whether an agent that proved its node speaks of a pod that is known to be on another one. By hand agents may be called
-    /// anything.
-    fn is_of_others(&self, container: Option<&v1::Container>, node: &str) -> bool {
-        self.gate.is_some() && container.is_some_and(|container| self.diagnoser.is_elsewhere(container, node))
-    }
-
     /// The id of the crash and the crash itself, without what is not the agent's to say.
     fn check(&self, node: &str, report: v1::CrashReport) -> Result<(String, v1::Crash), (Rejection, String)> {
         let size = report.encoded_len();
@@ -202,13 +194,22 @@ impl Ingest {
             let reason = "the crash is of another node than its stream".to_owned();
             return Err((Rejection::OtherNode, reason));
         }
-        if self.is_of_others(crash.container.as_ref(), node) {
+        let standing = crash.container.as_ref().map(|container| self.diagnoser.standing_of(container, node));
+        if standing == Some(Standing::Elsewhere) {
             let reason = "the container is of a pod on another node".to_owned();
             return Err((Rejection::OtherNode, reason));
         }
         well_formed(&crash).map_err(|reason| (Rejection::Malformed, reason.to_owned()))?;
         let id = format!("{node}/{}/{sequence}", spool_id.to_ascii_lowercase());
-        Ok((id, v1::Crash { id: String::new(), pod_state: None, diagnosis: None, ..crash }))
+        let crash = v1::Crash {
+            id: String::new(),
+            cluster: String::new(),
+            pod_state: None,
+            diagnosis: None,
+            pod_unconfirmed: false,
+            ..crash
+        };
+        Ok((id, crash))
     }
 }
 

@@ -97,6 +97,9 @@ impl Sources {
         let revisions = self.diagnoser.revisions();
         let failed = value(&revisions.failed);
         writer.counter("revisions_failed", "Newer diagnoses that the store could not take.", failed)?;
+        let help =
+            "Reports removed again because their pod turned out to be on another node than their agent.";
+        writer.counter("reports_of_other_nodes_removed", help, value(&revisions.of_other_nodes))?;
         let help = "Times that a crash of another aggregator could not be read from the store.";
         writer.counter("crashes_unread", help, value(&revisions.unread))?;
         let help = "Crashes that were no longer followed because too many were unsettled.";

@@ -193,11 +193,13 @@ fn died_at(crash: &v1::Crash) -> Option<UnixNanos> {
 
 fn named(reported: &v1::Container, known: &Known, container: &Container, run: Option<&Run>) -> v1::Container {
     let or = |own: &String, other: &String| if own.is_empty() { other.clone() } else { own.clone() };
+    // Who may read it goes by these: an agent's word does not move a crash to another namespace.
+    let is_static = reported.pod_uid == known.pod.manifest_hash && !reported.pod_uid.is_empty();
     v1::Container {
-        pod_uid: or(&reported.pod_uid, &known.pod.uid),
-        pod_name: or(&reported.pod_name, &known.pod.name),
-        namespace: or(&reported.namespace, &known.pod.namespace),
-        name: or(&reported.name, &container.context.name),
+        pod_uid: if is_static { reported.pod_uid.clone() } else { known.pod.uid.clone() },
+        pod_name: known.pod.name.clone(),
+        namespace: known.pod.namespace.clone(),
+        name: container.context.name.clone(),
         image: or(&reported.image, &container.context.image),
         restart_count: run.map_or(reported.restart_count, |run| run.restart_count),
         ..reported.clone()

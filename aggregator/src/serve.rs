@@ -21,7 +21,7 @@ use crate::api::Query;
 use crate::config::Settings;
 use crate::connection::connections;
 use crate::counters::Reports;
-use crate::diagnose::Diagnoser;
+use crate::diagnose::{Diagnoser, Revisions};
 use crate::gate::Gate;
 use crate::guard::Guarded;
 use crate::ingest::Ingest;
@@ -105,6 +105,7 @@ pub async fn start(settings: Settings) -> Result<Aggregator, ServeError> {
         changes.clone(),
         settings.wait_for_agents,
         settings.cluster,
+        gate.is_some(),
     ));
     diagnoser.remember_again().await;
     let reports = Arc::new(Reports::default());
@@ -331,6 +332,11 @@ impl Aggregator {
     /// What became of the reports.
     pub fn reports(&self) -> &Reports {
         &self.reports
+    }
+
+    /// What was made anew of the crashes, and what was removed.
+    pub fn revisions(&self) -> &Revisions {
+        self.diagnoser.revisions()
     }
 
     /// Returns only if the server ends without being asked to, with the reason.

@@ -10,6 +10,7 @@ mod secured;
 use api_server::reviews::API;
 use common::{Agent, report};
 use lastwords_proto::v1::acknowledgement::Outcome;
+use lastwords_proto::v1::crash_query_client::CrashQueryClient;
 use secured::{Secured, agent};
 use serde_json::json;
 use tonic::{Code, Status};
@@ -125,4 +126,99 @@ async fn a_token_is_reviewed_once_in_a_while() {
     let reviews = secured.api.requests().iter().filter(|request| request.contains("/tokenreviews")).count();
     // One a minute.
     assert!((1..5).contains(&reviews), "{reviews}");
+}
+
+fn pod_on(name: &str, node: &str) -> serde_json::Value {
+    json!({"apiVersion": "v1", "kind": "Pod", "status": {"phase": "Running"},
+        "metadata": {"name": name, "namespace": "prod", "uid": format!("uid-of-{name}")},
+        "spec": {"nodeName": node, "containers": [{"name": "app", "image": "i"}]}})
+}
+
+/// What a caller who may read `prod` is told of it.
+async fn told(secured: &Secured) -> Vec<lastwords_proto::v1::Crash> {
+    let mut query = CrashQueryClient::new(secured.channel().await);
+    let of_prod =
+        lastwords_proto::v1::ListCrashesRequest { namespace: "prod".to_owned(), ..Default::default() };
+    query.list_crashes(common::with_token(of_prod, "of-ann")).await.unwrap().into_inner().crashes
+}
+
+#[tokio::test]
+async fn a_report_of_a_pod_that_turns_out_to_be_elsewhere_is_removed() {
+    let secured = Secured::start().await;
+    secured.api.token("of-ann", API, json!({"username": "ann"}));
+    secured.api.allow("ann", "prod");
+    secured.api.token("of-bob", API, json!({"username": "bob"}));
+    let mut agent = secured.agent().await;
+    for (sequence, name) in [(1, "elsewhere"), (2, "here"), (3, "nowhere"), (4, "unbound")] {
+        let acknowledgement = agent.report(report("node1", sequence, "prod", name)).await;
+        assert_eq!(acknowledgement.outcome(), Outcome::Stored, "{name}: nobody knows better yet");
+    }
+    let marked = |crashes: &[lastwords_proto::v1::Crash]| {
+        let mut marked: Vec<(String, bool)> = crashes
+            .iter()
+            .map(|crash| (crash.container.clone().unwrap().pod_name, crash.pod_unconfirmed))
+            .collect();
+        marked.sort();
+        marked
+    };
+    let of = |name: &str, unconfirmed| (name.to_owned(), unconfirmed);
+    let all = ["elsewhere", "here", "nowhere", "unbound"].map(|name| of(name, true));
+    assert_eq!(marked(&told(&secured).await), all);
+
+    for (name, node) in [("unbound", ""), ("elsewhere", "node2"), ("here", "node1")] {
+        secured.api.put("pods", pod_on(name, node));
+    }
+    let wanted = [of("here", false), of("nowhere", true), of("unbound", true)];
+    let removed = || {
+        let revisions = secured.aggregator.revisions();
+        revisions.of_other_nodes.load(std::sync::atomic::Ordering::Relaxed)
+    };
+    let settled = async {
+        while marked(&told(&secured).await) != wanted || removed() == 0 {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(common::SOON * 3, settled).await.unwrap();
+    assert_eq!(removed(), 1);
+
+    // Bound to another node at last.
+    secured.api.put("pods", pod_on("unbound", "node3"));
+    let settled = async {
+        while removed() != 2 {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(common::SOON * 3, settled).await.unwrap();
+    assert_eq!(marked(&told(&secured).await), wanted[..2]);
+
+    // What nobody confirms is for those who may read what it says it is of.
+    let mut query = CrashQueryClient::new(secured.channel().await);
+    let all = common::with_token(lastwords_proto::v1::ListCrashesRequest::default(), "of-bob");
+    assert!(query.list_crashes(all).await.unwrap().into_inner().crashes.is_empty());
+}
+
+#[tokio::test]
+async fn a_namespace_that_an_agent_makes_up_moves_no_crash() {
+    let api = api_server::ApiServer::start().await;
+    api.token("of-node1", "lastwords", agent(Some("node1"), "lastwords-agent"));
+    api.put("pods", pod_on("here", "node1"));
+    let secured = Secured::start_with(api).await;
+    secured.api.token("of-ann", API, json!({"username": "ann"}));
+    secured.api.allow("ann", "prod");
+    let mut agent = secured.agent().await;
+    let mut moved = report("node1", 1, "elsewhere", "another");
+    moved.crash.as_mut().unwrap().container.as_mut().unwrap().pod_uid = "uid-of-here".to_owned();
+    assert_eq!(agent.report(moved).await.outcome(), Outcome::Stored);
+    let found = async {
+        loop {
+            if let [crash] = told(&secured).await.as_slice() {
+                return crash.clone();
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    let crash = tokio::time::timeout(common::SOON * 3, found).await.unwrap();
+    let container = crash.container.unwrap();
+    assert_eq!((container.namespace.as_str(), container.pod_name.as_str()), ("prod", "here"));
+    assert!(!crash.pod_unconfirmed);
 }

@@ -63,7 +63,7 @@ fn row(crash: &Crash, when: &str) -> [String; 7] {
     [
         when.to_owned(),
         cell(&container.namespace),
-        cell(pod),
+        format!("{}{}", cell(pod), if crash.pod_unconfirmed { " (unconfirmed)" } else { "" }),
         cell(&container.name),
         format!("{}{}", cause_name(diagnosis.cause()), if diagnosis.planned { " (planned)" } else { "" }),
         confidence_words(diagnosis.confidence()).to_owned(),

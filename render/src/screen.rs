@@ -131,6 +131,15 @@ impl Screen {
         };
         self.line(&format!("{}  {words}{object}{confidence}", self.style.bold(&subject(crash))));
         self.line(&self.style.dim(&circumstances(crash)));
+        if crash.pod_unconfirmed {
+            let who = escape(&crash.node);
+            self.part(
+                "Pod",
+                &[format!(
+                    "only the agent on {who} says so: the Kubernetes API has shown no such pod on that node"
+                )],
+            );
+        }
     }
 
     fn crash(&mut self, crash: &Crash) {

@@ -269,3 +269,17 @@ fn nothing_from_a_container_reaches_the_terminal_raw() {
         assert_eq!(raw, None, "{text}");
     }
 }
+
+#[test]
+fn a_pod_that_only_an_agent_speaks_of_is_marked() {
+    let mut claimed = crash("api-7f9", "app", &["/app"], DEATH - 1, Exit { code: 1, ..Exit::default() });
+    claimed.pod_unconfirmed = true;
+    let said = "only the agent on node-1 says so: the Kubernetes API has shown no such pod on that node";
+    assert!(crash_text(&claimed, false).contains(said));
+    assert!(
+        list_text(std::slice::from_ref(&claimed), &at(DEATH).expect("a time"), false)
+            .contains("api-7f9 (unconfirmed) ")
+    );
+    claimed.pod_unconfirmed = false;
+    assert!(!crash_text(&claimed, false).contains("says so"));
+}

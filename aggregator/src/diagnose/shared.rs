@@ -68,7 +68,7 @@ impl Diagnoser {
                 }
             };
             if leads && !unsettled.by_id.contains_key(&id) {
-                crate::pair::note(&crash, &mut lock(&self.pods));
+                self.note(&crash);
                 self.announce(crash.clone());
                 let of_crash = crash.container.clone().zip(crash.diagnosis.clone());
                 stored.extend(of_crash.map(|(container, diagnosis)| {
@@ -175,7 +175,7 @@ mod tests {
         let (changes, _heard) = mpsc::channel(1);
         let pods = Arc::new(Mutex::new(pods));
         let wait = Duration::from_secs(1);
-        Diagnoser::new(pods, Arc::default(), Arc::new(store), changes, wait, String::new())
+        Diagnoser::new(pods, Arc::default(), Arc::new(store), changes, wait, String::new(), false)
     }
 
     #[tokio::test]

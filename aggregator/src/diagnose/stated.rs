@@ -7,7 +7,7 @@ use std::time::Duration;
 use lastwords_diagnosis::evidence::UnixNanos;
 use lastwords_proto::v1;
 
-use super::{Diagnoser, Stored, Unsettled, nanos};
+use super::{Diagnoser, Standing, Stored, Unsettled, nanos};
 use crate::store::{Assessment, Filter, Inserted, NewCrash, PageBounds, StoreError};
 use crate::{lock, pair, stated, time};
 
@@ -101,11 +101,13 @@ impl Diagnoser {
     async fn tell_end(&self, report: v1::Crash, unsettled: &mut Unsettled) -> Result<(), StoreError> {
         let container = report.container.clone().unwrap_or_default();
         let of_run = |crash: &v1::Crash| {
-            crash.container.as_ref().is_some_and(|it| it.id == container.id) && !crash.container_survived
+            crash.container.as_ref().is_some_and(|it| it.id == container.id)
+                && !crash.container_survived
+                && self.standing(crash, &lock(&self.pods)) == Standing::Confirmed
         };
         let ended_at = report.observed_at.as_ref().and_then(time::from_wire).unwrap_or_default();
         if let Some(reported) = self.stored(&container, ended_at, of_run).await? {
-            pair::note(&reported, &mut lock(&self.pods));
+            self.note(&reported);
             return Ok(());
         }
         let why = lock(&self.agents).why_unseen(&report.node, &container.pod_uid, ended_at);
@@ -178,7 +180,8 @@ impl Diagnoser {
 
     /// A report came for what the API's word was taken for: that is told no more.
     pub(super) async fn replaced_by(&self, stored: &Stored, unsettled: &mut Unsettled) {
-        if stated::is_stated(&stored.id) {
+        // Of a pod on another node, or of one that is not known, no agent's word replaces the API's.
+        if stated::is_stated(&stored.id) || stored.assessment.pod_state.is_none() {
             return;
         }
         let container = &stored.assessment.container;

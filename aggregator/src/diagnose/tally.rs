@@ -43,6 +43,8 @@ pub struct Revisions {
     pub made: AtomicU64,
     /// Crashes that were no longer followed because too many were unsettled.
     pub dropped: AtomicU64,
+    /// Reports removed again, because the pod that they spoke of turned out to be on another node than their agent.
+    pub of_other_nodes: AtomicU64,
     /// Newer diagnoses that the store could not take.
     pub failed: AtomicU64,
     /// Times that a crash of another aggregator could not be read from the store; it is tried again.

@@ -40,6 +40,7 @@ pub fn crash_to_evidence(crash: &v1::Crash) -> Evidence {
         opened_files,
         log_files,
         cluster: _,
+        pod_unconfirmed: _,
     } = crash;
     Evidence {
         node: node.clone(),

@@ -41,6 +41,7 @@ pub fn evidence_to_crash(evidence: &Evidence) -> v1::Crash {
     v1::Crash {
         id: String::new(),
         cluster: String::new(),
+        pod_unconfirmed: false,
         node: node.clone(),
         observed_at: timestamp(*observed_at),
         container: Some(container(died)),
