@@ -41,7 +41,7 @@ const REFUSING: [&str; 25] = [
 ];
 
 /// Words for something that was not given.
-const LACKING: [&str; 18] = [
+const LACKING: [&str; 22] = [
     "required",
     "requires",
     "missing",
@@ -60,6 +60,10 @@ const LACKING: [&str; 18] = [
     "need to specify",
     "need to provide",
     "need to define",
+    "please set",
+    "please specify",
+    "please provide",
+    "please define",
 ];
 
 /// Words for trouble of any kind.

@@ -267,3 +267,75 @@ fn an_entrypoint_says_what_must_be_given() {
     evidence.log_tail = Some(LogTail { lines: lines.map(str::to_owned).to_vec(), ..LogTail::default() });
     assert_eq!(verdict(&evidence, None), "INVALID_ENVIRONMENT MEDIUM POSTGRES_PASSWORD");
 }
+
+#[test]
+fn what_a_program_is_told_by_a_variable_or_lacks() {
+    let said = |args: &[&str], lines: &[&str], variables: &[&str]| {
+        let mut evidence = exited(args, 40, 1);
+        let lines = lines.iter().map(|line| (*line).to_owned()).collect();
+        evidence.log_tail = Some(LogTail { lines, ..LogTail::default() });
+        let process = evidence.process.as_mut().expect("it has one");
+        process.environment_names = variables.iter().map(|name| (*name).to_owned()).collect();
+        evidence
+    };
+    let jvm = [
+        "Picked up JAVA_TOOL_OPTIONS: -XX:+UseConcMarkSweepGC",
+        "Unrecognized VM option 'UseConcMarkSweepGC'",
+        "Error: Could not create the Java Virtual Machine.",
+        "Error: A fatal exception has occurred. Program will exit.",
+    ];
+    let started = ["Picked up JAVA_TOOL_OPTIONS: -Xmx512m", "unknown colour: blau"];
+    check(vec![
+        (
+            "a JVM's options",
+            said(&["java", "-jar", "/app.jar"], &jvm, &["JAVA_TOOL_OPTIONS"]),
+            "INVALID_ENVIRONMENT MEDIUM JAVA_TOOL_OPTIONS",
+        ),
+        (
+            "on its command line",
+            said(&["java", "-XX:+UseConcMarkSweepGC", "-jar", "/app.jar"], &jvm, &["JAVA_TOOL_OPTIONS"]),
+            "INVALID_ARGUMENTS HIGH -XX:+UseConcMarkSweepGC",
+        ),
+        (
+            "a JVM that started with them",
+            said(&["java", "-jar", "/app.jar"], &started, &["JAVA_TOOL_OPTIONS"]),
+            "PROGRAM_ERROR LOW exit code 1",
+        ),
+        (
+            "asked for",
+            said(&["node", "/app.js"], &["Please set STRIPE_SECRET_KEY before starting"], &["HOME"]),
+            "INVALID_ENVIRONMENT MEDIUM STRIPE_SECRET_KEY",
+        ),
+    ]);
+}
+
+#[test]
+fn who_looked_beside_a_named_file_has_understood_its_command_line() {
+    let sqlite = |looked_for: &str| {
+        let evidence = exited(&["sqlite3", "-bail", "/data/app.db", "insert into t values (-1)"], 6, 19);
+        with(evidence, vec![failed("newfstatat", errno::ENOENT, looked_for, 0.1)])
+    };
+    check(vec![
+        ("elsewhere", sqlite("/root/.sqliterc"), "INVALID_ARGUMENTS LOW -bail"),
+        ("beside it", sqlite("/data/app.db-journal"), "PROGRAM_ERROR LOW exit code 19"),
+    ]);
+}
+
+#[test]
+fn a_connection_done_without_before_the_settings_are_read() {
+    let read = |before_death_ms| {
+        let refused = failed_at("connect", errno::ECONNREFUSED, "127.0.0.1:8126/tcp", 402.0);
+        let mut evidence = with(exited(&["node", "/app/main.js"], 790, 1), vec![refused]);
+        evidence.opened_files = vec![OpenedFile {
+            path: "/app/settings.json".into(),
+            pid: MAIN,
+            before_death_ms,
+            ..OpenedFile::default()
+        }];
+        evidence
+    };
+    check(vec![
+        ("read afterwards", read(2.0), "INVALID_CONFIGURATION MEDIUM /app/settings.json"),
+        ("read before", read(420.0), "CONNECTION_FAILED MEDIUM 127.0.0.1:8126/tcp"),
+    ]);
+}

@@ -11,6 +11,8 @@ use crate::{errno, noise};
 /// of it takes longer.
 const MISSED_MS: f64 = 300.0;
 const MOST: f64 = 0.6;
+/// The same for one that is seen to go on: it read its configuration, or listened.
+const MUCH: f64 = 0.4;
 /// The same for a log: who may not write it says elsewhere what it has to say.
 const LOG_REFUSED_MS: f64 = 150.0;
 /// Between two tries of a loop beside the work, as parts of the time between them; near either end it may have given up.
@@ -26,7 +28,8 @@ pub(super) fn worked_on(case: &Case<'_>, failure: &Failure, caller: Caller, went
         return caller == Caller::SameProcess && failure.syscall == "connect" && beside.contains(&gap_ms);
     }
     let own = matches!(caller, Caller::DyingThread | Caller::SameProcess);
-    let most = case.program_ms().is_some_and(|life_ms| (life_ms * MOST..=life_ms).contains(&gap_ms));
+    let part = if went_on { MUCH } else { MOST };
+    let most = case.program_ms().is_some_and(|life_ms| (life_ms * part..=life_ms).contains(&gap_ms));
     let absent = matches!(failure.errno, errno::ENOENT | errno::ENOTDIR) && failure.syscall != "connect";
     let refused = matches!(failure.errno, errno::EACCES | errno::EPERM | errno::EROFS);
     let is_log = refused && noise::is_log(&failure.path);

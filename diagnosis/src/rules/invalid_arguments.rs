@@ -127,6 +127,7 @@ pub(super) fn guessed(case: &Case<'_>) -> Option<Finding> {
     let read_nothing = startup::read_last(case).is_empty() && !startup::served(case);
     let says_usage = USAGE_CODES.contains(&startup.code) && startup.life_ms <= PARSED_MS;
     let at_once = startup.life_ms > 0.0 && startup.life_ms <= AT_ONCE_MS && !runs_a_script(case);
+    let at_once = at_once && !came_to_its_work(case);
     let candidates = candidates(case);
     // Of several a long one is the likeliest to be misspelt.
     let mut options: Vec<&Candidate> = candidates.iter().filter(|candidate| candidate.is_option()).collect();
@@ -159,6 +160,17 @@ pub(super) fn guessed(case: &Case<'_>) -> Option<Finding> {
         "it was given {argument}, had read no configuration, and no call failed that would explain the end"
     );
     Some(finding(case, &startup, confidence, argument, meaning, &what, None))
+}
+
+/// True when it looked beside a file that its command line names, for what belongs to that one (`app.db-journal`), or within such a folder:
+/// the command line was understood by then.
+fn came_to_its_work(case: &Case<'_>) -> bool {
+    let arguments = || case.evidence.process.iter().flat_map(|process| process.args.iter().skip(1));
+    let values =
+        || arguments().flat_map(|argument| argument.split('=')).filter(|value| value.starts_with('/'));
+    case.failures().filter(|(_, failure)| failure.pid == case.main_pid()).any(|(_, failure)| {
+        values().any(|value| failure.path.strip_prefix(value).is_some_and(|rest| !rest.is_empty()))
+    })
 }
 
 /// git, cargo and kubectl look for a program `git-x` when they know no command `x`.

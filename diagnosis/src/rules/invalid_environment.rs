@@ -80,7 +80,8 @@ pub(super) fn told(case: &Case<'_>) -> Option<Finding> {
     let startup = startup::told(case)?;
     let (line, name, complaint) = log::last_lines(case)
         .find_map(|line| named_in(case, &line).map(|(name, what)| (line, name, what)))
-        .or_else(|| converted(case))?;
+        .or_else(|| converted(case))
+        .or_else(|| picked_up(case))?;
     let known = &case.evidence.process.as_ref()?.environment_names;
     let set = known.iter().any(|known| known == name);
     // What the program said of something else afterwards may be the reason.
@@ -172,6 +173,17 @@ fn converted<'a>(case: &Case<'a>) -> Option<(Line<'a>, &'a str, Complaint)> {
     let mut words = line.text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
     let name = words.find(|word| is_name(word) && known.iter().any(|known| known == word))?;
     Some((line, name, Complaint::Unconverted))
+}
+
+/// A JVM takes options from variables, says so first (`Picked up JAVA_TOOL_OPTIONS: -XX:+UseOld`), and does not start with a wrong one.
+/// One on its command line is told before this.
+fn picked_up<'a>(case: &Case<'a>) -> Option<(Line<'a>, &'a str, Complaint)> {
+    let mut lines = log::last_lines(case);
+    lines.find(|line| line.text.contains("Could not create the Java Virtual Machine"))?;
+    let refused = lines.find(Line::refuses)?;
+    let names = lines.filter_map(|line| line.text.strip_prefix("Picked up ")?.split(':').next());
+    let name = names.filter(|name| is_name(name)).last()?;
+    Some((refused, name, Complaint::Wrong))
 }
 
 /// The variable that a line complains about.

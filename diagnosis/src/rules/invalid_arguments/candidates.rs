@@ -77,6 +77,10 @@ impl Candidate {
         let option = match name.strip_prefix("--") {
             // Go's flag package writes --listen as -listen.
             Some(long) => line.names(name) || (long.len() > 1 && line.names(&format!("-{long}"))),
+            // A JVM writes -XX:+UseOld as 'UseOld'.
+            None if name.starts_with("-XX:") => {
+                line.names(name.trim_start_matches("-XX:").trim_start_matches(['+', '-']))
+            }
             None if self.is_option() => {
                 line.names(name) || name.chars().nth(1).is_some_and(|letter| is_letter_named(line, letter))
             }
