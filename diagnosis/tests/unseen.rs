@@ -339,3 +339,17 @@ fn a_connection_done_without_before_the_settings_are_read() {
         ("read before", read(420.0), "CONNECTION_FAILED MEDIUM 127.0.0.1:8126/tcp"),
     ]);
 }
+
+#[test]
+fn settings_that_the_command_line_names_are_its_own_however_early_they_were_read() {
+    let proxy = |path: &str| {
+        let mut evidence = exited(&["haproxy", "-f", "/etc/haproxy.cfg"], 100, 1);
+        evidence.opened_files =
+            vec![OpenedFile { path: path.into(), pid: MAIN, before_death_ms: 80.0, ..OpenedFile::default() }];
+        evidence
+    };
+    check(vec![
+        ("named", proxy("/etc/haproxy.cfg"), "INVALID_CONFIGURATION MEDIUM /etc/haproxy.cfg"),
+        ("a runtime's", proxy("/etc/tracing.cfg"), "PROGRAM_ERROR LOW exit code 1"),
+    ]);
+}

@@ -157,9 +157,12 @@ pub(super) fn changed(case: &Case<'_>) -> Option<Finding> {
 pub(super) fn guessed(case: &Case<'_>) -> Option<Finding> {
     let startup = startup::quiet(case)?;
     let files = startup::read_last(case);
-    // One that was read long before belongs to the language's runtime, or was good enough to work with.
+    // One that was read long before belongs to the language's runtime, or was good enough to work with; of one that the command line names
+    // only the latter holds.
     let late = |file: &OpenedFile| {
-        startup.life_ms == 0.0 || file.before_death_ms <= (startup.life_ms * LATE_PART).max(LATE_MS)
+        let own = file.before_death_ms <= AT_ONCE_MS && startup::in_arguments(case, &file.path);
+        let part_ms = (startup.life_ms * LATE_PART).max(LATE_MS);
+        own || startup.life_ms == 0.0 || file.before_death_ms <= part_ms
     };
     let Some((index, file)) = files.first().copied().filter(|(_, file)| late(file)) else {
         return on_command_line(case, &startup);
