@@ -16,8 +16,22 @@ WARNING = 2
 
 # Kinds that Kubernetes itself does not know: of the Prometheus operator's API (v1) the part that the chart uses, as strict as the rest.
 LABELS = {"type": "object", "additionalProperties": {"type": "string"}}
-OPERATOR = {
-    ("monitoring.coreos.com/v1", "PodMonitor"): {
+
+
+def monitor(endpoints):
+    """The schema of an operator's object that names what is to be asked under `endpoints`."""
+    endpoint = {
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["port"],
+        "properties": {
+            "port": {"type": "string"},
+            "path": {"type": "string"},
+            "interval": {"type": "string", "pattern": "^([0-9]+(ms|s|m|h|d|w|y))+$"},
+            "honorLabels": {"type": "boolean"},
+        },
+    }
+    return {
         "type": "object",
         "additionalProperties": False,
         "required": ["apiVersion", "kind", "metadata", "spec"],
@@ -33,26 +47,19 @@ OPERATOR = {
             "spec": {
                 "type": "object",
                 "additionalProperties": False,
-                "required": ["selector", "podMetricsEndpoints"],
+                "required": ["selector", endpoints],
                 "properties": {
                     "selector": {"type": "object", "additionalProperties": False, "properties": {"matchLabels": LABELS}},
-                    "podMetricsEndpoints": {
-                        "type": "array",
-                        "items": {
-                            "type": "object",
-                            "additionalProperties": False,
-                            "properties": {
-                                "port": {"type": "string"},
-                                "path": {"type": "string"},
-                                "interval": {"type": "string", "pattern": "^([0-9]+(ms|s|m|h|d|w|y))+$"},
-                                "honorLabels": {"type": "boolean"},
-                            },
-                        },
-                    },
+                    endpoints: {"type": "array", "items": endpoint},
                 },
             },
         },
-    },
+    }
+
+
+OPERATOR = {
+    ("monitoring.coreos.com/v1", "PodMonitor"): monitor("podMetricsEndpoints"),
+    ("monitoring.coreos.com/v1", "ServiceMonitor"): monitor("endpoints"),
 }
 
 asked = json.load(sys.stdin)
@@ -100,6 +107,8 @@ wrong = [
     {"metrics": {"podMonitor": {"interval": "30"}}},
     {"metrics": {"from": [{"pods": {}}]}},
     {"metrics": {"enabled": False, "podMonitor": {"enabled": True}}},
+    {"metrics": {"serviceMonitor": {"interval": "30"}}},
+    {"metrics": {"enabled": False, "serviceMonitor": {"enabled": True}}},
     {"agent": {"config": {"metrics_listen": "0.0.0.0:1"}}},
     {"aggregator": {"persistence": {"size": "much"}}},
     {"aggregator": {"persistence": {"size": "1.2.3Gi"}}},
@@ -112,6 +121,29 @@ right = [
 ]
 right += [{"agent": {"resources": {"requests": {"cpu": cpu}}}} for cpu in ["20m", ".5", "1"]]
 right += [{"aggregator": {"persistence": {"size": size}}} for size in ["1048576Ki", "10Gi", "1e10"]]
+
+
+def found(values, kind):
+    """The objects of a kind, over all templates."""
+    texts = chart.render(values, name=asked["name"], namespace=asked["namespace"])
+    documents = [it for name, text in texts.items() if name.endswith(".yaml") for it in yaml.safe_load_all(text)]
+    return [it for it in documents if it and it.get("kind") == kind]
+
+
+# What a ServiceMonitor selects has to be there, with the port that it names; and nothing is asked for twice.
+on = {"enabled": True}
+for values in [{"metrics": {"serviceMonitor": on}}, {"metrics": {"serviceMonitor": on, "podMonitor": on}}]:
+    monitors = found(values, "ServiceMonitor")
+    wanted = monitors[0]["spec"]["selector"]["matchLabels"] if len(monitors) == 1 else {"": ""}
+    services = [it for it in found(values, "Service") if wanted.items() <= it["metadata"]["labels"].items()]
+    ports = [port["name"] for it in services for port in it["spec"]["ports"]]
+    if ports.count("metrics") != 1:
+        problems.append(f"{json.dumps(values)}: the ServiceMonitor selects no service with its port: {ports}")
+    for pods in found(values, "PodMonitor"):
+        if pods["spec"]["selector"]["matchLabels"].get("app.kubernetes.io/component") != "agent":
+            problems.append(f"{json.dumps(values)}: the PodMonitor asks the aggregators too")
+if found({}, "ServiceMonitor") or any(len(it["spec"]["ports"]) > 1 for it in found({}, "Service")):
+    problems.append("a ServiceMonitor or its port is there without being asked for")
 
 
 def refused(values):
