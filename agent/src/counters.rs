@@ -88,6 +88,8 @@ counters! {
     RECORDERS_LOST "recorders_lost";
     /// Containers whose end was not seen because its record was dropped with a full ring buffer; each is reported all the same.
     ENDS_UNSEEN "ends_unseen";
+    /// Ends of a program called pause that were not reported: it may have been a sandbox or a container, and it ended as a sandbox does.
+    SANDBOX_ENDS_UNCLEAR "sandbox_ends_unclear";
     /// Containers whose memory was not looked at before their death because there were too many.
     MEMORY_NOT_SAMPLED "memory_not_sampled";
     /// Looks at a process or file that were not made because too many were waiting.

@@ -132,7 +132,8 @@ async fn serve(
         memory,
         listeners,
     )
-    .with_healthy_after(config.healthy_after);
+    .with_healthy_after(config.healthy_after)
+    .with_processes(processes.clone());
     tracker.adopt(&processes);
     tracing::info!("watching {} containers that were here before", tracker.watched());
 

@@ -3,6 +3,7 @@
 mod adopt;
 mod held_back;
 mod ports;
+mod sandbox;
 mod sweep;
 
 use std::{collections::HashMap, time::Duration};
@@ -15,7 +16,7 @@ use crate::{
     container::ContainerRef,
     counters,
     decode::{Event, Executed, Exited, OomVictim, Record, Recording, Refused, place, recording},
-    enrich::cgroup::ControlGroups,
+    enrich::{cgroup::ControlGroups, procfs::HostProc},
     kernel::{FaultMap, GroupMap, RecorderMap, syscalls},
     listeners::Listeners,
     look::{Looker, Purpose},
@@ -24,6 +25,7 @@ use crate::{
 };
 
 use held_back::HeldBack;
+use sandbox::Role;
 
 /// Programs of a main process that are kept; an entrypoint that executes itself for ever must not grow without bound.
 const MAX_EXECS: usize = 16;
@@ -36,6 +38,7 @@ const SURVIVED_AFTER: u64 = 2_000_000_000;
 /// One container.
 struct Tracked {
     container: ContainerRef,
+    role: Role,
     recorder: u32,
     adopted: bool,
     execs: Vec<(u64, Executed)>,
@@ -64,6 +67,7 @@ pub struct Tracker {
     control_groups: ControlGroups,
     memory: MemoryCurves,
     listeners: Listeners,
+    processes: Option<HostProc>,
     /// From its first program to the look at what a container has done without, in nanoseconds.
     healthy_after: u64,
     /// After records were dropped: when to look for containers that are gone without a word.
@@ -95,6 +99,7 @@ impl Tracker {
             control_groups,
             memory,
             listeners,
+            processes: None,
             healthy_after: u64::try_from(HEALTHY_AFTER.as_nanos()).unwrap_or(u64::MAX),
             sweep_at: None,
             strays: Vec::new(),
@@ -223,11 +228,24 @@ impl Tracker {
     }
 
     fn executed(&mut self, cgroup_id: u64, time: u64, executed: Executed) {
+        let Some(tracked) = self.containers.get(&cgroup_id) else { return };
+        // What goes on to execute something else holds no namespaces.
+        let role = if executed.first || tracked.role == Role::Unclear {
+            self.role(&executed, !tracked.container.pod_uid.is_empty())
+        } else {
+            tracked.role
+        };
+        if role == Role::Sandbox {
+            let recorder = tracked.recorder;
+            self.containers.remove(&cgroup_id);
+            self.stop_watching(cgroup_id, recorder);
+            return;
+        }
         let Some(tracked) = self.containers.get_mut(&cgroup_id) else { return };
-        if executed.first && is_sandbox(&executed) {
-            if let Some(tracked) = self.containers.remove(&cgroup_id) {
-                self.stop_watching(cgroup_id, tracked.recorder);
-            }
+        tracked.role = role;
+        if role == Role::Unclear {
+            // There is one for each pod on such a node: no more is kept of it.
+            tracked.execs = vec![(time, executed)];
             return;
         }
         if tracked.execs.is_empty() {
@@ -289,6 +307,9 @@ impl Tracker {
         tracked.ended = true;
         tracked.survived_at = None;
         tracked.healthy_at = None;
+        if tracked.is_end_of_sandbox(Some(exited.status)) {
+            return None;
+        }
         let kill = held_back::under_way(&tracked.oom);
         let is_whole = kill.is_none() && exited.first_tid != 0;
         let mut death = self.death(cgroup_id, time, End::Exited(exited))?;
@@ -307,6 +328,7 @@ impl Tracker {
         let death = match (tracked.held_back.take(), tracked.end_when_gone(began)) {
             (Some(held), _) => Some(held.death),
             (None, None) => None,
+            (None, Some(End::Unseen)) if tracked.is_end_of_sandbox(None) => None,
             (None, Some(End::Unseen)) => {
                 counters::ENDS_UNSEEN.increment();
                 self.death(cgroup_id, time, End::Unseen)
@@ -382,6 +404,7 @@ impl Tracked {
     fn new(container: ContainerRef, recorder: u32, adopted: bool, dropped_before: u64) -> Self {
         Self {
             container,
+            role: Role::Container,
             recorder,
             adopted,
             execs: Vec::new(),
@@ -406,11 +429,6 @@ impl Tracked {
             (false, true) => Some(End::Unseen),
         }
     }
-}
-
-/// Whether this is a pod's sandbox: every runtime's holds its namespaces with a program called pause.
-fn is_sandbox(executed: &Executed) -> bool {
-    executed.comm == b"pause" && executed.arguments.first().is_some_and(|name| name.ends_with(b"pause"))
 }
 
 #[cfg(test)]

@@ -302,3 +302,24 @@ fn a_fork_bomb_hits_its_limit_and_is_told_once() {
         "{diagnosis:#}"
     );
 }
+
+#[test]
+fn a_container_that_runs_a_program_called_pause_is_no_sandbox() {
+    if !is_ready("a_container_that_runs_a_program_called_pause_is_no_sandbox", &PROGRAMS[..3]) {
+        return;
+    }
+    let lastwords = Lastwords::alone().unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let pause = directory.path().join("pause");
+    // Busybox does not know itself by this name, and fails.
+    fs::copy("/bin/busybox", &pause).unwrap();
+    let named = Container::start(&[pause.to_str().unwrap()]).unwrap();
+    let ended: BTreeMap<String, ExitStatus> = [named.wait().unwrap()].into();
+    let stored = assert_told_once(&lastwords, &ended);
+    let crash = stored.values().next().unwrap();
+    assert_eq!(
+        (&crash["exit"]["code"], &crash["process"]["comm"]),
+        (&127.into(), &"pause".into()),
+        "{crash:#}"
+    );
+}

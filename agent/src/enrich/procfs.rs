@@ -197,6 +197,13 @@ impl HostProc {
         Some(comm)
     }
 
+    /// What the OOM killer adds to a process's score, -1000 to 1000.
+    #[must_use]
+    pub fn oom_score_adj(&self, pid: u32) -> Option<i32> {
+        let text = read_at_most(&self.process(pid).join("oom_score_adj"), 16).ok()?;
+        std::str::from_utf8(&text).ok()?.trim_ascii().parse().ok()
+    }
+
     /// Inode number of the network namespace of a process.
     #[must_use]
     pub fn net_namespace(&self, pid: u32) -> Option<u32> {

@@ -2,7 +2,7 @@
 
 use lastwords_agent_common::{limits::ARGUMENT_BYTES, record::Group};
 
-use super::{Tracked, Tracker};
+use super::{Role, Tracked, Tracker};
 use crate::{
     decode::Executed,
     enrich::procfs::{HostProc, ProcessFacts},
@@ -26,16 +26,21 @@ impl Tracker {
             }
             // Only now: whoever comes first into a group that is still empty is seen by the kernel side, and all of its life.
             let main = self.main_process(processes, &container.cgroup_path);
-            if main.as_ref().is_some_and(|(_, executed)| super::is_sandbox(executed)) {
+            let in_pod = !container.pod_uid.is_empty();
+            let role = main.as_ref().map_or(Role::Container, |(_, executed)| self.role(executed, in_pod));
+            if role == Role::Sandbox {
                 self.stop_watching(cgroup_id, recorder);
                 continue;
             }
             let mut tracked = Tracked::new(container, recorder, main.is_some(), self.ring_records_dropped);
+            tracked.role = role;
             if let Some((started, executed)) = main {
                 group.main_tgid = executed.tgid;
                 self.groups.update(cgroup_id, group);
-                self.looker.executed(cgroup_id, executed.tgid, &tracked.container.cgroup_path);
-                self.memory.follow(cgroup_id, &tracked.container.cgroup_path);
+                if role == Role::Container {
+                    self.looker.executed(cgroup_id, executed.tgid, &tracked.container.cgroup_path);
+                    self.memory.follow(cgroup_id, &tracked.container.cgroup_path);
+                }
                 tracked.execs.push((started, executed));
             }
             self.adopt_nested(&tracked.container.cgroup_path, group);

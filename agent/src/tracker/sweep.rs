@@ -15,8 +15,11 @@ impl Tracker {
     pub(super) fn sweep(&mut self, now: u64) -> Vec<Death> {
         let is_gone = |id: u64, it: &Tracked| self.control_groups.id(&it.container.cgroup_path) != Some(id);
         let gone = self.containers.iter().filter(|(id, tracked)| is_gone(**id, tracked));
-        let gone: Vec<(u64, u32, bool)> =
-            gone.map(|(id, it)| (*id, it.recorder, !it.ended && !it.execs.is_empty())).collect();
+        let gone: Vec<(u64, u32, bool)> = gone
+            .map(|(id, it)| {
+                (*id, it.recorder, !it.ended && !it.execs.is_empty() && !it.is_end_of_sandbox(None))
+            })
+            .collect();
         let mut deaths = Vec::new();
         for (cgroup_id, recorder, unseen) in gone {
             if unseen {
