@@ -9,6 +9,7 @@ mod retention;
 mod schema;
 mod sqlite;
 mod statements;
+mod steady;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

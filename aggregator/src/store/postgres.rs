@@ -13,7 +13,7 @@ mod tls;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use deadpool_postgres::{Client, Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
 use lastwords_proto::v1;
@@ -24,6 +24,7 @@ use tokio_postgres::error::SqlState;
 use self::schema::Prepared;
 use self::sharing::News;
 use self::statements::Failed;
+use super::steady::Steady;
 use super::{
     Assessment, Cursor, Filter, Inserted, Kind, NewCrash, Page, PageBounds, Retention, Store, StoreError,
     Written,
@@ -103,9 +104,11 @@ impl Postgres {
         let retaining = tokio::spawn({
             let connections = connections.clone();
             async move {
+                let (mut steady, began) = (Steady::default(), Instant::now());
                 loop {
                     tokio::time::sleep(RETENTION_INTERVAL).await;
-                    if let Err(error) = connections.retain(&retention).await {
+                    let now = steady.now(time::now().0, began.elapsed());
+                    if let Err(error) = connections.retain(&retention, now).await {
                         tracing::warn!("{error}");
                     }
                 }
@@ -117,19 +120,19 @@ impl Postgres {
         Ok(Self { connections, retention, retaining, writer, news })
     }
 
-    /// Removes what is beyond the bounds, as it does every half minute by itself.
+    /// Removes what is beyond the bounds, as it does every half minute by itself once the clock has gone on evenly for an hour.
     ///
     /// # Errors
     /// When the server is away.
     pub async fn retain_now(&self) -> Result<(), StoreError> {
-        self.connections.retain(&self.retention).await
+        self.connections.retain(&self.retention, Some(time::now().0)).await
     }
 }
 
 impl Connections {
-    async fn retain(&self, retention: &Retention) -> Result<(), StoreError> {
+    async fn retain(&self, retention: &Retention, now: Option<i64>) -> Result<(), StoreError> {
         let mut client = self.client().await?;
-        let removed = retention::enforce(&mut client, retention, time::now().0).await;
+        let removed = retention::enforce(&mut client, retention, now).await;
         self.written.note(removed.map_err(|error| self.failed(error))?);
         Ok(())
     }

@@ -30,12 +30,16 @@ pub(super) struct Removed {
     pub(super) too_much: u64,
 }
 
-/// Removes what is beyond the bounds.
-pub(super) fn enforce(connection: &Connection, retention: &Retention, now: i64) -> rusqlite::Result<Removed> {
+/// Removes what is beyond the bounds; nothing by its age without a time to tell it by.
+pub(super) fn enforce(
+    connection: &Connection,
+    retention: &Retention,
+    now: Option<i64>,
+) -> rusqlite::Result<Removed> {
     let mut removed = Removed::default();
-    let oldest = now.saturating_sub(i64::try_from(retention.max_age.as_nanos()).unwrap_or(i64::MAX));
+    let max_age = i64::try_from(retention.max_age.as_nanos()).unwrap_or(i64::MAX);
     let by_age = "DELETE FROM reports WHERE row IN (SELECT row FROM reports WHERE received_at < ?1 LIMIT ?2)";
-    loop {
+    while let Some(oldest) = now.map(|now| now.saturating_sub(max_age)) {
         match connection.execute(by_age, params![oldest, STEP])? {
             0 => break,
             rows => removed.too_old += rows as u64,

@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::retention::{self, Retention};
 use super::schema::{self, Prepared};
+use super::steady::Steady;
 use super::{
     Assessment, Cursor, Filter, Inserted, Kind, NewCrash, Page, PageBounds, Store, StoreError, Written,
     statements,
@@ -91,8 +92,14 @@ impl Sqlite {
         let written = Arc::new(Written::default());
         let (writes, write_queue) = mpsc::channel(WRITE_QUEUE);
         let (reads, read_queue) = mpsc::channel(READ_QUEUE);
-        let thread =
-            Writer { path: path.to_owned(), connection: writer, retention, written: Arc::clone(&written) };
+        let thread = Writer {
+            path: path.to_owned(),
+            connection: writer,
+            retention,
+            steady: Steady::default(),
+            began: Instant::now(),
+            written: Arc::clone(&written),
+        };
         spawn("store-write", path, move || thread.run(write_queue))?;
         spawn("store-read", path, move || read(&reader, read_queue))?;
         Ok(Self { path: path.to_owned(), writes, reads, written })
@@ -213,6 +220,8 @@ struct Writer {
     path: PathBuf,
     connection: Connection,
     retention: Retention,
+    steady: Steady,
+    began: Instant,
     written: Arc<Written>,
 }
 
@@ -290,7 +299,8 @@ impl Writer {
     }
 
     fn retain(&mut self) {
-        match retention::enforce(&self.connection, &self.retention, time::now().0) {
+        let now = self.steady.now(time::now().0, self.began.elapsed());
+        match retention::enforce(&self.connection, &self.retention, now) {
             Ok(removed) => self.written.note(removed),
             Err(error) => tracing::warn!("{}", failed(&self.written, &self.path, &error)),
         }

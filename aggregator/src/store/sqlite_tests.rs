@@ -70,14 +70,16 @@ async fn the_oldest_go_first_and_are_counted() {
         store.insert(crash).await.unwrap();
     }
     let connection = connect(&path).unwrap();
-    let removed = retention::enforce(&connection, &retention, time::now().0).unwrap();
+    let removed = retention::enforce(&connection, &retention, Some(time::now().0)).unwrap();
     assert_eq!(removed, retention::Removed { too_old: 0, too_much: 400 });
     let left = ids(&store, Filter::default()).await;
     assert_eq!((left.len(), left[0]), (100, 600));
-    let nothing_yet = retention::enforce(&connection, &retention, time::now().0).unwrap();
+    let nothing_yet = retention::enforce(&connection, &retention, Some(time::now().0)).unwrap();
     assert_eq!(nothing_yet, retention::Removed::default());
     let much_later = time::now().0 + 31 * 24 * 3_600_000_000_000;
-    assert_eq!(retention::enforce(&connection, &retention, much_later).unwrap().too_old, 200);
+    let untold = retention::enforce(&connection, &retention, None).unwrap();
+    assert_eq!(untold, retention::Removed::default());
+    assert_eq!(retention::enforce(&connection, &retention, Some(much_later)).unwrap().too_old, 200);
     let orphans: i64 = connection.query_row("SELECT count(*) FROM diagnoses", [], |row| row.get(0)).unwrap();
     assert_eq!(orphans, 0);
 }

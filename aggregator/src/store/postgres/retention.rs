@@ -10,8 +10,12 @@ use crate::store::retention::Removed;
 /// Reports removed in one transaction, so that none holds back what is written for long.
 const STEP: i64 = 200;
 
-/// Removes what is beyond the bounds.
-pub(super) async fn enforce(client: &mut Client, retention: &Retention, now: i64) -> Result<Removed, Failed> {
+/// Removes what is beyond the bounds; nothing by its age without a time to tell it by.
+pub(super) async fn enforce(
+    client: &mut Client,
+    retention: &Retention,
+    now: Option<i64>,
+) -> Result<Removed, Failed> {
     let mut removed = Removed::default();
     let max_age = i64::try_from(retention.max_age.as_nanos()).unwrap_or(i64::MAX);
     let max_bytes = i64::try_from(retention.max_bytes).unwrap_or(i64::MAX);
@@ -24,7 +28,7 @@ pub(super) async fn enforce(client: &mut Client, retention: &Retention, now: i64
         let too_old = transaction
             .execute(
                 "DELETE FROM reports WHERE row IN (SELECT row FROM reports WHERE received_at < $1 LIMIT $2)",
-                &[&now.saturating_sub(max_age), &STEP],
+                &[&now.map_or(i64::MIN, |now| now.saturating_sub(max_age)), &STEP],
             )
             .await?;
         let bytes: i64 = transaction
