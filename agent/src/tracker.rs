@@ -307,7 +307,8 @@ impl Tracker {
         tracked.ended = true;
         tracked.survived_at = None;
         tracked.healthy_at = None;
-        if tracked.is_end_of_sandbox(Some(exited.status)) {
+        if tracked.ends_as_sandbox(Some(exited.status)) {
+            counters::SANDBOX_ENDS_UNCLEAR.increment();
             return None;
         }
         let kill = held_back::under_way(&tracked.oom);
@@ -328,7 +329,10 @@ impl Tracker {
         let death = match (tracked.held_back.take(), tracked.end_when_gone(began)) {
             (Some(held), _) => Some(held.death),
             (None, None) => None,
-            (None, Some(End::Unseen)) if tracked.is_end_of_sandbox(None) => None,
+            (None, Some(End::Unseen)) if tracked.ends_as_sandbox(None) => {
+                counters::SANDBOX_ENDS_UNCLEAR.increment();
+                None
+            }
             (None, Some(End::Unseen)) => {
                 counters::ENDS_UNSEEN.increment();
                 self.death(cgroup_id, time, End::Unseen)

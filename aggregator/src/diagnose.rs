@@ -306,7 +306,8 @@ impl Diagnoser {
     }
 
     fn tell_watchers(&self, crash: v1::Crash) {
-        if let Some(crash) = self.to_tell(crash) {
+        let crash = self.to_tell(crash, &lock(&self.pods));
+        if let Some(crash) = crash {
             // An error means that nobody watches.
             let _ = self.watchers.send(Arc::new(crash));
         }

@@ -211,7 +211,7 @@ fn a_lock_that_was_tried_until_the_stop() {
     let diagnosis = diagnose(&tried(1000, 59_000.0, 10_020.0), None);
     assert_eq!(
         diagnosis.summary,
-        "app (pid 100) had tried to lock /data/app.db, held by postgres (pid 12) of container 3f8a1c5d7e9b, 1000 times when it was told to stop by SIGTERM; app ended with exit code 143 10.0 s later"
+        "app (pid 100) had tried to lock /data/app.db 1000 times, held by postgres (pid 12) of container 3f8a1c5d7e9b, when it was told to stop by SIGTERM; app ended with exit code 143 10.0 s later"
     );
     assert_eq!(diagnosis.evidence, [EvidenceRef::Failure(0), EvidenceRef::Signal(0), EvidenceRef::Exit]);
 }

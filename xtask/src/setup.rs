@@ -55,6 +55,7 @@ const CORPUS_PACKAGES: &[&str] = &[
     "dnsmasq-base",
     "dumb-init",
     "etcd-server",
+    "gunicorn",
     "haproxy",
     "iproute2",
     "lighttpd",

@@ -14,15 +14,14 @@ impl Tracker {
     /// Reports and forgets the containers whose group is gone.
     pub(super) fn sweep(&mut self, now: u64) -> Vec<Death> {
         let is_gone = |id: u64, it: &Tracked| self.control_groups.id(&it.container.cgroup_path) != Some(id);
-        let gone = self.containers.iter().filter(|(id, tracked)| is_gone(**id, tracked));
-        let gone: Vec<(u64, u32, bool)> = gone
-            .map(|(id, it)| {
-                (*id, it.recorder, !it.ended && !it.execs.is_empty() && !it.is_end_of_sandbox(None))
-            })
-            .collect();
+        let gone = self.containers.iter().filter(|(id, it)| is_gone(**id, it)).map(|(id, _)| *id);
         let mut deaths = Vec::new();
-        for (cgroup_id, recorder, unseen) in gone {
-            if unseen {
+        for cgroup_id in gone.collect::<Vec<_>>() {
+            let Some(tracked) = self.containers.get(&cgroup_id) else { continue };
+            let (recorder, is_unseen) = (tracked.recorder, !tracked.ended && !tracked.execs.is_empty());
+            if is_unseen && tracked.ends_as_sandbox(None) {
+                counters::SANDBOX_ENDS_UNCLEAR.increment();
+            } else if is_unseen {
                 counters::ENDS_UNSEEN.increment();
                 deaths.extend(self.death(cgroup_id, now, End::Unseen));
             }

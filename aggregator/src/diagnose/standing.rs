@@ -76,8 +76,8 @@ impl Diagnoser {
     }
 
     /// A crash as it is told: None when its pod is known to be another node's.
-    pub(super) fn to_tell(&self, crash: v1::Crash) -> Option<v1::Crash> {
-        let standing = self.standing(&crash, &lock(&self.pods));
+    pub(super) fn to_tell(&self, crash: v1::Crash, pods: &Pods) -> Option<v1::Crash> {
+        let standing = self.standing(&crash, pods);
         let claims = crash
             .container
             .as_ref()
@@ -92,8 +92,10 @@ impl Diagnoser {
     /// A stored crash with its pod's state as it is now rather than as it was when it was last judged. None when it is not to be told:
     /// its pod is another node's.
     pub fn present(&self, crash: v1::Crash) -> Option<v1::Crash> {
-        let crash = self.to_tell(crash)?;
+        let pods = lock(&self.pods);
+        let crash = self.to_tell(crash, &pods)?;
         if crate::stated::is_state(&crash) {
+            drop(pods);
             return Some(match self.state_again(&crash) {
                 Some(now) => v1::Crash { pod_state: now.pod_state, ..crash },
                 None => crash,
@@ -101,7 +103,7 @@ impl Diagnoser {
         }
         let paired = match crash.pod_unconfirmed {
             true => None,
-            false => pair::pair(&crash, crash.pod_state.as_ref(), &lock(&self.pods), &lock(&self.healthy)),
+            false => pair::pair(&crash, crash.pod_state.as_ref(), &pods, &lock(&self.healthy)),
         };
         Some(match paired {
             Some(paired) => {

@@ -4,7 +4,7 @@ use super::killed::asked_to_stop;
 use super::{Finding, before_the_end, call_and_exit};
 use crate::calls::{Call, between_tries_ms};
 use crate::case::Case;
-use crate::evidence::{Failure, Holder};
+use crate::evidence::{Exit, Failure, Holder};
 use crate::verdict::{Cause, Confidence, EvidenceRef};
 use crate::{context, errno, noise, planned, signals, words};
 
@@ -52,25 +52,17 @@ pub(super) fn call(case: &Case<'_>, call: &Call<'_>) -> Option<Finding> {
 pub(super) fn waiting(case: &Case<'_>) -> Option<Finding> {
     let blocked = case.evidence.blocked.as_ref().filter(|blocked| noise::locks(&blocked.syscall))?;
     let exit = case.exit().filter(|exit| exit.signal != 0 || exit.code != 0)?;
-    let object = object(&blocked.path);
+    let told = case.last_signal_to_main(blocked.signal);
     let mut evidence = vec![EvidenceRef::Blocked, EvidenceRef::Exit];
-    evidence.extend(case.last_signal_to_main(blocked.signal).map(|(index, _)| EvidenceRef::Signal(index)));
-    Some(Finding {
-        cause: Cause::FileLocked,
-        confidence: Confidence::Medium,
-        summary: format!(
-            "{} was waiting for a lock on {object}{} when it was told to stop by {}; {} ended with {} {} later",
-            words::process(&blocked.comm, blocked.pid),
-            words::held(blocked.holder.as_ref(), blocked.holder_looked_for, ","),
-            signals::name(blocked.signal),
-            case.main_name(),
-            words::ending(exit),
-            words::span(blocked.before_death_ms)
-        ),
-        remedy: remedy(blocked.holder.as_ref(), blocked.holder_looked_for, &object),
-        object,
-        evidence,
-    })
+    evidence.extend(told.map(|(index, _)| EvidenceRef::Signal(index)));
+    let who = words::process(&blocked.comm, blocked.pid);
+    let waiting = Waiting {
+        path: &blocked.path,
+        holder: blocked.holder.as_ref(),
+        looked_for: blocked.holder_looked_for,
+        told: (blocked.signal, blocked.before_death_ms),
+    };
+    Some(waiting.finding(case, exit, evidence, |object| format!("{who} was waiting for a lock on {object}")))
 }
 
 /// Told to stop, it was still trying a lock again and again, and had done so for most of its life: the same wait, by a program that polls.
@@ -95,25 +87,56 @@ pub(super) fn polling(case: &Case<'_>) -> Option<Finding> {
     let mut failures = case.failures();
     let (index, failure) =
         failures.rfind(|(_, failure)| noise::is_refused_lock(failure) && still_tried(failure))?;
-    let object = object(&failure.path);
-    Some(Finding {
-        cause: Cause::FileLocked,
-        confidence: Confidence::Medium,
-        summary: format!(
-            "{} had tried to lock {object}{}{} {} times when it was told to stop by {}; {} ended with {} {} later",
-            words::process(&failure.comm, failure.pid),
-            context::on_volume(case, &failure.path),
-            words::held(failure.holder.as_ref(), failure.holder_looked_for, ","),
-            failure.count,
-            signals::name(signal.signal),
-            case.main_name(),
-            words::ending(exit),
-            words::span(stopped_ms)
-        ),
-        remedy: remedy(failure.holder.as_ref(), failure.holder_looked_for, &object),
-        object,
-        evidence: vec![EvidenceRef::Failure(index), EvidenceRef::Signal(signal_index), EvidenceRef::Exit],
-    })
+    let evidence = vec![EvidenceRef::Failure(index), EvidenceRef::Signal(signal_index), EvidenceRef::Exit];
+    let who = words::process(&failure.comm, failure.pid);
+    let waiting = Waiting {
+        path: &failure.path,
+        holder: failure.holder.as_ref(),
+        looked_for: failure.holder_looked_for,
+        told: (signal.signal, stopped_ms),
+    };
+    let tried = |object: &str| format!("{who} had tried to lock {object} {} times", failure.count);
+    Some(waiting.finding(case, exit, evidence, tried))
+}
+
+/// A wait for a lock that a signal to stop came into.
+struct Waiting<'a> {
+    path: &'a str,
+    holder: Option<&'a Holder>,
+    looked_for: bool,
+    /// The signal's number, and how long before the end it came, in milliseconds.
+    told: (i32, f64),
+}
+
+impl Waiting<'_> {
+    /// `what` says who waited for the object, and how.
+    fn finding(
+        &self,
+        case: &Case<'_>,
+        exit: &Exit,
+        evidence: Vec<EvidenceRef>,
+        what: impl FnOnce(&str) -> String,
+    ) -> Finding {
+        let object = object(self.path);
+        let (signal, before_end_ms) = self.told;
+        Finding {
+            cause: Cause::FileLocked,
+            confidence: Confidence::Medium,
+            summary: format!(
+                "{}{}{} when it was told to stop by {}; {} ended with {} {} later",
+                what(&object),
+                context::on_volume(case, self.path),
+                words::held(self.holder, self.looked_for, ","),
+                signals::name(signal),
+                case.main_name(),
+                words::ending(exit),
+                words::span(before_end_ms)
+            ),
+            remedy: remedy(self.holder, self.looked_for, &object),
+            object,
+            evidence,
+        }
+    }
 }
 
 /// Programs try a lock and do something else when they cannot have it: with other failures beside it, it may have been one of those.
