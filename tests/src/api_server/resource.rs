@@ -45,6 +45,16 @@ pub(super) const RESOURCES: &[Resource] = &[
     of("rbac.authorization.k8s.io", "rolebindings", "RoleBinding", &[]),
     of("rbac.authorization.k8s.io", "clusterroles", "ClusterRole", &[]).of_the_cluster(),
     of("rbac.authorization.k8s.io", "clusterrolebindings", "ClusterRoleBinding", &[]).of_the_cluster(),
+    of("admissionregistration.k8s.io", "validatingadmissionpolicies", "ValidatingAdmissionPolicy", &[])
+        .of_the_cluster()
+        .with_status(),
+    of(
+        "admissionregistration.k8s.io",
+        "validatingadmissionpolicybindings",
+        "ValidatingAdmissionPolicyBinding",
+        &[],
+    )
+    .of_the_cluster(),
     of("scheduling.k8s.io", "priorityclasses", "PriorityClass", &["pc"]).of_the_cluster(),
 ];
 

@@ -150,6 +150,15 @@ pub(super) fn patch(
     };
     let patch = if resource.is_new_event() { event_shape::to_core(patch) } else { patch };
     modify(store, target, name, |before| {
+        // By a precondition for whoever replaces, by validation for whoever patches.
+        let uid = &patch["metadata"]["uid"];
+        if uid.is_string() && *uid != before["metadata"]["uid"] {
+            let message = format!(
+                "{} {name:?} is invalid: metadata.uid: Invalid value: {uid}: field is immutable",
+                resource.kind
+            );
+            return Err(Failure::invalid(message));
+        }
         check_version(resource, name, before, &patch)?;
         let mut after = before.clone();
         merge(&mut after, patch, strategic);
