@@ -20,9 +20,9 @@ const MOST_SAID: usize = 4_096;
 const BURST: f64 = 25.0;
 const PER_SECOND: f64 = 2.0;
 /// A crash that arrives later than this after the death (an agent was cut off) is no news on the pod.
-const NEWS: Duration = Duration::from_secs(600);
+pub(crate) const NEWS: Duration = Duration::from_secs(600);
 /// What the API takes of a note (events.k8s.io/v1).
-const MOST_NOTE_BYTES: usize = 1_024;
+pub(crate) const MOST_NOTE_BYTES: usize = 1_024;
 
 /// An event to be written.
 #[derive(Debug, Clone, PartialEq)]
@@ -148,7 +148,7 @@ impl Announcements {
 }
 
 /// None for what is no trouble, for what nobody can tell, for pods that are gone, and for those that only an agent speaks of.
-fn announcement(crash: &Arc<v1::Crash>) -> Option<Announcement> {
+pub(crate) fn announcement(crash: &Arc<v1::Crash>) -> Option<Announcement> {
     let container = crash.container.as_ref()?;
     let diagnosis = crash.diagnosis.as_ref()?;
     let told = !diagnosis.planned && !matches!(diagnosis.cause(), v1::Cause::Unknown | v1::Cause::Completed);
@@ -179,26 +179,35 @@ fn reason(cause: v1::Cause) -> String {
 }
 
 fn note(container: &v1::Container, diagnosis: &v1::Diagnosis) -> String {
-    let confidence =
-        diagnosis.confidence().as_str_name().trim_start_matches("CONFIDENCE_").to_ascii_lowercase();
     let of_container =
         if container.name.is_empty() { String::new() } else { format!(" -c {}", container.name) };
     let more = format!(
-        " (confidence {confidence}). All evidence: kubectl lastwords explain pod/{} -n {}{of_container}",
-        container.pod_name, container.namespace
+        " (confidence {}). All evidence: kubectl lastwords explain pod/{} -n {}{of_container}",
+        confidence(diagnosis),
+        container.pod_name,
+        container.namespace
     );
+    sentences(diagnosis, MOST_NOTE_BYTES.saturating_sub(more.len())) + &more
+}
+
+/// `high`, `medium` or `low`.
+pub(crate) fn confidence(diagnosis: &v1::Diagnosis) -> String {
+    diagnosis.confidence().as_str_name().trim_start_matches("CONFIDENCE_").to_ascii_lowercase()
+}
+
+/// What happened and what to do, in so many bytes at most.
+pub(crate) fn sentences(diagnosis: &v1::Diagnosis, room: usize) -> String {
     let mut said = diagnosis.summary.trim_end_matches('.').to_owned();
     if !diagnosis.remedy.is_empty() {
         said.push_str(". Fix: ");
         said.push_str(diagnosis.remedy.trim_end_matches('.'));
     }
-    let room = MOST_NOTE_BYTES.saturating_sub(more.len());
     if said.len() > room {
         let end = said.floor_char_boundary(room.saturating_sub('…'.len_utf8()));
         said.truncate(end);
         said.push('…');
     }
-    said + &more
+    said
 }
 
 #[cfg(test)]

@@ -40,6 +40,8 @@ pub struct Settings {
     pub lease: String,
     /// Whether causes are written on their pods as events.
     pub write_events: bool,
+    /// Whether the cause of a pod's newest crash is written into its annotations.
+    pub annotate_pods: bool,
     /// How long pods that vanished are kept for late reports.
     pub keep_deleted_pods: Duration,
     /// How long an end that the API shows waits for the report of an agent that saw it.
@@ -64,6 +66,8 @@ impl Default for Settings {
             kubernetes: Some(Access::Inferred),
             lease: "lastwords-aggregator".to_owned(),
             write_events: true,
+            // It takes the right to change pods.
+            annotate_pods: false,
             // A node that was cut off for a while sends its spool within minutes of its return.
             keep_deleted_pods: Duration::from_secs(600),
             // An agent ships within seconds; one that was cut off replaces later what was said without it.
@@ -162,6 +166,7 @@ impl Reader {
                 default.wait_for_agents,
             ),
             write_events: self.switch(&mut kubernetes, "kubernetes", "write_events", default.write_events),
+            annotate_pods: self.switch(&mut kubernetes, "kubernetes", "annotate_pods", default.annotate_pods),
             lease: self.text(&mut kubernetes, "kubernetes", "lease").unwrap_or(default.lease),
             kubernetes: access,
             back_off: Policy {
@@ -361,7 +366,7 @@ mod tests {
     fn everything_set() {
         let settings = with(
             "listen = '127.0.0.1:9'\nhealth_listen = '0.0.0.0:10'\nmetrics_listen = '0.0.0.0:11'\ncluster = 'east'\ndata_directory = '/data'\n\
-             [retention]\nmax_age = '7d'\nmax_bytes = '512MiB'\n[kubernetes]\nenabled = false\nwrite_events = false\n\
+             [retention]\nmax_age = '7d'\nmax_bytes = '512MiB'\n[kubernetes]\nenabled = false\nwrite_events = false\nannotate_pods = true\n\
              keep_deleted_pods = '20m'\nwait_for_agents = '5s'\nlease = 'one'\n[back_off]\ninitial = '1s'\ncap = '1m30s'\n\
              [ingest]\nmax_report_bytes = 65536\n[tls]\ncertificate = '/c'\nkey = '/k'\n",
             &[],
@@ -379,6 +384,7 @@ mod tests {
             kubernetes: None,
             lease: "one".to_owned(),
             write_events: false,
+            annotate_pods: true,
             keep_deleted_pods: Duration::from_secs(1200),
             wait_for_agents: Duration::from_secs(5),
             back_off: Policy { initial: Duration::from_secs(1), cap: Duration::from_secs(90) },

@@ -5,6 +5,7 @@
 //! [`guard`] stands before the answers. [`serve`] puts them together.
 
 pub mod agents;
+pub mod annotate;
 pub mod announce;
 pub mod api;
 pub mod args;

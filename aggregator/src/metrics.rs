@@ -18,7 +18,7 @@ use crate::agents::Agents;
 use crate::counters::{Rejection, Reports};
 use crate::diagnose::Diagnoser;
 use crate::gate::Gate;
-use crate::kubernetes::{Announced, Listed};
+use crate::kubernetes::{Annotated, Announced, Listed};
 use crate::lock;
 use crate::pods::Pods;
 use crate::store::Store;
@@ -42,6 +42,8 @@ pub struct Sources {
     pub listed: Arc<Listed>,
     /// Events on pods.
     pub announced: Arc<Announced>,
+    /// Annotations of pods.
+    pub annotated: Arc<Annotated>,
     /// Who was let in, where anybody is asked.
     pub gate: Option<Arc<Gate>>,
     /// Whether this one leads.
@@ -142,6 +144,14 @@ impl Sources {
             "events",
             "Events for pods by what became of them; limited: too many came at once.",
             ends.map(|(end, count)| ([("outcome", end.to_owned())], value(count))),
+        )?;
+        let Annotated { written, superseded, gone, refused, failed, dropped } = &*self.annotated;
+        let ends = [("written", written), ("superseded", superseded), ("gone", gone)];
+        let others = [("refused", refused), ("failed", failed), ("dropped", dropped)];
+        writer.counters(
+            "annotations",
+            "Annotations of pods by what became of them, where they are asked for; superseded: by a newer crash.",
+            ends.into_iter().chain(others).map(|(end, count)| ([("outcome", end.to_owned())], value(count))),
         )
     }
 

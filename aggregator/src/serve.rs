@@ -25,7 +25,9 @@ use crate::diagnose::{Diagnoser, Revisions};
 use crate::gate::Gate;
 use crate::guard::Guarded;
 use crate::ingest::Ingest;
-use crate::kubernetes::{self, Access, Announced, Announcing, Cluster, Listed, Reviewer, Security};
+use crate::kubernetes::{
+    self, Access, Annotated, Annotating, Announced, Announcing, Cluster, Listed, OnPods, Reviewer, Security,
+};
 use crate::metrics::{self, Queries, Sources};
 use crate::pods::Pods;
 use crate::shutdown::{self, Stop, StopSender};
@@ -75,6 +77,7 @@ pub struct Aggregator {
     diagnoser: Arc<Diagnoser>,
     reports: Arc<Reports>,
     announced: Arc<Announced>,
+    annotated: Arc<Annotated>,
     gate: Option<Arc<Gate>>,
 }
 
@@ -110,6 +113,7 @@ pub async fn start(settings: Settings) -> Result<Aggregator, ServeError> {
     diagnoser.remember_again().await;
     let reports = Arc::new(Reports::default());
     let announced = Arc::new(Announced::default());
+    let annotated = Arc::new(Annotated::default());
 
     // Who has a store of its own leads; and without Kubernetes there is nothing that only one may do.
     let contender = settings.kubernetes.clone().filter(|_| store.is_shared());
@@ -127,13 +131,19 @@ pub async fn start(settings: Settings) -> Result<Aggregator, ServeError> {
     let listed = Arc::new(Listed::default());
     if let Some(access) = settings.kubernetes {
         let cluster = Cluster { pods: Arc::clone(&pods), changes, listed: Arc::clone(&listed) };
-        let announcing = settings.write_events.then(|| Announcing {
+        let events = settings.write_events.then(|| Announcing {
             judged: diagnoser.to_announce(),
             counts: Arc::clone(&announced),
             store: store.clone(),
             leading: leading.clone(),
         });
-        background.push(tokio::spawn(kubernetes::follow(access, cluster, announcing, stop.clone())));
+        let annotations = settings.annotate_pods.then(|| Annotating {
+            judged: diagnoser.to_announce(),
+            counts: Arc::clone(&annotated),
+            leading: leading.clone(),
+        });
+        let on_pods = OnPods { events, annotations };
+        background.push(tokio::spawn(kubernetes::follow(access, cluster, on_pods, stop.clone())));
     }
 
     if store.is_shared() {
@@ -170,6 +180,7 @@ pub async fn start(settings: Settings) -> Result<Aggregator, ServeError> {
             pods,
             listed,
             announced: Arc::clone(&announced),
+            annotated: Arc::clone(&annotated),
             gate: gate.clone(),
             leading,
         };
@@ -188,6 +199,7 @@ pub async fn start(settings: Settings) -> Result<Aggregator, ServeError> {
         diagnoser,
         reports,
         announced,
+        annotated,
         gate,
     })
 }
@@ -391,6 +403,11 @@ impl Aggregator {
             events_dropped = count(&self.announced.dropped),
             events_put_off = count(&self.announced.put_off),
             events_failed = count(&self.announced.failed),
+            annotations_written = count(&self.annotated.written),
+            annotations_gone = count(&self.annotated.gone),
+            annotations_refused = count(&self.annotated.refused),
+            annotations_failed = count(&self.annotated.failed),
+            annotations_dropped = count(&self.annotated.dropped),
             gate = self.gate.as_ref().map(tracing::field::display),
             "stopped; reports: {}",
             self.reports.counts()

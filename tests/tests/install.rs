@@ -197,6 +197,24 @@ async fn helm_installs_upgrades_rolls_back_and_uninstalls() {
         history.as_array().unwrap().iter().map(|revision| revision["status"].as_str().unwrap()).collect();
     assert_eq!(states, ["superseded", "superseded", "deployed"]);
 
+    // Asked for, annotations bring the right and what bounds it; asked for no more, both go.
+    let before = cluster.sent();
+    cluster.helm(&helm, "upgrade", Some("annotated.yaml")).await;
+    let after = cluster.sent();
+    let policy = "lastwords-lastwords-aggregator-annotations";
+    let (kind, role) = ("/validatingadmissionpolic", "/clusterroles/lastwords-lastwords-aggregator");
+    let bounds = [format!("{kind}ies/{policy}"), format!("{kind}ybindings/{policy}")];
+    let changed: BTreeSet<&str> = [role, settings, "lastwords/deployments/lastwords-aggregator"]
+        .into_iter()
+        .chain(bounds.iter().map(String::as_str))
+        .collect();
+    assert_eq!(differing(&before, &after), changed);
+    let rules = |objects: &Objects| objects[role]["rules"].as_array().unwrap().clone();
+    let patch = json!({"apiGroups": [""], "resources": ["pods"], "verbs": ["patch"]});
+    assert!(rules(&after).contains(&patch) && !rules(&before).contains(&patch));
+    cluster.helm(&helm, "rollback", None).await;
+    assert_eq!(differing(&before, &cluster.sent()), BTreeSet::new());
+
     cluster.helm(&helm, "uninstall", None).await;
     let left = cluster.objects();
     assert_eq!(left.keys().collect::<Vec<_>>(), [KEPT]);

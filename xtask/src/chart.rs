@@ -16,8 +16,9 @@ use crate::ebpf::Installed;
 use crate::test::Outcome;
 use crate::{process, workspace};
 
-/// Helm 4's library and Kubernetes' schemas, as Python packages; no package of Debian has either.
-const PACKAGES: &[&str] = &["helm-python-sdk==0.2.2", "kubernetes-validate==1.37.0"];
+/// Helm 4's library, Kubernetes' schemas and the language of its admission policies, as Python packages; no package of Debian has any of them.
+const PACKAGES: &[&str] =
+    &["helm-python-sdk==0.2.2", "kubernetes-validate==1.37.0", "common-expression-language==0.10.0"];
 
 /// The oldest Kubernetes whose objects these have to be.
 const OLDEST: &str = "1.31.0";

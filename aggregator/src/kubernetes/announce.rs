@@ -130,7 +130,7 @@ async fn write(recorder: &Recorder, announcement: Announcement) -> Result<(), ku
 }
 
 /// Time since the death.
-fn age(crash: &v1::Crash) -> Duration {
+pub(super) fn age(crash: &v1::Crash) -> Duration {
     let observed = crash.observed_at.as_ref().and_then(time::from_wire).map_or(0, |at| at.0);
     Duration::from_nanos(u64::try_from(time::now().0.saturating_sub(observed)).unwrap_or(0))
 }

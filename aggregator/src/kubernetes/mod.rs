@@ -1,5 +1,6 @@
-//! The Kubernetes API: pods and probe events are read, causes are written as events. The only place that knows `kube`.
+//! The Kubernetes API: pods and probe events are read, causes are written as events and, where asked for, annotations. The only place that knows `kube`.
 
+mod annotate;
 mod announce;
 mod auth;
 mod authority;
@@ -14,10 +15,11 @@ mod security;
 mod volumes;
 mod watch;
 
+pub use annotate::{Annotated, Annotating};
 pub use announce::Announced;
 pub use auth::{Reviewer, Unanswered};
 pub use connect::{Access, check_kubeconfig};
 pub use events::KubernetesEvent;
 pub use pod::KubernetesPod;
 pub use security::{Security, secure};
-pub use watch::{Announcing, Cluster, Listed, contend, follow};
+pub use watch::{Announcing, Cluster, Listed, OnPods, contend, follow};

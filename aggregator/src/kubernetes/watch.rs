@@ -16,6 +16,7 @@ use kube::{Api, Client, Resource};
 use lastwords_proto::v1;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
+use super::annotate::{self, Annotating};
 use super::announce::{self, Announced};
 use super::connect::{self, Access};
 use super::events::{self, KubernetesEvent};
@@ -64,11 +65,20 @@ pub struct Announcing {
     pub leading: watch::Receiver<bool>,
 }
 
+/// What is written on pods.
+#[derive(Debug)]
+pub struct OnPods {
+    /// As events.
+    pub events: Option<Announcing>,
+    /// Into their annotations.
+    pub annotations: Option<Annotating>,
+}
+
 /// Follows the API until told to stop.
-pub async fn follow(access: Access, cluster: Cluster, announcing: Option<Announcing>, mut stop: Stop) {
+pub async fn follow(access: Access, cluster: Cluster, on_pods: OnPods, mut stop: Stop) {
     tokio::select! {
         () = stop.requested() => {}
-        () = follow_for_ever(access, cluster, announcing) => {}
+        () = follow_for_ever(access, cluster, on_pods) => {}
     }
 }
 
@@ -81,11 +91,16 @@ pub async fn contend(access: Access, lease: String, leading: watch::Sender<bool>
     super::lease::contend(client, lease, leading, stop).await;
 }
 
-async fn follow_for_ever(access: Access, cluster: Cluster, announcing: Option<Announcing>) {
+async fn follow_for_ever(access: Access, cluster: Cluster, on_pods: OnPods) {
     let client = connected(&access).await;
     let announced = async {
-        if let Some(announcing) = announcing {
+        if let Some(announcing) = on_pods.events {
             announce::follow(client.clone(), announcing).await;
+        }
+    };
+    let annotated = async {
+        if let Some(annotating) = on_pods.annotations {
+            annotate::follow(client.clone(), annotating).await;
         }
     };
     let (first_list_done, pods_listed) = oneshot::channel();
@@ -96,7 +111,7 @@ async fn follow_for_ever(access: Access, cluster: Cluster, announcing: Option<An
             futures::future::join_all(events::REASONS.map(of_reason)).await;
         }
     };
-    tokio::join!(follow_pods(client.clone(), &cluster, first_list_done), events, announced);
+    tokio::join!(follow_pods(client.clone(), &cluster, first_list_done), events, announced, annotated);
 }
 
 pub(super) async fn connected(access: &Access) -> Client {

@@ -4,9 +4,11 @@ Reads {"chart", "namespace", "name", "values": {file: path}, "oldest"} on standa
 {"rendered": {file: {template: text}}, "problems": [sentence]}.
 """
 
+import copy
 import json
 import sys
 
+import cel
 import helm_python.chart as helm
 import jsonschema
 import kubernetes_validate
@@ -103,6 +105,7 @@ wrong = [
     {"agent": {"seccompProfile": {"type": "None"}}},
     {"aggregator": {"config": {"retention": {"max_age": 30}}}},
     {"aggregator": {"config": {"listen": "0.0.0.0:1"}}},
+    {"aggregator": {"config": {"kubernetes": {"annotate_pods": "yes"}}}},
     {"image": {"pullPolicy": "Sometimes"}},
     {"metrics": {"podMonitor": {"interval": "30"}}},
     {"metrics": {"from": [{"pods": {}}]}},
@@ -144,6 +147,78 @@ for values in [{"metrics": {"serviceMonitor": on}}, {"metrics": {"serviceMonitor
             problems.append(f"{json.dumps(values)}: the PodMonitor asks the aggregators too")
 if found({}, "ServiceMonitor") or any(len(it["spec"]["ports"]) > 1 for it in found({}, "Service")):
     problems.append("a ServiceMonitor or its port is there without being asked for")
+
+
+# Who may patch pods may do anything, so that the aggregator gets it only when asked for, with a policy that leaves of it its own annotations.
+def may_patch_pods(role):
+    return any("pods" in rule["resources"] and {"patch", "update", "*"} & set(rule["verbs"]) for rule in role["rules"])
+
+
+def decides(policy, user, before, after):
+    """What the API server makes of a change by this user: None where the policy says nothing of it, else whether it lets it pass."""
+    context = {"request": {"userInfo": {"username": user}}, "oldObject": before, "object": after, "variables": {}}
+    spec = policy["spec"]
+    if not all(cel.evaluate(condition["expression"], context) for condition in spec["matchConditions"]):
+        return None
+    for variable in spec["variables"]:
+        context["variables"][variable["name"]] = cel.evaluate(variable["expression"], context)
+    return all(cel.evaluate(validation["expression"], context) for validation in spec["validations"])
+
+
+def changed(pod, *path_and_value):
+    """The pod with one field set; without a value it is removed."""
+    *path, last, value = path_and_value
+    pod = copy.deepcopy(pod)
+    field = pod
+    for name in path:
+        field = field[name] if isinstance(name, int) else field.setdefault(name, {})
+    if value is None:
+        del field[last]
+    else:
+        field[last] = value
+    return pod
+
+
+if found({}, "ValidatingAdmissionPolicy") or any(map(may_patch_pods, found({}, "ClusterRole") + found({}, "Role"))):
+    problems.append("the aggregator may patch pods without being asked to")
+annotating = {"aggregator": {"config": {"kubernetes": {"annotate_pods": True}}}}
+policies, bindings = (found(annotating, "ValidatingAdmissionPolicy" + kind) for kind in ["", "Binding"])
+if not any(map(may_patch_pods, found(annotating, "ClusterRole"))) or len(policies) != 1:
+    problems.append(f"{json.dumps(annotating)}: the right to patch pods and its policy are not there")
+for policy in policies:
+    if [(it["spec"]["policyName"], it["spec"]["validationActions"]) for it in bindings] != [(policy["metadata"]["name"], ["Deny"])]:
+        problems.append("the policy of the annotations is bound by nothing that denies")
+    [subject] = [
+        it["subjects"][0] for it in found(annotating, "ClusterRoleBinding") if it["metadata"]["name"].endswith("-aggregator")
+    ]
+    user = f"system:serviceaccount:{subject['namespace']}:{subject['name']}"
+    bare = {"metadata": {"name": "api"}, "spec": {"containers": [{"name": "app", "image": "api:1"}]}}
+    annotations, cause = ("metadata", "annotations"), "lastwords.dev/cause"
+    pod = changed(bare, *annotations, {"example.com/team": "shop", cause: "Killed"})
+    pod = changed(pod, "metadata", "labels", {"app": "api"})
+    pod = changed(pod, "metadata", "ownerReferences", [{"kind": "ReplicaSet", "name": "api-5d8", "uid": "r"}])
+    for what, before, after, lets_pass in [
+        ("nothing", bare, bare, True),
+        ("a first annotation", bare, changed(bare, *annotations, cause, "Killed"), True),
+        ("a newer cause", pod, changed(pod, *annotations, cause, "OutOfMemory"), True),
+        ("one more of its own", pod, changed(pod, *annotations, "lastwords.dev/summary", "it was killed"), True),
+        ("one of its own removed", pod, changed(pod, *annotations, cause, None), True),
+        ("another image", pod, changed(pod, "spec", "containers", 0, "image", "evil:1"), False),
+        ("a toleration", pod, changed(pod, "spec", "tolerations", [{"operator": "Exists"}]), False),
+        ("another's annotation", pod, changed(pod, *annotations, "example.com/team", "mine"), False),
+        ("another's annotation removed", pod, changed(pod, *annotations, "example.com/team", None), False),
+        ("all annotations removed", pod, changed(pod, *annotations, None), False),
+        ("an annotation that is not listed", pod, changed(pod, *annotations, "lastwords.dev/authority", "mine"), False),
+        ("a label", pod, changed(pod, "metadata", "labels", "app", "web"), False),
+        ("labels removed", pod, changed(pod, "metadata", "labels", None), False),
+        ("first labels", bare, changed(bare, "metadata", "labels", {"app": "api"}), False),
+        ("a finalizer", pod, changed(pod, "metadata", "finalizers", ["example.com/stay"]), False),
+        ("no owner", pod, changed(pod, "metadata", "ownerReferences", None), False),
+    ]:
+        if decides(policy, user, before, after) is not lets_pass:
+            problems.append(f"the policy of the annotations is wrong about a change of the aggregator's: {what}")
+        if decides(policy, "system:serviceaccount:kube-system:deployment-controller", before, after) is not None:
+            problems.append(f"the policy of the annotations is not the aggregator's alone: {what}")
 
 
 def refused(values):
