@@ -3,11 +3,13 @@
 //! Calls that cannot have (noise, those whose path later opened, those long before the end) are left out; the others are ordered by
 //! [`Weight`], field by field, and the strongest is judged by [`Call::confidence`].
 
+mod children;
 mod done_without;
 mod named;
 
 use std::cmp::Ordering;
 
+use children::was_last_of_several;
 pub(crate) use done_without::between_tries_ms;
 use done_without::worked_on;
 use named::{named, said_aside};
@@ -71,6 +73,8 @@ pub(crate) struct Call<'a> {
     /// The same process failed with something else afterwards, or its log says that it goes on, or it served while it tried again and
     /// again, or it connected to somebody else: it had not given up yet.
     followed: bool,
+    /// One child after another failed with it, until the main process left instead of starting the next.
+    tried_by_children: bool,
 }
 
 /// What makes one call more telling than another, most important first.
@@ -191,6 +195,15 @@ impl Call<'_> {
             }
             Standing::Plain if fresh && self.by_dying() => self.plain(),
             Standing::Plain if fresh && own && (self.named || self.rivals == 0) => Confidence::Medium,
+            // Neither is a lock that somebody has, nor what was tried again until it was given up, a thing that was done without.
+            Standing::Plain
+                if fresh
+                    && near
+                    && self.rivals == 0
+                    && (self.tried_by_children || self.failure.errno == errno::EEXIST) =>
+            {
+                Confidence::Medium
+            }
             Standing::Rare if certain && (self.by_dying() || (own && self.named)) => Confidence::High,
             Standing::Rare if fresh && near => Confidence::Medium,
             Standing::Rare if self.by_dying() && self.weight.freshness == Freshness::Recent => {
@@ -343,7 +356,10 @@ fn call<'a>(case: &Case<'a>, index: usize, failure: &'a Failure, standing: Stand
     if noise::is_cache(&failure.path) && freshness < Freshness::Prompt {
         return None;
     }
-    if standing == Standing::Plain && caller == Caller::ChildJustBefore && ended_before_ms > SHELL_MS {
+    let tried_by_children = caller == Caller::ChildJustBefore
+        && case.ended_just_before(failure.pid).is_some_and(|child| was_last_of_several(case, child));
+    let by_child_before = caller == Caller::ChildJustBefore && ended_before_ms > SHELL_MS;
+    if standing == Standing::Plain && by_child_before && !tried_by_children {
         return None;
     }
     let rare = standing == Standing::Rare;
@@ -381,6 +397,7 @@ fn call<'a>(case: &Case<'a>, index: usize, failure: &'a Failure, standing: Stand
         named,
         rivals: 0,
         followed,
+        tried_by_children,
     })
 }
 
@@ -414,10 +431,16 @@ fn caller(case: &Case<'_>, failure: &Failure) -> (Caller, f64) {
 fn rivals(call: &Call<'_>, other: &Call<'_>) -> bool {
     call.index != other.index
         && other.standing >= call.standing
-        && !(other.standing == Standing::Weak && noise::is_private(&other.failure.path))
+        && !(other.standing == Standing::Weak && looks_at_its_own(call, &other.failure.path))
         && other.weight.caller >= call.weight.caller
         && other.weight.freshness >= call.weight.freshness
         && !is_same(thing(call.failure), thing(other.failure))
+}
+
+/// True for what a program or its runtime looks for of itself, beside a call about something else.
+fn looks_at_its_own(call: &Call<'_>, path: &str) -> bool {
+    let of_runtime = |path: &str| noise::is_of_a_package(path) || path.starts_with("/usr/local/lib/");
+    noise::is_private(path) || (of_runtime(path) && !of_runtime(&call.failure.path))
 }
 
 /// True for two names of one thing: in another folder, with another ending, or one within the other.

@@ -2,7 +2,7 @@
 
 use crate::calls::{self, Call};
 use crate::evidence::{ChildExit, Evidence, Exit, Failure, Signal};
-use crate::noise::Noise;
+use crate::noise::{self, Noise};
 use crate::pod::{ContainerState, PodContext};
 use crate::{errno, signals, words};
 
@@ -97,6 +97,18 @@ impl<'a> Case<'a> {
                 SIGNAL_CODES_FROM.saturating_add(child.signal) == code
             }
         })
+    }
+
+    /// The child that a shell left with a code of its own for: the last to end abnormally, right before it (`app || exit 64`).
+    pub(crate) fn left_for(&self) -> Option<&'a ChildExit> {
+        /// A shell does nothing in between.
+        const RIGHT_AFTER_MS: f64 = 50.0;
+        let shell = self.evidence.process.as_ref().is_some_and(|process| noise::is_shell(&process.comm));
+        self.exit_code().filter(|code| shell && *code != 0)?;
+        self.just_before()
+            .map(|(_, child)| child)
+            .next_back()
+            .filter(|child| child.before_death_ms <= RIGHT_AFTER_MS)
     }
 
     /// True when this process ended abnormally just before the main one.

@@ -12,7 +12,7 @@ const LAST_LINES: usize = 64;
 const LONGEST: usize = 4096;
 
 /// Words for something that was not accepted.
-const REFUSING: [&str; 25] = [
+const REFUSING: [&str; 28] = [
     "unknown",
     "unrecognized",
     "unrecognised",
@@ -27,6 +27,10 @@ const REFUSING: [&str; 25] = [
     "is not a ",
     "not allowed",
     "not recognized",
+    "not a number",
+    "not an integer",
+    // Java's NumberFormatException.
+    "for input string",
     "not understood",
     "no such option",
     "ambiguous",
@@ -141,6 +145,11 @@ impl<'a> Line<'a> {
         lower.starts_with("usage") || lower.contains("--help") || lower.contains("-h' for more")
     }
 
+    /// Lists what a program can be called with: `usage: app [--port=NUMBER]`.
+    pub(crate) fn is_synopsis(&self) -> bool {
+        self.text.trim_start().to_ascii_lowercase().starts_with("usage") && self.text.contains('[')
+    }
+
     /// Speaks of what a program is called with.
     pub(crate) fn is_about_arguments(&self) -> bool {
         self.has(&[
@@ -203,6 +212,15 @@ pub(crate) fn last_lines<'a>(case: &Case<'a>) -> impl Iterator<Item = Line<'a>> 
         let fits = |text: &&'a String| text.len() <= LONGEST && !text.trim().is_empty();
         let lines = tail.lines.iter().rev().filter(fits).take(LAST_LINES);
         lines.map(move |text| Line { text, evidence })
+    })
+}
+
+/// The path that the newest line with this reason names: `write /data/a.csv: no space left on device`.
+pub(crate) fn path_beside<'a>(case: &Case<'a>, reason: &str) -> Option<&'a str> {
+    let marks = |c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '`' | '(' | ')' | ',' | '=');
+    last_lines(case).filter(|line| has(line.text, &[reason])).find_map(|line| {
+        let mut words = line.text.split(marks).map(|word| word.trim_end_matches([':', '.', ';']));
+        words.rfind(|word| word.len() > 1 && word.starts_with('/'))
     })
 }
 

@@ -125,7 +125,12 @@ pub(crate) fn locks(syscall: &str) -> bool {
 
 /// True for a try to lock a file that somebody else has locked, or a wait for that which a signal (an alarm) ended.
 pub(crate) fn is_refused_lock(failure: &Failure) -> bool {
-    locks(&failure.syscall) && matches!(failure.errno, errno::EAGAIN | errno::EDEADLK | errno::EINTR)
+    // A JVM shows its counters in a file that is called as its process id, and does without where another JVM of that id has it: both are
+    // PID 1 of containers that share /tmp.
+    let counters = failure.path.contains("/hsperfdata_");
+    !counters
+        && locks(&failure.syscall)
+        && matches!(failure.errno, errno::EAGAIN | errno::EDEADLK | errno::EINTR)
 }
 
 /// True when a lock file was there already: opening gives EEXIST only for O_CREAT with O_EXCL, and the name says what it is for. Folders

@@ -138,6 +138,7 @@ const PRECEDENCE: &[Step] = &[
     Step::Whole(invalid_environment::changed),
     Step::Whole(invalid_configuration::changed),
     Step::Whole(invalid_configuration::guessed),
+    Step::Whole(invalid_environment::guessed),
     Step::Whole(invalid_arguments::guessed),
     Step::Whole(program_error::exit_code),
 ];

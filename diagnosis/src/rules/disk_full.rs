@@ -4,7 +4,7 @@ use super::{Finding, before_the_end, call_and_exit};
 use crate::calls::Call;
 use crate::case::Case;
 use crate::verdict::Cause;
-use crate::{context, errno, words};
+use crate::{context, errno, log, words};
 
 pub(super) fn call(case: &Case<'_>, call: &Call<'_>) -> Option<Finding> {
     let failure = call.failure;
@@ -13,7 +13,14 @@ pub(super) fn call(case: &Case<'_>, call: &Call<'_>) -> Option<Finding> {
         return None;
     }
     let mount = failure.file.as_ref().map_or("", |file| file.mount_point.as_str());
-    let path = if failure.path.is_empty() { mount } else { failure.path.as_str() };
+    // A file that was closed and removed at once has no path any more, but the program may tell it.
+    let told = errno::text(failure.errno).filter(|_| failure.path.is_empty());
+    let told = told.and_then(|reason| log::path_beside(case, reason));
+    let path = match told {
+        Some(path) => path,
+        None if failure.path.is_empty() => mount,
+        None => failure.path.as_str(),
+    };
     let on = if mount.is_empty() || mount == path {
         String::new()
     } else {

@@ -5,6 +5,7 @@
 
 mod candidates;
 
+pub(super) use candidates::has_runtime_options;
 use candidates::{Candidate, Named, candidates, runs_a_script, unexpanded};
 
 use super::{Finding, before_the_end, call_and_exit};
@@ -43,7 +44,11 @@ pub(super) fn told(case: &Case<'_>) -> Option<Finding> {
         let what = format!("its log says that {option} is missing: {}", line.quoted());
         return Some(finding(case, &startup, Confidence::High, option, "", &what, Some(line)));
     }
-    let usage = lines.iter().find(|line| line.is_usage())?;
+    // `error parsing app.yml: …, see 'app --help'` is about the file.
+    let read =
+        || startup::read_last(case).into_iter().any(|(_, file)| startup::in_arguments(case, &file.path));
+    let of_file = |line: &Line<'_>| line.complains() && line.is_about_settings() && read();
+    let usage = lines.iter().find(|line| line.is_usage() && !of_file(line))?;
     let argument = match candidates.as_slice() {
         [only] => only.shown(),
         _ => command_line(case),

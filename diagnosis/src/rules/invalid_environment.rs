@@ -7,7 +7,7 @@ use super::{Finding, before_the_end, call_and_exit};
 use crate::calls::Call;
 use crate::case::Case;
 use crate::changed;
-use crate::evidence::DnsOutcome;
+use crate::evidence::{DnsOutcome, Failure};
 use crate::log::{self, Line};
 use crate::pod::ChangeKind;
 use crate::verdict::{Cause, Confidence, EvidenceRef};
@@ -34,6 +34,9 @@ pub(super) fn call(case: &Case<'_>, call: &Call<'_>) -> Option<Finding> {
         (None, _) => format!("and {}", words::failed(failure)),
         _ => return None,
     };
+    // Where the folder that the variable names is not there, nothing below it is.
+    let failure =
+        context::variable(case, failure).map_or_else(|| folder_above(case, failure), |_| Some(failure))?;
     let variable = context::variable(case, failure)?;
     let change = changed::variable(case, &variable.name);
     let at_fault = failure.dns.is_some()
@@ -61,6 +64,23 @@ pub(super) fn call(case: &Case<'_>, call: &Call<'_>) -> Option<Finding> {
     })
 }
 
+/// The failed look for a folder above this path, by the same process, that a variable names.
+fn folder_above<'a>(case: &Case<'a>, failure: &Failure) -> Option<&'a Failure> {
+    let above = |folder: &str| {
+        folder.len() > 1 && failure.path.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'))
+    };
+    let absent = |number: i32| matches!(number, errno::ENOENT | errno::ENOTDIR);
+    let mut failures = case.failures().map(|(_, other)| other);
+    let found = failures.rfind(|other| {
+        other.pid == failure.pid
+            && absent(other.errno)
+            && above(&other.path)
+            && !other.later_succeeded
+            && context::variable(case, other).is_some()
+    });
+    found.filter(|_| absent(failure.errno) && !noise::executes(&failure.syscall))
+}
+
 /// Nothing failed, and a variable is not what it was when the container last ran well.
 pub(super) fn changed(case: &Case<'_>) -> Option<Finding> {
     let blamed = changed::blamed(case, ChangeKind::Variable)?;
@@ -72,6 +92,43 @@ pub(super) fn changed(case: &Case<'_>) -> Option<Finding> {
         remedy: format!("correct the variable {}, or take that change back", variable.shown),
         object: variable.name,
         evidence: blamed.evidence,
+    })
+}
+
+/// A runtime that takes options from a variable ended before it can have come to its program, and was given none on its command line.
+pub(super) fn guessed(case: &Case<'_>) -> Option<Finding> {
+    /// The runtimes, and where each looks for options.
+    const OPTIONS_IN: [(&str, &[&str]); 3] = [
+        ("java", &["JDK_JAVA_OPTIONS", "JAVA_TOOL_OPTIONS", "_JAVA_OPTIONS"]),
+        ("node", &["NODE_OPTIONS"]),
+        ("ruby", &["RUBYOPT"]),
+    ];
+    /// None of them runs a line of its program sooner (milliseconds), on the fastest of machines.
+    const SET_UP_MS: f64 = 35.0;
+    let startup = startup::quiet(case)?;
+    let process = case.evidence.process.as_ref()?;
+    let runtime = [process.args.first()?.as_str(), process.exe.as_str()].map(words::base_name);
+    let (_, names) = OPTIONS_IN.iter().find(|(name, _)| runtime.contains(name))?;
+    let at_once = startup.life_ms > 0.0 && startup.life_ms <= SET_UP_MS;
+    if !at_once || super::invalid_arguments::has_runtime_options(case) || !startup::read_last(case).is_empty()
+    {
+        return None;
+    }
+    let name = process.environment_names.iter().find(|set| names.contains(&set.as_str()))?;
+    let variable = context::described(case, name);
+    Some(Finding {
+        cause: Cause::InvalidEnvironment,
+        confidence: Confidence::Low,
+        summary: format!(
+            "{} ended itself with exit code {}{}, too soon to have come to its program; it takes options from the variable {}, and no call failed that would explain the end",
+            case.main_name(),
+            startup.code,
+            startup.after(),
+            variable.name
+        ),
+        remedy: format!("correct the variable {}", variable.shown),
+        object: variable.name,
+        evidence: vec![EvidenceRef::Exit],
     })
 }
 

@@ -1,7 +1,7 @@
 //! Which arguments may be the wrong one.
 
 use crate::case::Case;
-use crate::log::Line;
+use crate::log::{self, Line};
 use crate::{startup, words};
 
 /// Programs whose own options come before a script, whose options follow.
@@ -62,6 +62,13 @@ impl Candidate {
             && !self.argument.contains("://")
     }
 
+    /// What stands between the commas of `TCP-LISTEN:80,fork,reuseaddr`, each by its name.
+    fn parts(&self) -> impl Iterator<Item = &str> {
+        let several = self.argument.contains(',') && !self.is_file;
+        let parts = self.argument.split(',').filter(move |_| several);
+        parts.map(|part| part.split('=').next().unwrap_or(part)).filter(|part| part.len() > 1)
+    }
+
     /// The line complains about this argument: by its name, by its letter, or by its value.
     pub(super) fn named_by(&self, line: &Line<'_>) -> Option<Named> {
         if !(line.refuses() || line.lacks()) {
@@ -86,7 +93,11 @@ impl Candidate {
             }
             None => false,
         };
-        if option {
+        // `usage: app [--mode=NAME] [--port=NUMBER]` names all that there are.
+        if option && !line.is_synopsis() {
+            return Some(Named::Clearly);
+        }
+        if line.is_about_arguments() && self.parts().any(|part| is_in_quotes(line, part)) {
             return Some(Named::Clearly);
         }
         let words = [self.argument.as_str(), value];
@@ -99,6 +110,13 @@ impl Candidate {
         let named = words.into_iter().filter(is_word).filter(|word| line.names(word));
         named.map(|word| if of_arguments && quoted(word) { Named::Clearly } else { Named::ByWord }).max()
     }
+}
+
+/// `unknown option "forkk"`.
+fn is_in_quotes(line: &Line<'_>, word: &str) -> bool {
+    [('\'', '\''), ('"', '"'), ('`', '`'), ('`', '\''), ('‘', '’')]
+        .iter()
+        .any(|(open, close)| line.text.contains(&format!("{open}{word}{close}")))
 }
 
 /// `invalid option -- 'Z'`, as getopt writes it.
@@ -143,9 +161,27 @@ pub(super) fn candidates(case: &Case<'_>) -> Vec<Candidate> {
     if found.is_empty() { of_interpreter } else { found }
 }
 
-/// The arguments that a shell's script gives to the child whose end was passed on.
+/// True when the runtime of a language was given options of its own, before its program.
+pub(in crate::rules) fn has_runtime_options(case: &Case<'_>) -> bool {
+    let mut arguments =
+        case.evidence.process.iter().flat_map(|process| process.args.iter().skip(1).take(MOST));
+    while let Some(argument) = arguments.next() {
+        match argument.as_str() {
+            "-m" | "-jar" => return false,
+            inline if INLINE.contains(&inline) => return false,
+            option if WITH_A_VALUE.contains(&option) => {
+                arguments.next();
+            }
+            option => return option.starts_with('-'),
+        }
+    }
+    false
+}
+
+/// The arguments that a shell's script gives to the child whose end was passed on, or was answered by a code of the shell's own.
 fn of_child(case: &Case<'_>, script: &str) -> Vec<Candidate> {
-    let Some((_, child)) = case.passed_on() else { return Vec::new() };
+    let passed_on = case.passed_on().map(|(_, child)| child);
+    let Some(child) = passed_on.or_else(|| case.left_for()) else { return Vec::new() };
     let mut words = script.split_whitespace().map(|word| word.trim_matches(['\'', '"']));
     if words.by_ref().all(|word| words::base_name(word) != child.comm) {
         return Vec::new();
@@ -162,7 +198,7 @@ fn of_child(case: &Case<'_>, script: &str) -> Vec<Candidate> {
 }
 
 /// True when a script runs: what it ends with is its own doing, and only a code that means "usage" speaks of its arguments. A JVM
-/// looks at its own options first and leaves with 1.
+/// looks at its own options first and leaves with 1; one whose program threw liked them.
 pub(super) fn runs_a_script(case: &Case<'_>) -> bool {
     let Some(process) = &case.evidence.process else { return false };
     let program = process.args.first().map_or("", |program| words::base_name(program));
@@ -170,8 +206,13 @@ pub(super) fn runs_a_script(case: &Case<'_>) -> bool {
         !argument.starts_with('-') || INLINE.contains(&argument.as_str()) || argument == "-m"
     };
     (is_interpreter(program) || is_interpreter(words::base_name(&process.exe)))
-        && !program.starts_with("java")
+        && (!program.starts_with("java") || came_to_its_program(case))
         && process.args.iter().skip(1).any(gives_one)
+}
+
+/// A JVM prints this of what its program threw.
+fn came_to_its_program(case: &Case<'_>) -> bool {
+    log::last_lines(case).any(|line| line.text.starts_with("Exception in thread "))
 }
 
 /// `python3.11`, `node22`: the name with a version behind it.

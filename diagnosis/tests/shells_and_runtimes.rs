@@ -1,0 +1,248 @@
+//! Ends in which a shell stood above the program, or the runtime of a language below it.
+
+mod support;
+
+use lastwords_diagnosis::errno;
+use lastwords_diagnosis::evidence::*;
+use support::*;
+
+fn logged(mut evidence: Evidence, lines: &[&str]) -> Evidence {
+    let lines = lines.iter().map(|line| (*line).to_owned()).collect();
+    evidence.log_tail = Some(LogTail { lines, ..LogTail::default() });
+    evidence
+}
+
+fn with_environment(mut evidence: Evidence, names: &[&str]) -> Evidence {
+    let names = names.iter().map(|name| (*name).to_owned()).collect();
+    evidence.process = evidence.process.map(|process| Process { environment_names: names, ..process });
+    evidence
+}
+
+/// Children that ended one after another; the last of them is `CHILD`.
+fn children(mut evidence: Evidence, ends: &[(&str, i32, f64)]) -> Evidence {
+    let end = |(pid, (comm, code, before_death_ms)): (u32, &(&str, i32, f64))| ChildExit {
+        pid,
+        ..child_exit(comm, *code, 0, *before_death_ms)
+    };
+    evidence.child_exits = (900..).zip(ends).map(end).collect();
+    if let Some(last) = evidence.child_exits.last_mut() {
+        last.pid = CHILD;
+    }
+    evidence
+}
+
+#[test]
+fn a_program_that_a_script_tries_again_and_again() {
+    let missing = || {
+        let failure = by_child(failed("openat", errno::ENOENT, "/shared/ready", 201.0));
+        vec![Failure { comm: "cat".into(), count: 3, first_before_death_ms: 601.0, ..failure }]
+    };
+    let loops =
+        |ends: &[(&str, i32, f64)]| with(children(exited(&["sh", "/wait.sh"], 700, 3), ends), missing());
+    check(vec![
+        (
+            "left when the next try was due",
+            loops(&[("cat", 1, 600.0), ("cat", 1, 400.0), ("cat", 1, 200.0)]),
+            "FILE_NOT_FOUND MEDIUM /shared/ready",
+        ),
+        ("tried once", loops(&[("cat", 1, 200.0)]), "PROGRAM_ERROR LOW exit code 3"),
+        (
+            "went on for longer than a try takes",
+            loops(&[("cat", 1, 290.0), ("cat", 1, 250.0), ("cat", 1, 200.0)]),
+            "PROGRAM_ERROR LOW exit code 3",
+        ),
+        (
+            "another program came to nothing afterwards",
+            {
+                let mut evidence = loops(&[("cat", 1, 600.0), ("cat", 1, 400.0), ("cat", 1, 200.0)]);
+                evidence.child_exits.push(ChildExit { pid: 990, ..child_exit("app", 4, 0, 90.0) });
+                evidence
+            },
+            "PROGRAM_ERROR LOW exit code 3",
+        ),
+    ]);
+}
+
+#[test]
+fn a_lock_folder_that_a_script_cannot_make() {
+    let script = |code| {
+        let made = by_child(failed("mkdir", errno::EEXIST, "/run/sync.lock", 0.3));
+        let script = children(exited(&["sh", "/sync.sh"], 10, code), &[("mkdir", 1, 0.2)]);
+        with(script, vec![made])
+    };
+    check(vec![
+        ("a code of its own", script(75), "FILE_LOCKED MEDIUM /run/sync.lock"),
+        ("the code of mkdir", script(1), "FILE_LOCKED HIGH /run/sync.lock"),
+    ]);
+}
+
+#[test]
+fn a_shell_that_answers_a_wrong_argument_with_a_code_of_its_own() {
+    let shell = |script: &str, ended_ms| {
+        children(exited(&["sh", "-c", script], 11, 64), &[("memcached", 1, ended_ms)])
+    };
+    let script = "memcached -m 64 --treads=4 || exit 64";
+    check(vec![
+        ("at once", shell(script, 3.9), "INVALID_ARGUMENTS LOW --treads=4"),
+        ("no option at all", shell("memcached || exit 64", 3.9), "PROGRAM_ERROR LOW exit code 64"),
+    ]);
+}
+
+#[test]
+fn a_runtime_takes_options_from_a_variable() {
+    let java = |args: &[&str], life_ms, names: &[&str]| with_environment(exited(args, life_ms, 1), names);
+    check(vec![
+        (
+            "too soon for the program",
+            java(&["java", "-cp", "/app", "Main"], 6, &["PATH", "JAVA_TOOL_OPTIONS"]),
+            "INVALID_ENVIRONMENT LOW JAVA_TOOL_OPTIONS",
+        ),
+        (
+            "the program ran",
+            java(&["java", "-cp", "/app", "Main"], 160, &["PATH", "JAVA_TOOL_OPTIONS"]),
+            "PROGRAM_ERROR LOW exit code 1",
+        ),
+        (
+            "no such variable",
+            java(&["java", "-cp", "/app", "Main"], 6, &["PATH"]),
+            "PROGRAM_ERROR LOW exit code 1",
+        ),
+        (
+            "options on the command line too",
+            java(&["java", "-cp", "/app", "-XX:+UseG1", "Main"], 6, &["JAVA_TOOL_OPTIONS"]),
+            "INVALID_ARGUMENTS LOW -XX:+UseG1",
+        ),
+        (
+            "node, whose script has options",
+            with_environment(exited(&["node", "/app.js", "--port", "80"], 15, 9), &["NODE_OPTIONS"]),
+            "INVALID_ENVIRONMENT LOW NODE_OPTIONS",
+        ),
+    ]);
+}
+
+#[test]
+fn a_limit_of_the_runtime_itself() {
+    let said = |args: &[&str], code, lines: &[&str]| logged(exited(args, 400, code), lines);
+    check(vec![
+        (
+            "the JVM's heap",
+            said(
+                &["java", "-Xmx24m", "Main"],
+                1,
+                &[
+                    "Exception in thread \"main\" java.lang.OutOfMemoryError: Java heap space",
+                    "\tat Main.main(Main.java:2)",
+                ],
+            ),
+            "PROGRAM_ERROR MEDIUM exit code 1",
+        ),
+        (
+            "PHP's",
+            said(
+                &["php", "/app.php"],
+                255,
+                &[
+                    "PHP Fatal error:  Allowed memory size of 134217728 bytes exhausted (tried to allocate 20480 bytes) in /app.php on line 3",
+                ],
+            ),
+            "PROGRAM_ERROR MEDIUM exit code 255",
+        ),
+        (
+            "a program that threw liked its options",
+            said(
+                &["java", "-Xmx24m", "Main"],
+                1,
+                &[
+                    "Exception in thread \"main\" java.lang.IllegalStateException",
+                    "\tat Main.main(Main.java:2)",
+                ],
+            ),
+            "PROGRAM_ERROR LOW exit code 1",
+        ),
+    ]);
+}
+
+#[test]
+fn what_a_line_names_of_a_command_line() {
+    let said = |args: &[&str], code, line: &str| logged(exited(args, 60, code), &[line]);
+    check(vec![
+        (
+            "one of several between commas",
+            said(
+                &["socat", "TCP-LISTEN:80,forkk,reuseaddr", "EXEC:cat"],
+                1,
+                "E parseopts_table(): unknown option \"forkk\"",
+            ),
+            "INVALID_ARGUMENTS HIGH TCP-LISTEN:80,forkk,reuseaddr",
+        ),
+        (
+            "a synopsis names all, and the value is one's",
+            said(
+                &["/app", "--mode=worker", "--port=eighty"],
+                2,
+                "usage: app [--mode=NAME] [--port=NUMBER]: not a number: eighty",
+            ),
+            "INVALID_ARGUMENTS MEDIUM --port=eighty",
+        ),
+        (
+            "Java's words for it",
+            said(
+                &["java", "-jar", "/app.jar", "--port=eighty"],
+                1,
+                "Exception in thread \"main\" java.lang.NumberFormatException: For input string: \"eighty\"",
+            ),
+            "INVALID_ARGUMENTS HIGH --port=eighty",
+        ),
+    ]);
+}
+
+#[test]
+fn a_hint_at_help_behind_a_complaint_about_a_file() {
+    let mut evidence = logged(
+        exited(&["etcd", "--config-file", "/etc/etcd.yml"], 44, 1),
+        &[
+            "Loading server configuration from \"/etc/etcd.yml\"",
+            "error verifying flags, error unmarshaling JSON: cannot unmarshal string into configYAML.snapshot-count. See 'etcd --help'",
+        ],
+    );
+    let without = evidence.clone();
+    evidence.opened_files = vec![OpenedFile {
+        path: "/etc/etcd.yml".into(),
+        pid: MAIN,
+        before_death_ms: 2.0,
+        ..OpenedFile::default()
+    }];
+    check(vec![
+        ("the file was read", evidence, "INVALID_CONFIGURATION HIGH /etc/etcd.yml"),
+        ("no file was read", without, "INVALID_ARGUMENTS MEDIUM etcd --config-file /etc/etcd.yml"),
+    ]);
+}
+
+#[test]
+fn a_folder_that_a_variable_names_and_what_lies_below_it() {
+    let held = |path: &str, before_death_ms, name: &str| Failure {
+        variables: vec![name.to_owned()],
+        ..failed("newfstatat", errno::ENOENT, path, before_death_ms)
+    };
+    let below = || failed("newfstatat", errno::ENOENT, "/opt/python/lib/python3.11/lib-dynload", 0.2);
+    let python = || exited(&["python3", "/app.py"], 20, 1);
+    check(vec![
+        (
+            "not there",
+            with(python(), vec![held("/opt/python", 0.21, "PYTHONHOME"), below()]),
+            "INVALID_ENVIRONMENT MEDIUM PYTHONHOME",
+        ),
+        (
+            "another folder",
+            with(python(), vec![held("/opt/py", 0.21, "PYTHONHOME"), below()]),
+            "PROGRAM_ERROR LOW exit code 1",
+        ),
+    ]);
+}
+
+#[test]
+fn a_full_disk_of_which_only_the_log_tells_the_path() {
+    let full = || with(exited(&["restic", "backup"], 800, 1), vec![failed("write", errno::ENOSPC, "", 2.6)]);
+    let line = "Fatal: unable to save snapshot: write /repo/data/b3/b343-tmp-39: no space left on device";
+    check(vec![("told", logged(full(), &[line]), "DISK_FULL HIGH /repo/data/b3/b343-tmp-39")]);
+}
