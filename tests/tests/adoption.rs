@@ -5,8 +5,9 @@ use std::fs::{self, OpenOptions};
 
 use lastwords_agent_common::limits::GROUP_PLACES;
 use lastwords_tests::containers::{Container, Group};
+use lastwords_tests::lastwords::Lastwords;
 use lastwords_tests::patience::until;
-use lastwords_tests::programs::{Lastwords, is_ready, release_program};
+use lastwords_tests::programs::{is_ready, release_program};
 use nix::sys::stat::Mode;
 use serde_json::{Value, json};
 

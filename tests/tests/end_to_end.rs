@@ -9,8 +9,9 @@ use std::time::{Duration, SystemTime};
 
 use lastwords_tests::demo::{self, PODS};
 use lastwords_tests::http::Client;
+use lastwords_tests::lastwords::Lastwords;
 use lastwords_tests::patience::eventually;
-use lastwords_tests::programs::{Lastwords, NODE_NAME, Node, containers_missing, kubectl, release_program};
+use lastwords_tests::programs::{NODE_NAME, Node, containers_missing, kubectl, release_program};
 use lastwords_tests::time::parse;
 use nix::sys::stat::Mode;
 use serde_json::{Value, json};

@@ -7,8 +7,9 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use lastwords_tests::containers::Container;
+use lastwords_tests::lastwords::Lastwords;
 use lastwords_tests::patience::until;
-use lastwords_tests::programs::{Lastwords, Program, is_ready, release_program};
+use lastwords_tests::programs::{Program, is_ready, release_program};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;

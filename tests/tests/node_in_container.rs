@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use lastwords_tests::containers::{Container, Group, ROOTS, new_id};
+use lastwords_tests::lastwords::Lastwords;
 use lastwords_tests::patience::until;
-use lastwords_tests::programs::{Lastwords, is_ready, release_program, stand_in};
+use lastwords_tests::programs::{is_ready, release_program, stand_in};
 use nix::sys::stat::Mode;
 use serde_json::{Value, json};
 

@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 
 use lastwords_tests::containers::Container;
+use lastwords_tests::lastwords::Lastwords;
 use lastwords_tests::patience::until;
-use lastwords_tests::programs::{Lastwords, is_ready, release_program};
+use lastwords_tests::programs::{is_ready, release_program};
 use nix::sys::stat::Mode;
 use serde_json::Value;
 

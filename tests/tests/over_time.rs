@@ -3,8 +3,9 @@
 
 use lastwords_tests::demo::PODS;
 use lastwords_tests::http::Client;
+use lastwords_tests::lastwords::Lastwords;
 use lastwords_tests::patience::eventually;
-use lastwords_tests::programs::{Lastwords, Node, is_ready};
+use lastwords_tests::programs::{Node, is_ready};
 use lastwords_tests::time::parse;
 use serde_json::{Value, json};
 

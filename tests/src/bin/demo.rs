@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use lastwords_tests::demo::{CASES, Case, PODS, pods, secret};
 use lastwords_tests::http::Client;
-use lastwords_tests::programs::{Lastwords, Node, containers_missing};
+use lastwords_tests::lastwords::Lastwords;
+use lastwords_tests::programs::{Node, containers_missing};
 
 /// Crashes of each pod that are waited for. After the first a kubelet starts it again at once, after the second it waits 10 s, after
 /// the third 20 s: that is the crash loop people meet.

@@ -15,7 +15,7 @@ pub mod image;
 mod log;
 mod oci;
 mod pod;
-mod quantity;
+pub mod quantity;
 
 mod runtime;
 mod status;

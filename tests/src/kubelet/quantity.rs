@@ -1,7 +1,7 @@
 //! Kubernetes quantities, as far as pods on this node use them.
 
 /// Bytes of a memory quantity such as `64Mi`, `1G` or `1048576`; `None` when it is none.
-pub(super) fn bytes(text: &str) -> Option<u64> {
+pub fn bytes(text: &str) -> Option<u64> {
     const UNITS: &[(&str, u64)] = &[
         ("Ki", 1 << 10),
         ("Mi", 1 << 20),

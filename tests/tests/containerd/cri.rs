@@ -87,10 +87,34 @@ pub(crate) struct ContainerConfig {
     pub(crate) image: Option<ImageSpec>,
     #[prost(string, repeated, tag = "3")]
     pub(crate) command: Vec<String>,
+    #[prost(string, repeated, tag = "4")]
+    pub(crate) args: Vec<String>,
+    #[prost(message, repeated, tag = "6")]
+    pub(crate) envs: Vec<KeyValue>,
+    #[prost(message, repeated, tag = "7")]
+    pub(crate) mounts: Vec<Mount>,
     #[prost(string, tag = "11")]
     pub(crate) log_path: String,
     #[prost(message, optional, tag = "15")]
     pub(crate) linux: Option<LinuxContainerConfig>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct KeyValue {
+    #[prost(string, tag = "1")]
+    pub(crate) key: String,
+    #[prost(string, tag = "2")]
+    pub(crate) value: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct Mount {
+    #[prost(string, tag = "1")]
+    pub(crate) container_path: String,
+    #[prost(string, tag = "2")]
+    pub(crate) host_path: String,
+    #[prost(bool, tag = "3")]
+    pub(crate) readonly: bool,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -107,12 +131,61 @@ pub(crate) struct LinuxContainerResources {
     pub(crate) memory_limit_in_bytes: i64,
 }
 
-#[derive(Clone, Copy, PartialEq, Message)]
+#[derive(Clone, PartialEq, Message)]
 pub(crate) struct LinuxContainerSecurityContext {
+    #[prost(message, optional, tag = "1")]
+    pub(crate) capabilities: Option<Capability>,
+    #[prost(bool, tag = "2")]
+    pub(crate) privileged: bool,
     #[prost(message, optional, tag = "3")]
     pub(crate) namespace_options: Option<NamespaceOption>,
+    #[prost(message, optional, tag = "4")]
+    pub(crate) selinux_options: Option<SELinuxOption>,
     #[prost(message, optional, tag = "5")]
     pub(crate) run_as_user: Option<Int64Value>,
+    #[prost(bool, tag = "7")]
+    pub(crate) readonly_rootfs: bool,
+    #[prost(bool, tag = "11")]
+    pub(crate) no_new_privs: bool,
+    #[prost(message, optional, tag = "12")]
+    pub(crate) run_as_group: Option<Int64Value>,
+    #[prost(string, repeated, tag = "13")]
+    pub(crate) masked_paths: Vec<String>,
+    #[prost(string, repeated, tag = "14")]
+    pub(crate) readonly_paths: Vec<String>,
+    #[prost(message, optional, tag = "15")]
+    pub(crate) seccomp: Option<SecurityProfile>,
+    #[prost(message, optional, tag = "16")]
+    pub(crate) apparmor: Option<SecurityProfile>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct Capability {
+    #[prost(string, repeated, tag = "1")]
+    pub(crate) add_capabilities: Vec<String>,
+    #[prost(string, repeated, tag = "2")]
+    pub(crate) drop_capabilities: Vec<String>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct SELinuxOption {
+    #[prost(string, tag = "3")]
+    pub(crate) r#type: String,
+    #[prost(string, tag = "4")]
+    pub(crate) level: String,
+}
+
+#[derive(Clone, Copy, PartialEq, Message)]
+pub(crate) struct SecurityProfile {
+    #[prost(enumeration = "ProfileType", tag = "1")]
+    pub(crate) profile_type: i32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, prost::Enumeration)]
+#[repr(i32)]
+pub(crate) enum ProfileType {
+    RuntimeDefault = 0,
+    Unconfined = 1,
 }
 
 #[derive(Clone, Copy, PartialEq, Message)]

@@ -3,13 +3,17 @@
 #![allow(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
 
 mod cri;
+mod daemonset;
 mod node;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
+use daemonset::Agent;
+use lastwords_tests::lastwords::{Aggregator, Lastwords};
 use lastwords_tests::patience::until;
-use lastwords_tests::programs::{Lastwords, containerd, is_ready};
-use node::{Containerd, SHORT_GRACE, Wishes};
+use lastwords_tests::programs::{NODE_NAME, containerd, is_ready};
+use node::{Containerd, GRACE, NAMESPACE, SHORT_GRACE, Wishes};
 use serde_json::Value;
 
 const PROGRAMS: [&str; 3] = ["lastwords", "lastwords-agent", "lastwords-aggregator"];
@@ -97,22 +101,27 @@ const DEATHS: [Death; 10] = [
 ];
 
 fn started(test: &str) -> Option<(Containerd, Lastwords)> {
-    if !is_ready(test, &PROGRAMS) {
-        return None;
-    }
-    let Some(programs) = containerd() else {
-        println!("SKIPPED {test}: containerd is not in the cache; `cargo xtask setup` brings it");
-        return None;
-    };
-    let containerd = Containerd::start(programs).unwrap();
+    let containerd = Containerd::start(containerd_of(test)?).unwrap();
     let lastwords = Lastwords::with_logs(&containerd.logs()).unwrap();
     Some((containerd, lastwords))
 }
 
-/// The crashes of all pods, by pod, once there are so many.
-fn told(lastwords: &Lastwords, wanted: usize) -> BTreeMap<String, Value> {
+/// Where containerd's programs are; None, and said why, when something is missing.
+fn containerd_of(test: &str) -> Option<PathBuf> {
+    if !is_ready(test, &PROGRAMS) {
+        return None;
+    }
+    let programs = containerd();
+    if programs.is_none() {
+        println!("SKIPPED {test}: containerd is not in the cache; `cargo xtask setup` brings it");
+    }
+    programs
+}
+
+/// The crashes of containerd's pods, by pod, once there are so many. What else ends on the machine meanwhile is told too.
+fn told(lastwords: &Aggregator, wanted: usize) -> BTreeMap<String, Value> {
     until(&format!("{wanted} ends that are told"), || {
-        let list = lastwords.ask_json(&["list", "-A", "--all"]).ok()?;
+        let list = lastwords.ask_json(&["list", "--namespace", NAMESPACE, "--all"]).ok()?;
         let crashes = list["crashes"].as_array()?;
         let of = |crash: &Value| crash["container"]["pod_name"].as_str().unwrap_or_default().to_owned();
         let by_pod: BTreeMap<String, Value> =
@@ -130,7 +139,7 @@ fn assert_told(crash: &Value, (cause, confidence, object): (&str, &str, &str)) {
     assert_eq!([named, sure], wanted, "{crash:#}");
     assert!(thing.starts_with(object), "{thing}");
     let container = &crash["container"];
-    assert_eq!((&container["namespace"], &container["name"]), (&Value::from("shop"), &Value::from("app")));
+    assert_eq!((&container["namespace"], &container["name"]), (&Value::from(NAMESPACE), &Value::from("app")));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -141,7 +150,7 @@ async fn ends_under_containerd_are_told_as_what_they_were() {
     };
     let mut pods = Vec::new();
     for death in &DEATHS {
-        let pod = containerd.pod(death.pod, death.wishes.shared_processes).await.unwrap();
+        let pod = containerd.pod(death.pod, death.wishes.processes()).await.unwrap();
         let id = containerd.create(&pod, death.command, death.wishes).await.unwrap();
         // Refused where there is no such command.
         let ran = containerd.runtime().start(&id).await.is_ok();
@@ -170,7 +179,7 @@ async fn a_probe_that_fails_is_no_end_and_a_stop_is_the_runtimes() {
     else {
         return;
     };
-    let pod = containerd.pod("stubborn", false).await.unwrap();
+    let pod = containerd.pod("stubborn", PLAIN.processes()).await.unwrap();
     let command = ["/bin/sh", "-c", "trap '' TERM; while :; do sleep 1; done"];
     let id = containerd.create(&pod, &command, PLAIN).await.unwrap();
     containerd.runtime().start(&id).await.unwrap();
@@ -193,7 +202,7 @@ async fn what_was_executed_from_outside_is_not_passed_on() {
     let Some((mut containerd, lastwords)) = started("what_was_executed_from_outside_is_not_passed_on") else {
         return;
     };
-    let pod = containerd.pod("visited", false).await.unwrap();
+    let pod = containerd.pod("visited", PLAIN.processes()).await.unwrap();
     let command = ["/bin/sh", "-c", "while [ ! -e /tmp/go ]; do sleep 0.1; done; exit 1"];
     let id = containerd.create(&pod, &command, PLAIN).await.unwrap();
     containerd.runtime().start(&id).await.unwrap();
@@ -217,7 +226,7 @@ async fn an_end_while_containerd_is_away_is_told() {
     let Some((mut containerd, lastwords)) = started("an_end_while_containerd_is_away_is_told") else {
         return;
     };
-    let pod = containerd.pod("orphan", false).await.unwrap();
+    let pod = containerd.pod("orphan", PLAIN.processes()).await.unwrap();
     let command = [
         "/bin/sh",
         "-c",
@@ -233,4 +242,30 @@ async fn an_end_while_containerd_is_away_is_told() {
     containerd.start_again().unwrap();
     containerd.remove(&pod).await.unwrap();
     assert_eq!(told(&lastwords, 1).len(), 1, "told again when containerd came back");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_with_no_more_rights_than_its_daemonset_gives_tells_each_end() {
+    let test = "an_agent_with_no_more_rights_than_its_daemonset_gives_tells_each_end";
+    let Some(programs) = containerd_of(test) else { return };
+    let mut containerd = Containerd::start(programs).unwrap();
+    let aggregator = Aggregator::alone().unwrap();
+    let agent = Agent::start(&mut containerd, aggregator.server()).await.unwrap();
+    until("the agent watches", || agent.log().contains("watching ").then_some(()));
+    let mut pods = Vec::new();
+    for death in DEATHS.iter().filter(|death| death.told.1 == "HIGH") {
+        let pod = containerd.pod(death.pod, death.wishes.processes()).await.unwrap();
+        let id = containerd.create(&pod, death.command, death.wishes).await.unwrap();
+        containerd.runtime().start(&id).await.unwrap();
+        pods.push((pod, death));
+    }
+    let crashes = told(&aggregator, pods.len());
+    for (pod, death) in &pods {
+        containerd.remove(pod).await.unwrap();
+        assert_told(&crashes[death.pod], death.told);
+        assert_eq!(crashes[death.pod]["node"], NODE_NAME);
+    }
+    let log = agent.log();
+    agent.stop(&containerd, GRACE).await.unwrap();
+    assert!(!log.contains(" WARN ") && !log.contains(" ERROR "), "{log}");
 }

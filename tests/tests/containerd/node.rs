@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use lastwords_tests::containers::new_id;
-use lastwords_tests::kubelet::image::Images;
+use lastwords_tests::kubelet::image::{BUSYBOX_IMAGE, Images};
 use lastwords_tests::programs::Program;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
@@ -22,11 +22,11 @@ use crate::cri::{
     NamespaceOption, PodSandboxConfig, PodSandboxMetadata, Runtime,
 };
 
-/// busybox, and the program of the sandbox.
-const IMAGE: &str = "localhost/busybox:1";
-
 /// What the pods are below, as with the kubelet's cgroupfs driver.
 const GROUPS: &str = "/kubepods/burstable";
+
+/// Of all pods.
+pub(crate) const NAMESPACE: &str = "shop";
 
 /// A containerd that ends with this value, and all that it ran with it.
 pub(crate) struct Containerd {
@@ -39,8 +39,17 @@ pub(crate) struct Containerd {
 
 /// A pod that runs.
 pub(crate) struct Pod {
+    /// As Kubernetes gives one.
+    pub(crate) uid: String,
     sandbox: String,
     config: PodSandboxConfig,
+}
+
+impl Pod {
+    /// Where the logs of its containers are.
+    pub(crate) fn logs(&self) -> &Path {
+        Path::new(&self.config.log_directory)
+    }
 }
 
 /// What a container gets beside its command.
@@ -56,6 +65,13 @@ pub(crate) struct Wishes {
     pub(crate) attempt: u32,
 }
 
+impl Wishes {
+    /// Whose processes the pod's containers see.
+    pub(crate) fn processes(self) -> NamespaceMode {
+        if self.shared_processes { NamespaceMode::Pod } else { NamespaceMode::Container }
+    }
+}
+
 impl Containerd {
     /// Starts it and gives it an image.
     pub(crate) fn start(programs: PathBuf) -> Result<Containerd> {
@@ -63,13 +79,27 @@ impl Containerd {
         let path = directory.path();
         fs::create_dir_all(path.join("pods"))?;
         fs::write(path.join("config.toml"), configuration(path))?;
-        write_image(path)?;
+        let roots = Images::prepare(&path.join("image"), &[], &[])?;
+        let busybox = roots.root(BUSYBOX_IMAGE).context("no busybox image")?;
+        add_odd_files(busybox)?;
         let runtime = Runtime::at(path.join("socket"))?;
         let mut this = Containerd { process: None, runtime, pods: Vec::new(), programs, directory };
         this.start_again()?;
-        let archive = this.directory.path().join("image.tar").display().to_string();
-        this.ctr(&["images", "import", &archive])?;
+        this.import(BUSYBOX_IMAGE, busybox, "/pause")?;
         Ok(this)
+    }
+
+    /// Gives it an image with this file system.
+    pub(crate) fn import(&self, name: &str, root: &Path, entry: &str) -> Result<()> {
+        let archive = self.directory.path().join("image.tar");
+        write_image(name, root, entry, &archive)?;
+        self.ctr(&["images", "import", &archive.display().to_string()])?;
+        Ok(())
+    }
+
+    /// What it may write to.
+    pub(crate) fn directory(&self) -> &Path {
+        self.directory.path()
     }
 
     /// Kills containerd itself, as an upgrade or a crash of it would: the containers stay with their shims.
@@ -99,45 +129,52 @@ impl Containerd {
         &self.runtime
     }
 
-    /// Makes a pod of this name in the namespace `shop`.
-    pub(crate) async fn pod(&mut self, name: &str, shared_processes: bool) -> Result<Pod> {
+    /// Makes a pod of this name in [`NAMESPACE`].
+    pub(crate) async fn pod(&mut self, name: &str, processes: NamespaceMode) -> Result<Pod> {
         let uid = uid();
-        let logs = self.logs().join(format!("shop_{name}_{uid}"));
+        let logs = self.logs().join(format!("{NAMESPACE}_{name}_{uid}"));
         fs::create_dir_all(logs.join("app"))?;
         let config = PodSandboxConfig {
             metadata: Some(PodSandboxMetadata {
                 name: name.to_owned(),
                 uid: uid.clone(),
-                namespace: "shop".to_owned(),
+                namespace: NAMESPACE.to_owned(),
             }),
             log_directory: logs.display().to_string(),
             linux: Some(LinuxPodSandboxConfig {
                 cgroup_parent: format!("{GROUPS}/pod{uid}"),
                 security_context: Some(LinuxSandboxSecurityContext {
-                    namespace_options: Some(namespaces(shared_processes)),
+                    namespace_options: Some(namespaces(processes)),
                 }),
             }),
         };
-        self.pods.push(uid);
+        self.pods.push(uid.clone());
         let sandbox = self.runtime.run_sandbox(&config).await?;
-        Ok(Pod { sandbox, config })
+        Ok(Pod { uid, sandbox, config })
     }
 
     /// Makes the container `app` of a pod, and returns its id.
     pub(crate) async fn create(&self, pod: &Pod, command: &[&str], wishes: Wishes) -> Result<String> {
         let config = ContainerConfig {
             metadata: Some(ContainerMetadata { name: "app".to_owned(), attempt: wishes.attempt }),
-            image: Some(ImageSpec { image: IMAGE.to_owned() }),
+            image: Some(ImageSpec { image: BUSYBOX_IMAGE.to_owned() }),
             command: command.iter().map(|&word| word.to_owned()).collect(),
             log_path: format!("app/{}.log", wishes.attempt),
             linux: Some(LinuxContainerConfig {
                 resources: Some(LinuxContainerResources { memory_limit_in_bytes: wishes.memory }),
                 security_context: Some(LinuxContainerSecurityContext {
-                    namespace_options: Some(namespaces(wishes.shared_processes)),
+                    namespace_options: Some(namespaces(wishes.processes())),
                     run_as_user: wishes.user.map(|value| Int64Value { value }),
+                    ..LinuxContainerSecurityContext::default()
                 }),
             }),
+            ..ContainerConfig::default()
         };
+        self.create_as(pod, config).await
+    }
+
+    /// Makes a container of a pod, and returns its id.
+    pub(crate) async fn create_as(&self, pod: &Pod, config: ContainerConfig) -> Result<String> {
         self.runtime.create(&pod.sandbox, &pod.config, config).await
     }
 
@@ -183,10 +220,9 @@ impl Drop for Containerd {
     }
 }
 
-/// Of the node: a pod's own needs a network plug-in.
-fn namespaces(shared_processes: bool) -> NamespaceOption {
-    let pid = if shared_processes { NamespaceMode::Pod } else { NamespaceMode::Container };
-    NamespaceOption { network: NamespaceMode::Node as i32, pid: pid as i32 }
+/// The network of the node: a pod's own needs a network plug-in.
+pub(crate) fn namespaces(processes: NamespaceMode) -> NamespaceOption {
+    NamespaceOption { network: NamespaceMode::Node as i32, pid: processes as i32 }
 }
 
 fn uid() -> String {
@@ -212,7 +248,7 @@ disabled_plugins = ["io.containerd.nri.v1.nri"]
 [grpc]
 address = "{directory}/socket"
 [plugins.'io.containerd.cri.v1.images'.pinned_images]
-sandbox = "{IMAGE}"
+sandbox = "{BUSYBOX_IMAGE}"
 [plugins.'io.containerd.cri.v1.runtime']
 disable_apparmor = true
 tolerate_missing_hugetlb_controller = true
@@ -221,15 +257,17 @@ restrict_oom_score_adj = true
     )
 }
 
-/// An archive as `docker save` writes it, with one layer.
-fn write_image(directory: &Path) -> Result<()> {
-    let roots = Images::prepare(&directory.join("image"), &[], &[])?;
-    let root = roots.root(IMAGE).context("no busybox image")?;
+/// A key that only root reads, and a file that nobody may execute.
+fn add_odd_files(root: &Path) -> Result<()> {
     fs::write(root.join("etc/key"), "")?;
     fs::set_permissions(root.join("etc/key"), fs::Permissions::from_mode(0o400))?;
     fs::write(root.join("bin/plain"), "#!/bin/sh\n")?;
     fs::set_permissions(root.join("bin/plain"), fs::Permissions::from_mode(0o644))?;
+    Ok(())
+}
 
+/// An archive as `docker save` writes it, with one layer.
+fn write_image(name: &str, root: &Path, entry: &str, archive: &Path) -> Result<()> {
     let mut layer = tar::Builder::new(Vec::new());
     layer.follow_symlinks(false);
     layer.append_dir_all(".", root)?;
@@ -238,11 +276,11 @@ fn write_image(directory: &Path) -> Result<()> {
     let config = json!({
         "architecture": if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" },
         "os": "linux",
-        "config": {"Entrypoint": ["/pause"], "Env": ["PATH=/usr/bin:/bin"]},
+        "config": {"Entrypoint": [entry], "Env": ["PATH=/usr/bin:/bin"]},
         "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{digest}")]},
     });
-    let manifest = json!([{"Config": "config.json", "RepoTags": [IMAGE], "Layers": ["layer.tar"]}]);
-    let mut archive = tar::Builder::new(File::create(directory.join("image.tar"))?);
+    let manifest = json!([{"Config": "config.json", "RepoTags": [name], "Layers": ["layer.tar"]}]);
+    let mut archive = tar::Builder::new(File::create(archive)?);
     let parts = [
         ("config.json", config.to_string().into_bytes()),
         ("layer.tar", layer),
@@ -260,3 +298,6 @@ fn write_image(directory: &Path) -> Result<()> {
 
 /// A grace as short as the interface allows.
 pub(crate) const SHORT_GRACE: Duration = Duration::from_secs(1);
+
+/// The DaemonSet's.
+pub(crate) const GRACE: Duration = Duration::from_secs(10);
