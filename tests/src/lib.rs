@@ -14,4 +14,5 @@ pub mod kubelet;
 pub mod lastwords;
 pub mod patience;
 pub mod programs;
+pub mod rendered;
 pub mod time;

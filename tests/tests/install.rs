@@ -7,8 +7,7 @@ use std::process::Stdio;
 
 use lastwords_tests::api_server::{ApiServer, Options};
 use lastwords_tests::http::Client;
-use lastwords_tests::programs;
-use serde::Deserialize;
+use lastwords_tests::{programs, rendered};
 use serde_json::{Value, json};
 use tokio::process::Command;
 
@@ -98,14 +97,15 @@ fn as_sent(mut object: Value) -> Value {
 }
 
 /// What deploy/rendered holds, as a server would keep it; the plural names are taken from what is there.
-fn rendered(there: &Objects) -> Objects {
-    let text = std::fs::read_to_string(format!("{DEPLOY}/rendered/lastwords.yaml")).unwrap();
+fn rendered_objects(there: &Objects) -> Objects {
     let of_kind: BTreeMap<&str, &str> = there
         .iter()
         .map(|(key, object)| (object["kind"].as_str().unwrap(), key.split('/').nth(1).unwrap()))
         .collect();
-    serde_norway::Deserializer::from_str(&text)
-        .map(|document| as_sent(Value::deserialize(document).unwrap()))
+    rendered::objects()
+        .unwrap()
+        .into_iter()
+        .map(as_sent)
         .map(|object| {
             let text = |field: &Value| field.as_str().unwrap_or_default().to_owned();
             let plural = of_kind.get(object["kind"].as_str().unwrap()).copied().unwrap_or("none");
@@ -145,7 +145,7 @@ async fn helm_installs_upgrades_rolls_back_and_uninstalls() {
     let cluster = Cluster::start().await;
     assert_eq!(cluster.helm(&helm, "install", None).await["status"], "deployed");
     let installed = cluster.sent();
-    assert_eq!(differing(&installed, &rendered(&installed)), BTreeSet::new());
+    assert_eq!(differing(&installed, &rendered_objects(&installed)), BTreeSet::new());
 
     make_authority(&cluster).await;
     let before = cluster.objects();
@@ -243,7 +243,7 @@ async fn kubectl_applies_what_the_chart_renders() {
     };
     run(&["apply", "-k"]).await;
     let there = cluster.sent();
-    assert_eq!(differing(&there, &rendered(&there)), BTreeSet::new());
+    assert_eq!(differing(&there, &rendered_objects(&there)), BTreeSet::new());
     let again = run(&["apply", "-k"]).await;
     assert!(again.lines().all(|line| line.ends_with(" unchanged")), "{again}");
     run(&["apply", "--server-side", "-k"]).await;

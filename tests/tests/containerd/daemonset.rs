@@ -2,13 +2,13 @@
 //! (pkg/kubelet/kuberuntime/kuberuntime_container.go and security_context.go, Kubernetes 1.36).
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
-use lastwords_tests::kubelet::image::Images;
+use lastwords_tests::kubelet::image::{BUSYBOX_IMAGE, Images};
 use lastwords_tests::kubelet::quantity;
 use lastwords_tests::programs::{NODE_NAME, release_program};
-use serde::Deserialize as _;
+use lastwords_tests::rendered;
 use serde_json::Value;
 
 use crate::cri::{
@@ -50,12 +50,8 @@ pub(crate) struct Agent {
 impl Agent {
     /// Starts one that reports to this address, as the first pod of this node.
     pub(crate) async fn start(containerd: &mut Containerd, aggregator: &str) -> Result<Agent> {
-        let manifest = objects()?;
-        let of_kind = |kind: &str, named: &str| {
-            manifest.iter().find(|it| it["kind"] == kind && it["metadata"]["name"] == named)
-        };
-        let set = of_kind("DaemonSet", "lastwords-agent").context("no DaemonSet in deploy/rendered")?;
-        let configuration = of_kind("ConfigMap", "lastwords-agent").context("no ConfigMap of the agent")?;
+        let set = rendered::object("DaemonSet", "lastwords-agent")?;
+        let configuration = rendered::object("ConfigMap", "lastwords-agent")?;
         let spec = &set["spec"]["template"]["spec"];
         give_image(containerd)?;
         let volumes = Volumes::prepare(containerd, &configuration["data"], aggregator)?;
@@ -80,21 +76,12 @@ impl Agent {
     }
 }
 
-fn objects() -> Result<Vec<Value>> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/rendered/lastwords.yaml");
-    let text = fs::read_to_string(&path).with_context(|| format!("{}", path.display()))?;
-    serde_norway::Deserializer::from_str(&text)
-        .map(|document| Value::deserialize(document).context("deploy/rendered is no YAML"))
-        .collect()
-}
-
 /// The program, and what it is linked with.
 fn give_image(containerd: &Containerd) -> Result<()> {
     let program = release_program("lastwords-agent")?.canonicalize()?;
     let directory = containerd.directory().join("agent-image");
     let images = Images::prepare(&directory, std::slice::from_ref(&program), &[])?;
-    let root =
-        images.root(lastwords_tests::kubelet::image::BUSYBOX_IMAGE).context("no root for the agent")?;
+    let root = images.root(BUSYBOX_IMAGE).context("no root for the agent")?;
     containerd.import(IMAGE, root, &program.display().to_string())
 }
 
