@@ -138,6 +138,8 @@ impl Call<'_> {
         match self.standing {
             Standing::Noise => false,
             _ if self.worked_on => false,
+            // It connected to somebody else, and went on with that.
+            _ if self.went_on && !self.failure.later_connected.is_empty() => false,
             // Work that came to nothing for the want of it would not have gone on.
             _ if self.went_on && self.standing < Standing::Rare => false,
             _ if noise::is_refused_lock(self.failure) && !fresh => false,

@@ -45,7 +45,7 @@ const REFUSING: [&str; 28] = [
 ];
 
 /// Words for something that was not given.
-const LACKING: [&str; 22] = [
+const LACKING: [&str; 26] = [
     "required",
     "requires",
     "missing",
@@ -61,6 +61,10 @@ const LACKING: [&str; 22] = [
     "must specify",
     "must provide",
     "must define",
+    "needs a value",
+    "needs an argument",
+    "expects a value",
+    "expects an argument",
     "need to specify",
     "need to provide",
     "need to define",

@@ -204,7 +204,9 @@ fn absent(failure: &Failure) -> Standing {
         return Standing::Plain;
     }
     // A search through PATH, of which only the end tells; temporary names are unlinked and looked up on purpose.
-    let searches = only_looks(syscall) && in_a_program_folder(path);
+    // Perl looks for each module in folder after folder of its own.
+    let of_perl = path.contains("/perl") && (path.ends_with(".pm") || path.ends_with(".pmc"));
+    let searches = only_looks(syscall) && (in_a_program_folder(path) || of_perl);
     let library = is_library(path) && !is_plug_in(failure);
     let looks_anew = only_looks(syscall) && (is_made_anew(path) || is_local(path));
     if searches || library || looks_anew || matches!(syscall, "unlink" | "unlinkat" | "rmdir") {

@@ -2,8 +2,8 @@
 
 mod support;
 
-use lastwords_diagnosis::errno;
 use lastwords_diagnosis::evidence::*;
+use lastwords_diagnosis::{errno, signals};
 use support::*;
 
 fn logged(mut evidence: Evidence, lines: &[&str]) -> Evidence {
@@ -245,4 +245,130 @@ fn a_full_disk_of_which_only_the_log_tells_the_path() {
     let full = || with(exited(&["restic", "backup"], 800, 1), vec![failed("write", errno::ENOSPC, "", 2.6)]);
     let line = "Fatal: unable to save snapshot: write /repo/data/b3/b343-tmp-39: no space left on device";
     check(vec![("told", logged(full(), &[line]), "DISK_FULL HIGH /repo/data/b3/b343-tmp-39")]);
+}
+
+#[test]
+fn what_a_search_lists_is_none_of_it_missing() {
+    let lua = ["/usr/share/lua/5.4/resty/redis.lua", "/app/resty/redis.lua", "/app/resty.so"];
+    let looked = |(path, ms): (&&str, f64)| failed("openat", errno::ENOENT, path, ms);
+    let mut lines = vec!["lua: /app/gate.lua:1: module 'resty.redis' not found:".to_owned()];
+    lines.extend(lua.iter().map(|path| format!("\\x09no file '{path}'")));
+    let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+    let failures = lua.iter().zip([0.3, 0.2, 0.1]).map(looked).collect();
+    let perl = ["/usr/local/share/perl/5.36.0/Exporter/Heavy.pm", "/usr/share/perl5/Exporter/Heavy.pm"];
+    let perl = perl.iter().map(|path| failed("newfstatat", errno::ENOENT, path, 0.8)).collect();
+    check(vec![
+        (
+            "Lua names the module too",
+            with(logged(exited(&["lua", "/app/gate.lua"], 9, 1), &lines), failures),
+            "FILE_NOT_FOUND MEDIUM resty.redis",
+        ),
+        (
+            "Perl found it in a later folder",
+            with(
+                logged(exited(&["perl", "/app/ship.pl", "--verbos"], 9, 2), &["Unknown option: verbos"]),
+                perl,
+            ),
+            "INVALID_ARGUMENTS HIGH --verbos",
+        ),
+    ]);
+}
+
+#[test]
+fn a_jvm_that_does_not_come_to_its_program() {
+    let java = |args: &[&str], looked_for: &str| {
+        with(
+            exited(args, 90, 1),
+            vec![by_other_thread(failed("newfstatat", errno::ENOENT, looked_for, 27.0))],
+        )
+    };
+    let class = "/app/classes/com/shop/Main.class";
+    let faulted = |life_ms, before_death_ms| {
+        let mut evidence = exited(&["java", "-Xms512m", "-Xmx128m", "-version"], life_ms, 1);
+        let kernel = by(SenderKind::Kernel, "", 0);
+        evidence.signals.push(sent(signals::SIGSEGV, 1, kernel, before_death_ms));
+        evidence
+    };
+    check(vec![
+        (
+            "its class is not in the last place",
+            java(&["java", "-cp", "/app/lib:/app/classes", "com.shop.Main"], class),
+            "FILE_NOT_FOUND LOW /app/classes/com/shop/Main.class",
+        ),
+        (
+            "it may be in a later one",
+            java(&["java", "-cp", "/app/classes:/app/lib", "com.shop.Main"], class),
+            "PROGRAM_ERROR LOW exit code 1",
+        ),
+        ("it faults on purpose at first", faulted(10, 1.6), "INVALID_ARGUMENTS LOW -Xms512m"),
+        ("it faults in its program", faulted(900, 1.6), "PROGRAM_ERROR MEDIUM SIGSEGV at 0x0"),
+    ]);
+}
+
+#[test]
+fn settings_that_are_checked_all_at_once() {
+    let said = |lines: &[&str]| {
+        with_environment(
+            logged(exited(&["python3", "/app.py"], 300, 1), lines),
+            &["PATH", "APP_WORKERS", "NAME"],
+        )
+    };
+    let wrong = "  Input should be a valid integer, unable to parse string as an integer";
+    check(vec![
+        (
+            "by the variable",
+            said(&["1 validation error for Settings", "APP_WORKERS", wrong]),
+            "INVALID_ENVIRONMENT MEDIUM APP_WORKERS",
+        ),
+        (
+            "by the field",
+            said(&["1 validation error for Settings", "workers", wrong]),
+            "INVALID_ENVIRONMENT MEDIUM APP_WORKERS",
+        ),
+        (
+            "no such variable",
+            said(&["1 validation error for Order", "amount", wrong]),
+            "PROGRAM_ERROR LOW exit code 1",
+        ),
+    ]);
+}
+
+#[test]
+fn another_server_was_connected_to_and_worked_with() {
+    let read = |connected: &str, read_ms| {
+        let refused = Failure {
+            later_connected: connected.into(),
+            ..failed_at("connect", errno::ECONNREFUSED, "127.0.0.1:9092/tcp", 12.3)
+        };
+        let mut evidence = with(exited(&["python3", "/app/consume.py"], 60, 1), vec![refused]);
+        evidence.opened_files = vec![OpenedFile {
+            path: "/app/topics.json".into(),
+            pid: MAIN,
+            before_death_ms: read_ms,
+            ..OpenedFile::default()
+        }];
+        evidence
+    };
+    check(vec![
+        ("and read on", read("127.0.0.1:9093/tcp", 12.2), "INVALID_CONFIGURATION MEDIUM /app/topics.json"),
+        ("and no more", read("127.0.0.1:9093/tcp", 20.0), "CONNECTION_FAILED MEDIUM 127.0.0.1:9092/tcp"),
+    ]);
+}
+
+#[test]
+fn a_log_that_tells_of_a_name_which_was_not_resolved() {
+    let git = |lines: &[&str]| {
+        let asked =
+            Failure { count: 2, ..failed_at("connect", errno::ENETUNREACH, "10.96.0.10:53/udp", 31.9) };
+        let shell = children(
+            exited(&["sh", "-c", "git clone x || exit 1"], 60, 3),
+            &[("git-remote-http", 128, 31.5)],
+        );
+        with(logged(shell, lines), vec![by_child(asked)])
+    };
+    let line = "fatal: unable to access 'https://git.example/': Could not resolve host: git.example";
+    check(vec![
+        ("told", git(&[line]), "DNS_FAILED MEDIUM 10.96.0.10:53/udp"),
+        ("silent", git(&[]), "DNS_FAILED LOW 10.96.0.10:53/udp"),
+    ]);
 }

@@ -21,7 +21,31 @@ pub(super) fn named(case: &Case<'_>, failure: &Failure) -> bool {
         is_script = matches!(argument.as_str(), "-c" | "-e" | "-r" | "-ec" | "-lc" | "--eval");
         named
     });
-    in_arguments || lines_about(case, thing).any(|line| !log::goes_on(line) && !log::informs(line))
+    in_arguments
+        || is_main_class(case, failure)
+        || lines_about(case, thing).any(|line| !log::goes_on(line) && !log::informs(line))
+}
+
+/// True for the file of the class that a JVM is to run, in the last place of its class path: it was in none of those before.
+fn is_main_class(case: &Case<'_>, failure: &Failure) -> bool {
+    let Some(process) = &case.evidence.process else { return false };
+    let mut arguments = process.args.iter().skip(1);
+    let mut last = "";
+    while let Some(argument) = arguments.next() {
+        match argument.as_str() {
+            "-cp" | "-classpath" | "--class-path" => {
+                last = arguments.next().and_then(|path| path.rsplit(':').next()).unwrap_or_default();
+            }
+            "-jar" | "-m" | "--module" => return false,
+            option if option.starts_with('-') => {}
+            class => {
+                let file = format!("/{}.class", class.replace('.', "/"));
+                let folder = failure.path.strip_suffix(&file);
+                return !last.is_empty() && folder == Some(last.trim_end_matches('/'));
+            }
+        }
+    }
+    false
 }
 
 /// True when the log says what the program does without it, and nothing else of it.
@@ -36,7 +60,8 @@ fn lines_about<'a>(case: &Case<'a>, thing: &str) -> impl Iterator<Item = &'a str
     let thing = thing.trim_end_matches("/tcp").trim_end_matches("/udp").to_owned();
     let tails = case.evidence.log_tail.iter().chain(&case.evidence.log_files);
     let lines = tails.flat_map(|tail| tail.lines.iter().rev().take(20));
-    lines.map(String::as_str).filter(move |line| line.contains(&thing))
+    // Lua lists every place of a search: none of them is what is missing.
+    lines.map(String::as_str).filter(move |line| line.contains(&thing) && !line.contains("no file '"))
 }
 
 /// True when an argument (`/a/b`, `--config=/a/b`, `conf/b`) is the call's path, or the folder above it for a change of ownership, or for

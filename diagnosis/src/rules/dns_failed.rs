@@ -4,8 +4,8 @@ use super::{Finding, before_the_end, call_and_exit};
 use crate::calls::Call;
 use crate::case::Case;
 use crate::evidence::{DnsOutcome, Failure};
-use crate::verdict::Cause;
-use crate::{context, errno, noise, words};
+use crate::verdict::{Cause, Confidence};
+use crate::{context, errno, log, noise, words};
 
 pub(super) fn call(case: &Case<'_>, call: &Call<'_>) -> Option<Finding> {
     let failure = call.failure;
@@ -51,9 +51,11 @@ fn unreachable(case: &Case<'_>, call: &Call<'_>) -> Option<Finding> {
         return None;
     }
     let server = words::one_line(&failure.address);
+    let told = log::last_lines(case).any(|line| is_about_a_name(line.text));
+    let least = if told { Confidence::Medium } else { Confidence::Low };
     Some(Finding {
         cause: Cause::DnsFailed,
-        confidence: call.confidence(),
+        confidence: call.confidence().max(least),
         summary: format!(
             "{} could resolve no name, the DNS server {server} cannot be reached: {} {}",
             words::program(&failure.comm),
@@ -64,6 +66,23 @@ fn unreachable(case: &Case<'_>, call: &Call<'_>) -> Option<Finding> {
         object: server,
         evidence: call_and_exit(case, call),
     })
+}
+
+/// A line of a log that tells of a name that was not resolved, in the words of the C library and of languages' runtimes.
+fn is_about_a_name(line: &str) -> bool {
+    const SAID: [&str; 9] = [
+        "could not resolve",
+        "couldn't resolve",
+        "name resolution",
+        "name or service not known",
+        "getaddrinfo",
+        "eai_again",
+        "no such host",
+        "unknownhostexception",
+        "host not found",
+    ];
+    let lower = line.to_ascii_lowercase();
+    SAID.iter().any(|said| lower.contains(said))
 }
 
 /// Whether no name server answered anything: then it is not about the name.
@@ -89,8 +108,8 @@ fn remedy(outcome: DnsOutcome, name: &str, server: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Diagnosis;
     use crate::evidence::{DnsQuery, Evidence, Exit, Process};
-    use crate::{Confidence, Diagnosis};
 
     const SERVER: &str = "10.96.0.10:53/udp";
 

@@ -102,7 +102,9 @@ pub(super) fn told(case: &Case<'_>) -> Option<Finding> {
     ];
     let startup = startup::told(case)?;
     let (line, name) = log::last_lines(case).find_map(|line| {
-        let rest = PHRASES.iter().find_map(|phrase| line.text.split_once(phrase).map(|(_, rest)| rest))?;
+        let lua = || line.text.split_once("module '").filter(|(_, rest)| rest.contains("' not found"));
+        let said = PHRASES.iter().find_map(|phrase| line.text.split_once(phrase)).or_else(lua);
+        let (_, rest) = said?;
         let name = rest.trim_start_matches(['\'', '"', '‘']).split(['\'', '"', '’', ' ', '(', ';']).next()?;
         (!name.is_empty()).then_some((line, name))
     })?;

@@ -103,13 +103,11 @@ pub(super) fn guessed(case: &Case<'_>) -> Option<Finding> {
         ("node", &["NODE_OPTIONS"]),
         ("ruby", &["RUBYOPT"]),
     ];
-    /// None of them runs a line of its program sooner (milliseconds), on the fastest of machines.
-    const SET_UP_MS: f64 = 35.0;
-    let startup = startup::quiet(case)?;
+    let start = startup::quiet(case)?;
     let process = case.evidence.process.as_ref()?;
     let runtime = [process.args.first()?.as_str(), process.exe.as_str()].map(words::base_name);
     let (_, names) = OPTIONS_IN.iter().find(|(name, _)| runtime.contains(name))?;
-    let at_once = startup.life_ms > 0.0 && startup.life_ms <= SET_UP_MS;
+    let at_once = start.life_ms > 0.0 && start.life_ms <= startup::SET_UP_OF_A_RUNTIME_MS;
     if !at_once || super::invalid_arguments::has_runtime_options(case) || !startup::read_last(case).is_empty()
     {
         return None;
@@ -122,8 +120,8 @@ pub(super) fn guessed(case: &Case<'_>) -> Option<Finding> {
         summary: format!(
             "{} ended itself with exit code {}{}, too soon to have come to its program; it takes options from the variable {}, and no call failed that would explain the end",
             case.main_name(),
-            startup.code,
-            startup.after(),
+            start.code,
+            start.after(),
             variable.name
         ),
         remedy: format!("correct the variable {}", variable.shown),
@@ -138,7 +136,8 @@ pub(super) fn told(case: &Case<'_>) -> Option<Finding> {
     let (line, name, complaint) = log::last_lines(case)
         .find_map(|line| named_in(case, &line).map(|(name, what)| (line, name, what)))
         .or_else(|| converted(case))
-        .or_else(|| picked_up(case))?;
+        .or_else(|| picked_up(case))
+        .or_else(|| validated(case))?;
     let known = &case.evidence.process.as_ref()?.environment_names;
     let set = known.iter().any(|known| known == name);
     // What the program said of something else afterwards may be the reason.
@@ -241,6 +240,28 @@ fn picked_up<'a>(case: &Case<'a>) -> Option<(Line<'a>, &'a str, Complaint)> {
     let names = lines.filter_map(|line| line.text.strip_prefix("Picked up ")?.split(':').next());
     let name = names.filter(|name| is_name(name)).last()?;
     Some((refused, name, Complaint::Wrong))
+}
+
+/// Settings are checked all at once: a line with the name alone, and one below it, further in, that says what is wrong with its value. The
+/// name may be that of a field, in small letters; the variable is called so in capitals, with or without a beginning of its own.
+fn validated<'a>(case: &Case<'a>) -> Option<(Line<'a>, &'a str, Complaint)> {
+    let known = &case.evidence.process.as_ref()?.environment_names;
+    let lines: Vec<Line<'_>> = log::last_lines(case).collect();
+    lines.windows(2).find_map(|pair| {
+        // The newest line comes first.
+        let [said, field] = pair else { return None };
+        let alone = field.text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+        let wrong = said.refuses() || said.text.contains("should be");
+        if !alone || !said.text.starts_with([' ', '\t']) || !wrong {
+            return None;
+        }
+        let capitals = field.text.to_ascii_uppercase();
+        let is = |set: &&String| {
+            set.strip_suffix(capitals.as_str()).is_some_and(|rest| rest.is_empty() || rest.ends_with('_'))
+        };
+        let name = known.iter().find(is).filter(|name| is_name(name))?;
+        Some((*said, name.as_str(), Complaint::Unconverted))
+    })
 }
 
 /// The variable that a line complains about.

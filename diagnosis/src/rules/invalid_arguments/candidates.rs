@@ -83,7 +83,10 @@ impl Candidate {
         };
         let option = match name.strip_prefix("--") {
             // Go's flag package writes --listen as -listen.
-            Some(long) => line.names(name) || (long.len() > 1 && line.names(&format!("-{long}"))),
+            Some(long) => {
+                line.names(name)
+                    || (long.len() > 1 && (line.names(&format!("-{long}")) || ends_with_bare(line, long)))
+            }
             // A JVM writes -XX:+UseOld as 'UseOld'.
             None if name.starts_with("-XX:") => {
                 line.names(name.trim_start_matches("-XX:").trim_start_matches(['+', '-']))
@@ -110,6 +113,13 @@ impl Candidate {
         let named = words.into_iter().filter(is_word).filter(|word| line.names(word));
         named.map(|word| if of_arguments && quoted(word) { Named::Clearly } else { Named::ByWord }).max()
     }
+}
+
+/// `Unknown option: verbos`, as Perl's Getopt::Long writes it.
+fn ends_with_bare(line: &Line<'_>, long: &str) -> bool {
+    let lower = line.text.to_ascii_lowercase();
+    lower.contains("option")
+        && line.text.trim_end().strip_suffix(long).is_some_and(|rest| rest.ends_with(": "))
 }
 
 /// `unknown option "forkk"`.
