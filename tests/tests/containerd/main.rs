@@ -29,7 +29,7 @@ struct Death {
 
 const PLAIN: Wishes = Wishes { user: None, memory: 0, shared_processes: false, attempt: 0 };
 
-const DEATHS: [Death; 10] = [
+const DEATHS: [Death; 11] = [
     Death {
         pod: "missing",
         command: &["/bin/sh", "-c", "exec cat /etc/app/config.yaml 2>/dev/null"],
@@ -41,6 +41,17 @@ const DEATHS: [Death; 10] = [
         command: &["/bin/sh", "-c", "exec cat /etc/key 2>/dev/null"],
         wishes: Wishes { user: Some(4242), ..PLAIN },
         told: ("PERMISSION_DENIED", "HIGH", "/etc/key"),
+    },
+    // A folder of its user's alone, and long enough a life for the agent to look at the file through the process's root.
+    Death {
+        pod: "own-folder",
+        command: &[
+            "/bin/sh",
+            "-c",
+            "mkdir -m 700 /tmp/own; umask 777; : > /tmp/own/key; sleep 0.5; exec cat /tmp/own/key 2>/dev/null",
+        ],
+        wishes: Wishes { user: Some(4242), ..PLAIN },
+        told: ("PERMISSION_DENIED", "HIGH", "/tmp/own/key"),
     },
     Death {
         pod: "memory",
@@ -265,6 +276,9 @@ async fn an_agent_with_no_more_rights_than_its_daemonset_gives_tells_each_end() 
         assert_told(&crashes[death.pod], death.told);
         assert_eq!(crashes[death.pod]["node"], NODE_NAME);
     }
+    // Nobody says so without SYS_PTRACE, and only half of it without DAC_READ_SEARCH.
+    let summary = crashes["own-folder"]["diagnosis"]["summary"].as_str().unwrap();
+    assert!(summary.contains("belongs to 4242:0 with mode 0000"), "{summary}");
     let log = agent.log();
     agent.stop(&containerd, GRACE).await.unwrap();
     assert!(!log.contains(" WARN ") && !log.contains(" ERROR "), "{log}");
