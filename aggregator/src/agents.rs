@@ -47,13 +47,21 @@ pub struct Heard {
     pub earlier_run: Option<v1::EarlierRun>,
     /// The UID of its own pod; empty when it does not know it.
     pub pod_uid: String,
+    /// Its node's clock against the one here in milliseconds, positive when it is ahead.
+    pub clock_ahead_ms: Option<i64>,
 }
 
 impl Heard {
-    fn new(hello: &v1::AgentHello, is_connected: bool, last_heard: UnixNanos) -> Self {
+    fn new(
+        hello: &v1::AgentHello,
+        is_connected: bool,
+        last_heard: UnixNanos,
+        clock_ahead_ms: Option<i64>,
+    ) -> Self {
         Self {
             is_connected,
             last_heard,
+            clock_ahead_ms,
             started_at: hello.started_at.as_ref().and_then(time::from_wire),
             earlier_run: hello.earlier_run,
             pod_uid: hello.pod_uid.clone(),
@@ -105,9 +113,11 @@ impl Agents {
     /// The agent of that node.
     pub fn on(&self, node: &str) -> Option<Heard> {
         let here = self.by_node.get(node);
-        let here = here.map(|agent| Heard::new(&agent.hello, agent.streams > 0, agent.last_heard));
+        let here = here
+            .map(|agent| Heard::new(&agent.hello, agent.streams > 0, agent.last_heard, agent.clock_ahead_ms));
         let elsewhere = self.elsewhere.get(node).map(|agent| {
-            Heard::new(&agent.agent.clone().unwrap_or_default(), agent.connected, last_heard(agent))
+            let hello = agent.agent.clone().unwrap_or_default();
+            Heard::new(&hello, agent.connected, last_heard(agent), agent.clock_ahead_ms)
         });
         here.into_iter().chain(elsewhere).max_by_key(|heard| (heard.is_connected, heard.last_heard))
     }

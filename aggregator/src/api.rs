@@ -255,6 +255,7 @@ fn pod_now(known: &Known, only: &str, pods: &Pods) -> v1::Pod {
         owner: pod.owner.clone(),
         deleted,
         containers: containers.collect(),
+        node_clock_ahead_ms: None,
     }
 }
 
@@ -272,6 +273,7 @@ fn remembered(crash: &v1::Crash) -> v1::Pod {
         // It was seen once, and is not there now.
         deleted: state.is_some(),
         containers: Vec::new(),
+        node_clock_ahead_ms: None,
     }
 }
 

@@ -58,10 +58,15 @@ fn row(node: &Node, now: &Timestamp) -> [String; 10] {
 }
 
 fn clock(ahead_ms: i64) -> String {
-    let apart = ahead_ms.unsigned_abs();
-    if apart < SAME_CLOCK_MS {
+    if ahead_ms.unsigned_abs() < SAME_CLOCK_MS {
         return "same".to_owned();
     }
+    clock_apart(ahead_ms)
+}
+
+/// `1.7 s behind`.
+pub(crate) fn clock_apart(ahead_ms: i64) -> String {
+    let apart = ahead_ms.unsigned_abs();
     format!("{}.{} s {}", apart / 1_000, apart % 1_000 / 100, if ahead_ms > 0 { "ahead" } else { "behind" })
 }
 

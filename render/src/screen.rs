@@ -8,6 +8,7 @@ use prost_types::Timestamp;
 
 use crate::escape::escape;
 use crate::names::{cause_name, cause_words, confidence_words};
+use crate::nodes::clock_apart;
 use crate::style::{Style, wrap};
 use crate::{evidence, memory, time};
 
@@ -29,6 +30,8 @@ const MOST_OPENED: usize = 3;
 const MOST_ALSO_SEEN: usize = 3;
 /// Lines of earlier crashes.
 const MOST_EARLIER: usize = 10;
+/// A node's clock that is less than this apart (milliseconds) changes nothing about when to look again: the kubelet's times are whole seconds.
+const OTHER_CLOCK_MS: u64 = 2_000;
 
 /// The screen for one crash by itself, as `lastwords get` and `lastwords-agent try` print it. Ends with a new line.
 pub fn crash_text(crash: &Crash, colour: bool) -> String {
@@ -37,7 +40,7 @@ pub fn crash_text(crash: &Crash, colour: bool) -> String {
     screen.crash(crash);
     screen.part("Listened", &evidence::listeners(crash));
     if let Some(pod_state) = &crash.pod_state {
-        screen.back_off(pod_state, None);
+        screen.back_off(pod_state, None, 0);
     }
     screen.text
 }
@@ -59,10 +62,11 @@ pub fn explain_text(answer: &ExplainPodResponse, now: &Timestamp, colour: bool) 
         screen.headline(crash);
         screen.crash(crash);
         if let Some(state) = state_now(answer, crash) {
-            screen.back_off(state, Some(now));
+            let ahead_ms = answer.pod.as_ref().map_or(0, |pod| pod.node_clock_ahead_ms());
+            screen.back_off(state, Some(now), ahead_ms);
         }
-        let earlier = answer.crashes.iter().filter(|other| container_name(other) == container).skip(1);
-        screen.earlier(earlier.collect());
+        let series = answer.crashes.iter().filter(|other| container_name(other) == container);
+        screen.earlier(&series.collect::<Vec<_>>());
     }
     if answer.crashes.is_empty() {
         screen.no_crash(answer);
@@ -193,7 +197,8 @@ impl Screen {
         }
     }
 
-    fn back_off(&mut self, state: &PodState, now: Option<&Timestamp>) {
+    /// `ahead_ms` is how far the node's clock, by which the kubelet tells the times, is ahead of `now`'s.
+    fn back_off(&mut self, state: &PodState, now: Option<&Timestamp>, ahead_ms: i64) {
         let mut facts = vec![format!("restarts {}", state.restart_count)];
         let words = [&state.waiting_reason, &state.terminated, &state.phase];
         facts.extend(words.into_iter().find(|text| !text.is_empty()).map(|text| escape(text)));
@@ -205,7 +210,7 @@ impl Screen {
             facts.push(format!("back-off {}{computed}", time::duration(i64::from(state.back_off_seconds))));
         }
         if let Some(at) = &state.next_retry_at {
-            facts.push(next_retry(at, now));
+            facts.push(next_retry(at, now, ahead_ms));
         }
         if state.pod_deleted {
             facts.push("the pod is gone".to_owned());
@@ -213,10 +218,12 @@ impl Screen {
         self.part("Back-off", &[facts.join(", ")]);
     }
 
-    fn earlier(&mut self, crashes: Vec<&Crash>) {
+    /// All but the first of the crashes of a container, newest first.
+    fn earlier(&mut self, series: &[&Crash]) {
+        let pairs = series.windows(2).filter_map(|pair| <[&Crash; 2]>::try_from(pair).ok());
         let mut lines: Vec<String> =
-            crashes.iter().take(MOST_EARLIER).map(|crash| earlier_line(crash)).collect();
-        let rest = crashes.len().saturating_sub(MOST_EARLIER);
+            pairs.take(MOST_EARLIER).map(|[later, crash]| earlier_line(crash, later)).collect();
+        let rest = series.len().saturating_sub(1 + MOST_EARLIER);
         if rest > 0 {
             lines.push(format!("and {rest} more"));
         }
@@ -320,17 +327,30 @@ fn ran(process: &Process) -> Vec<String> {
     facts
 }
 
-fn next_retry(at: &Timestamp, now: Option<&Timestamp>) -> String {
-    let when = match now.map(|now| time::seconds_between(now, at)) {
+fn next_retry(at: &Timestamp, now: Option<&Timestamp>, ahead_ms: i64) -> String {
+    let clock = if ahead_ms.unsigned_abs() < OTHER_CLOCK_MS {
+        String::new()
+    } else {
+        format!(" by the node's clock, which is {}", clock_apart(ahead_ms))
+    };
+    let when = match now.map(|now| time::seconds_between(now, at).saturating_sub(ahead_ms / 1_000)) {
         None => String::new(),
         Some(seconds) if seconds > 0 => format!(" (in {})", time::duration(seconds)),
         Some(_) => " (due)".to_owned(),
     };
-    format!("next retry at {}{when}; the kubelet may add up to half of the back-off", time::moment(at))
+    format!("next retry at {}{clock}{when}; the kubelet may add up to half of the back-off", time::moment(at))
 }
 
-fn earlier_line(crash: &Crash) -> String {
-    let at = crash.observed_at.as_ref().map_or_else(|| "at an unknown time".to_owned(), time::moment);
+/// One crash of a series, and how long before the one after it.
+fn earlier_line(crash: &Crash, later: &Crash) -> String {
+    let before = |at| match &later.observed_at {
+        Some(later) => format!(" ({} before)", time::duration(time::seconds_between(at, later))),
+        None => String::new(),
+    };
+    let at = match &crash.observed_at {
+        Some(at) => format!("{}{}", time::moment(at), before(at)),
+        None => "at an unknown time".to_owned(),
+    };
     let diagnosis = crash.diagnosis.clone().unwrap_or_default();
     let end = crash.exit.as_ref().map_or_else(String::new, |exit| format!(", {}", evidence::how(exit)));
     format!(

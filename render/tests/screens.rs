@@ -158,6 +158,13 @@ fn explain() {
     let now = Timestamp { seconds: DEATH + 80, nanos: 0 };
     golden("explain.txt", &explain_text(&answer, &now, false));
     golden("explain-colour.txt", &explain_text(&answer, &now, true));
+
+    // The retry is at a time of the node's clock: who looks at another one is told how far off it is, and waits the true time.
+    let mut apart = answer;
+    apart.pod = apart.pod.map(|pod| Pod { node_clock_ahead_ms: Some(30_040), ..pod });
+    let screen = explain_text(&apart, &now, false);
+    let told = screen.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(told.contains("by the node's clock, which is 30.0 s ahead (in 50s);"), "{screen}");
 }
 
 #[test]

@@ -21,7 +21,8 @@ impl Query {
         } else {
             String::new()
         };
-        v1::ExplainPodResponse { pod: Some(pod), crashes, why_none }
+        let node_clock_ahead_ms = lock(&self.agents).on(&pod.node).and_then(|agent| agent.clock_ahead_ms);
+        v1::ExplainPodResponse { pod: Some(v1::Pod { node_clock_ahead_ms, ..pod }), crashes, why_none }
     }
 }
 
