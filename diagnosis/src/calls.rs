@@ -12,7 +12,7 @@ use std::cmp::Ordering;
 use children::was_last_of_several;
 pub(crate) use done_without::between_tries_ms;
 use done_without::worked_on;
-use named::{named, said_aside};
+use named::{error_told, named, said_aside};
 
 use crate::case::Case;
 use crate::evidence::Failure;
@@ -285,8 +285,10 @@ pub(crate) fn strongest_first<'a>(case: &Case<'a>, noise: Noise) -> Vec<Call<'a>
     let followed: Vec<(bool, bool)> = calls.iter().map(|call| followed(call, &calls)).collect();
     for (call, (followed, by_the_end)) in calls.iter_mut().zip(followed) {
         call.followed |= followed;
-        call.weight.rare &= !by_the_end;
-        call.weight.rare_and_own &= !by_the_end;
+        // Who cleans up after what the log tells fails with other things in doing so.
+        let outdone = by_the_end && !error_told(case, call.failure);
+        call.weight.rare &= !outdone;
+        call.weight.rare_and_own &= !outdone;
     }
     // By a coarse clock several have one time: the last of them stands last.
     calls.sort_by(|one, other| other.weight.order(&one.weight).then(other.index.cmp(&one.index)));

@@ -229,7 +229,7 @@ pub(crate) fn path_beside<'a>(case: &Case<'a>, reason: &str) -> Option<&'a str> 
 }
 
 /// True when the text holds the word with nothing around it that would make it part of another one.
-fn names(text: &str, word: &str) -> bool {
+pub(crate) fn names(text: &str, word: &str) -> bool {
     let part_of_a_word = |character: char| character.is_alphanumeric() || matches!(character, '_' | '-');
     word.len() > 1
         && text.match_indices(word).any(|(at, _)| {

@@ -244,7 +244,16 @@ fn a_folder_that_a_variable_names_and_what_lies_below_it() {
 fn a_full_disk_of_which_only_the_log_tells_the_path() {
     let full = || with(exited(&["restic", "backup"], 800, 1), vec![failed("write", errno::ENOSPC, "", 2.6)]);
     let line = "Fatal: unable to save snapshot: write /repo/data/b3/b343-tmp-39: no space left on device";
-    check(vec![("told", logged(full(), &[line]), "DISK_FULL HIGH /repo/data/b3/b343-tmp-39")]);
+    let cleans_up = || {
+        let mut evidence = full();
+        evidence.failures[0].last_before_death_ms = 5.1;
+        evidence.failures.push(failed("fchmodat", errno::ENOENT, "/repo/data/b3/b343", 4.9));
+        evidence
+    };
+    check(vec![
+        ("told", logged(full(), &[line]), "DISK_FULL HIGH /repo/data/b3/b343-tmp-39"),
+        ("it cleans up", logged(cleans_up(), &[line]), "DISK_FULL MEDIUM /repo/data/b3/b343-tmp-39"),
+    ]);
 }
 
 #[test]

@@ -26,6 +26,17 @@ pub(super) fn named(case: &Case<'_>, failure: &Failure) -> bool {
         || lines_about(case, thing).any(|line| !log::goes_on(line) && !log::informs(line))
 }
 
+/// True when the log tells the error of a call on something whose path is gone: `no space left on device` is said of nothing else.
+pub(super) fn error_told(case: &Case<'_>, failure: &Failure) -> bool {
+    let unmistakable =
+        matches!(failure.errno, errno::ENOSPC | errno::EDQUOT | errno::EMFILE | errno::ENFILE | errno::EFBIG);
+    let reason = errno::text(failure.errno).filter(|_| unmistakable && failure.path.is_empty());
+    reason.is_some_and(|reason| {
+        log::last_lines(case)
+            .any(|line| line.text.to_ascii_lowercase().contains(reason) && !log::goes_on(line.text))
+    })
+}
+
 /// True for the file of the class that a JVM is to run, in the last place of its class path: it was in none of those before.
 fn is_main_class(case: &Case<'_>, failure: &Failure) -> bool {
     let Some(process) = &case.evidence.process else { return false };
@@ -61,7 +72,7 @@ fn lines_about<'a>(case: &Case<'a>, thing: &str) -> impl Iterator<Item = &'a str
     let tails = case.evidence.log_tail.iter().chain(&case.evidence.log_files);
     let lines = tails.flat_map(|tail| tail.lines.iter().rev().take(20));
     // Lua lists every place of a search: none of them is what is missing.
-    lines.map(String::as_str).filter(move |line| line.contains(&thing) && !line.contains("no file '"))
+    lines.map(String::as_str).filter(move |line| log::names(line, &thing) && !line.contains("no file '"))
 }
 
 /// True when an argument (`/a/b`, `--config=/a/b`, `conf/b`) is the call's path, or the folder above it for a change of ownership, or for
