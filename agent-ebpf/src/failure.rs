@@ -149,7 +149,10 @@ fn record<const TYPED: bool>(
         (*slot).refused_capability = 0;
         (*slot).seccomp = if filter == seccomp::DENIED { filter } else { seccomp::UNKNOWN };
         (*slot).has_place = 0;
-        (*slot).padding = 0;
+        (*slot).protocol = 0;
+        if rule.object == object::SOCKET_ADDRESS {
+            (*slot).protocol = listener::protocol_of(first);
+        }
         if is_permission {
             permission::write(recorder, slot, current_task(), filter);
         }

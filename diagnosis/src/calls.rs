@@ -26,8 +26,9 @@ use crate::{errno, words};
 const STALE_MS: f64 = 60_000.0;
 /// Up to here (milliseconds) a program may still print, flush and tidy up after the call that ended it, also on a slow node.
 const RECENT_MS: f64 = 10_000.0;
-/// Within this (milliseconds) a program has logged what happened, closed what it had open and shut down.
-const FRESH_MS: f64 = 1_000.0;
+/// Within this (milliseconds) a program has logged what happened, closed what it had open and shut down. No such time here lies on a round
+/// number: a timer of a second is over a little after it.
+const FRESH_MS: f64 = 1_100.0;
 /// Within this (milliseconds) an interpreter has printed its trace and left.
 const PROMPT_MS: f64 = 75.0;
 /// Up to here (milliseconds) nothing but the end of it can have followed, also on a busy node, when its command line or its log names it.
@@ -362,8 +363,11 @@ fn call<'a>(case: &Case<'a>, index: usize, failure: &'a Failure, standing: Stand
     }
     let tried_by_children = caller == Caller::ChildJustBefore
         && case.ended_just_before(failure.pid).is_some_and(|child| was_last_of_several(case, child));
+    // What a child was to become and was not is missed by the one that started it, however long that takes to leave.
+    let became_nothing =
+        noise::executes(&failure.syscall) && !noise::is_shell(&failure.comm) && gap_ms <= AT_ONCE_MS;
     let by_child_before = caller == Caller::ChildJustBefore && ended_before_ms > SHELL_MS;
-    if standing == Standing::Plain && by_child_before && !tried_by_children {
+    if standing == Standing::Plain && by_child_before && !tried_by_children && !became_nothing {
         return None;
     }
     let rare = standing == Standing::Rare;
@@ -382,7 +386,9 @@ fn call<'a>(case: &Case<'a>, index: usize, failure: &'a Failure, standing: Stand
     // That it is named says where it is to be, not that it has to be there.
     let named = named(case, failure) && !(noise::is_made_anew(&failure.path) && standing == Standing::Weak);
     let went_on = case.went_on_after(failure);
-    let worked_on = !named && worked_on(case, failure, caller, went_on);
+    // Who set a variable to a path wants it to be there.
+    let wanted = named || (!failure.path.is_empty() && !failure.variables.is_empty());
+    let worked_on = !wanted && worked_on(case, failure, caller, went_on);
     // A server that looks for a file now and then polls it.
     let polls = noise::only_looks(&failure.syscall) && case.serves(failure.pid);
     let followed = said_aside(case, failure)

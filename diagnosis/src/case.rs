@@ -7,8 +7,8 @@ use crate::pod::{ContainerState, PodContext};
 use crate::{errno, signals, words};
 
 /// A child's death counts as part of the main process's when it came at most this long before it (milliseconds): a shell
-/// passes its child's status on within a few, a supervisor logs and tidies up first.
-const CHILD_TO_PARENT_MS: f64 = 1_000.0;
+/// passes its child's status on within a few, a supervisor logs and tidies up first, or waits for a second.
+const CHILD_TO_PARENT_MS: f64 = 1_100.0;
 
 /// An exit code of 128 + n is how shells and supervisors report a child's signal n.
 const SIGNAL_CODES_FROM: i32 = 128;

@@ -13,6 +13,9 @@ const READ_TO_END_MS: f64 = 1_000.0;
 /// A program that began to listen within this of its end (milliseconds) was still setting itself up: it steps down to a user after that.
 const SET_UP_MS: f64 = 10.0;
 
+/// No JVM, node or ruby runs a line of its program sooner (milliseconds), on the fastest of machines.
+pub(crate) const SET_UP_OF_A_RUNTIME_MS: f64 = 35.0;
+
 /// A program that ended itself with a code other than 0 while it started.
 pub(crate) struct Startup {
     pub(crate) code: i32,
@@ -76,6 +79,18 @@ pub(crate) fn is_read(case: &Case<'_>, argument: &str) -> bool {
     let is =
         |path: &str| path == value || path.strip_suffix(value).is_some_and(|folder| folder.ends_with('/'));
     !value.is_empty() && case.evidence.opened_files.iter().any(|file| is(&file.path))
+}
+
+/// True for a file in, or below, the folder of a script that the command line names, or the working directory: an application's own.
+pub(crate) fn lies_with_the_program(case: &Case<'_>, path: &str) -> bool {
+    let Some(process) = &case.evidence.process else { return false };
+    let scripts = process.args.iter().filter(|argument| argument.starts_with('/'));
+    let folders = scripts.filter_map(|script| script.rsplit_once('/').map(|(folder, _)| folder));
+    // What everything lies in, and what packages share, is nobody's own.
+    let own =
+        |folder: &str| !matches!(folder, "" | "/" | "/etc" | "/usr" | "/var" | "/tmp" | "/opt" | "/srv");
+    let below = |folder: &str| path.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'));
+    folders.chain([process.cwd.as_str()]).any(|folder| own(folder) && below(folder))
 }
 
 /// True when an argument is this file, or ends with it (`--config=/etc/app.conf`).

@@ -146,6 +146,7 @@ fn what_a_log_names() {
 fn what_was_done_without_long_before() {
     let missed = |ms| failed("openat", errno::ENOENT, "/srv/settings.yml", ms);
     let refused = |path, ms| failed("openat", errno::EACCES, path, ms);
+    let of_a_variable = |ms| Failure { variables: vec!["SETTINGS".to_owned()], ..missed(ms) };
     let after = |failure| with(exited(&["app"], 400, 1), vec![failure]);
     let of_a_long_life = |failure| with(exited(&["app"], 9_000, 1), vec![failure]);
     let mut listens = after(failed_at("connect", errno::ECONNREFUSED, "10.0.0.7:6379/tcp", 370.0));
@@ -165,7 +166,9 @@ fn what_was_done_without_long_before() {
     };
     check(vec![
         ("a file, just before", after(missed(200.0)), "FILE_NOT_FOUND MEDIUM /srv/settings.yml"),
-        ("a file", after(missed(350.0)), "PROGRAM_ERROR LOW exit code 1"),
+        ("a file, before a pause of 300 ms", after(missed(304.0)), "FILE_NOT_FOUND MEDIUM /srv/settings.yml"),
+        ("a file", after(missed(380.0)), "PROGRAM_ERROR LOW exit code 1"),
+        ("a file that a variable names", after(of_a_variable(380.0)), "INVALID_ENVIRONMENT MEDIUM SETTINGS"),
         (
             "a file, late in a long life",
             of_a_long_life(missed(350.0)),

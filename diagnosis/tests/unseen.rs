@@ -348,8 +348,11 @@ fn settings_that_the_command_line_names_are_its_own_however_early_they_were_read
             vec![OpenedFile { path: path.into(), pid: MAIN, before_death_ms: 80.0, ..OpenedFile::default() }];
         evidence
     };
+    let mut application = proxy("/app/config/production.json");
+    application.process.as_mut().unwrap().args = vec!["node".into(), "/app/server.js".into()];
     check(vec![
         ("named", proxy("/etc/haproxy.cfg"), "INVALID_CONFIGURATION MEDIUM /etc/haproxy.cfg"),
         ("a runtime's", proxy("/etc/tracing.cfg"), "PROGRAM_ERROR LOW exit code 1"),
+        ("an application's own", application, "INVALID_CONFIGURATION LOW /app/config/production.json"),
     ]);
 }

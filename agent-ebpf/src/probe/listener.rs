@@ -97,7 +97,7 @@ pub fn taken(owned: Owned, time: u64, process: u64, arguments: [u64; 3]) {
             (*record).tgid = (process >> 32) as u32;
             (*record).tid = process as u32;
             (*record).net_namespace = net_namespace(socket);
-            (*record).protocol = u32::from(read::<u16>(socket, &offset::SOCK_PROTOCOL));
+            (*record).protocol = protocol(socket);
             (*record).flags = flags(socket);
             (*record).padding = 0;
             // listen(2) has no address, the socket has it from an earlier bind(2).
@@ -138,6 +138,17 @@ fn never_listened(recorder: *mut Recorder, key: u64, time: u64) {
 pub fn socket_of(descriptor: u64) -> Address {
     let file = open_file(current_task(), descriptor as u32);
     follow(follow(file, &offset::FILE_PRIVATE), &offset::SOCKET_SOCK)
+}
+
+/// `sk_protocol` of the socket behind a descriptor of the current process; what is not a socket gives any number.
+#[inline(always)]
+pub fn protocol_of(descriptor: u64) -> u32 {
+    protocol(socket_of(descriptor))
+}
+
+#[inline(always)]
+fn protocol(socket: Address) -> u32 {
+    u32::from(read::<u16>(socket, &offset::SOCK_PROTOCOL))
 }
 
 #[inline(always)]

@@ -212,7 +212,7 @@ fn record(caller: &Caller, errno: u32, how: u64, fill: impl FnOnce(*mut [u8; PAT
         (*slot).refused_capability = 0;
         (*slot).seccomp = seccomp::UNKNOWN;
         (*slot).has_place = 0;
-        (*slot).padding = 0;
+        (*slot).protocol = 0;
         fill(&raw mut (*slot).data);
         (*slot).end = mark(time, caller.tid);
     }

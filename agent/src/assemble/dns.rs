@@ -42,8 +42,12 @@ pub(super) fn failures(death: &Death, recording: &Recording) -> Vec<Failure> {
     for it in &names {
         // The last name of a series is the one that counts, and stands for all.
         if !names.iter().any(|other| it.is_extended(other) || it.precedes(other)) {
-            let wanted = names.iter().filter_map(|other| it.stem(other)).min_by_key(Vec::len);
-            failures.extend(failure(death, it, &wanted.unwrap_or_else(|| it.original())));
+            // The name itself was asked for as well: `db.shop.svc.cluster.local` with `cluster.local` behind it looks like `db.shop` with
+            // two search domains behind that.
+            let is_itself = names.iter().any(|other| other.is_extended(it));
+            let stems = names.iter().filter(|_| !is_itself).filter_map(|other| it.stem(other));
+            let wanted = stems.min_by_key(Vec::len).unwrap_or_else(|| it.original());
+            failures.extend(failure(death, it, &wanted));
         }
     }
     failures
@@ -272,6 +276,11 @@ mod tests {
         assert_eq!(told(series.clone().collect()), ["orders-db NxDomain A AAAA"]);
         let unfinished: Vec<DnsQuery> = series.take(4).collect();
         assert_eq!(told(unfinished), ["orders-db NxDomain A AAAA"], "without the name itself");
+        // One that ends as search domains do.
+        let series = (1u64..).zip(suffixes).map(|(step, suffix)| {
+            query(&format!("orders-db.shop.svc.cluster.local{suffix}"), 1, Some(3), SECOND - step)
+        });
+        assert_eq!(told(series.collect()), ["orders-db.shop.svc.cluster.local NxDomain A"]);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use nix::libc::AT_FDCWD;
 
 use super::{Caller, Death, End, is_of_run, listeners::add_holder, milliseconds_before, text};
 use crate::{
-    decode::{self, Object, Recording, SocketAddress},
+    decode::{self, Object, Recording, SocketAddress, Transport},
     kernel::syscalls,
 };
 
@@ -166,10 +166,15 @@ fn failure(death: &Death, raw: &decode::Failure, before_death_ms: f64) -> Failur
     failure
 }
 
-/// A bind or connect does not say which transport its socket has. Those that fail for want of a peer are TCP's; a datagram
-/// socket's connect sends nothing and cannot be refused. Without a route both fail at once, and name servers are asked by datagrams.
+/// Its socket's, where that is known. Else: what fails for want of a peer is TCP's; a datagram socket's connect sends nothing and cannot be
+/// refused. Without a route both fail at once, and name servers are asked by datagrams.
 fn transport(raw: &decode::Failure, port: u16) -> &'static str {
     const DNS: u16 = 53;
+    match raw.transport {
+        Some(Transport::Tcp) => return "tcp",
+        Some(Transport::Udp) => return "udp",
+        Some(Transport::Other) | None => {}
+    }
     let asks = port == DNS && !raw.late && raw.errno == nix::libc::ENETUNREACH;
     if asks || syscalls::name(raw.syscall) == "sendto" { "udp" } else { "tcp" }
 }

@@ -80,6 +80,7 @@ fn failure(time: u64, path: &[u8]) -> Failure {
         comm: b"cat".to_vec(),
         object: Object::Path { path: path.to_vec(), directory: nix::libc::AT_FDCWD, truncated: false },
         late: false,
+        transport: None,
         directory: None,
         capabilities: 0,
         refused_capability: None,
@@ -196,6 +197,21 @@ fn one_refused_connection_seen_twice_is_one() {
     let twice = |late| [connect(2_000_000, MAIN, late), connect(2_000_100, MAIN, late)];
     assert_eq!(count([twice(true), twice(false)].concat()), [2]);
     assert_eq!(count(vec![connect(2_000_000, MAIN, false), connect(2_000_100, MAIN, false)]), [2]);
+}
+
+#[test]
+fn an_address_has_its_sockets_transport() {
+    let address = |transport, port: u16, errno| {
+        let to = format!("10.0.0.9:{port}").parse().unwrap();
+        let object = Object::Address(decode::SocketAddress::Internet(to));
+        let failures = vec![Failure { syscall: 49, errno, object, transport, ..failure(2_000_000, b"") }];
+        with_failures(failures).failures.remove(0).address
+    };
+    assert_eq!(address(Some(decode::Transport::Udp), 53, 13), "10.0.0.9:53/udp");
+    assert_eq!(address(Some(decode::Transport::Tcp), 53, 101), "10.0.0.9:53/tcp");
+    // By what is usual, where it is not known.
+    assert_eq!(address(None, 53, 101), "10.0.0.9:53/udp");
+    assert_eq!(address(None, 443, 13), "10.0.0.9:443/tcp");
 }
 
 #[test]

@@ -13,12 +13,17 @@ use lastwords_diagnosis::evidence::Seccomp;
 use nix::libc::AT_FDCWD;
 
 use super::{
-    DnsQuery, Listener, Place, SocketAddress, Status, UnixListener,
+    DnsQuery, Listener, Place, SocketAddress, Status, Transport, UnixListener,
     dns::dns_query,
     listener::{listener, unix_listener},
     socket_address, until_zero,
     wait::{self, Blocked, LockTry},
 };
+
+/// Protocol numbers (include/uapi/linux/in.h).
+const TCP: u32 = 6;
+const UDP: u32 = 17;
+const MPTCP: u32 = 262;
 
 /// What a recorder held.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -88,6 +93,8 @@ pub struct Failure {
     pub object: Object,
     /// It failed after the call had returned.
     pub late: bool,
+    /// Its socket's; None when it had none, or it is not known.
+    pub transport: Option<Transport>,
     /// The directory that a relative path starts from, seen from the caller's root; None when it could not be read whole.
     pub directory: Option<Vec<u8>>,
     /// Effective capabilities of the caller, a bit each; for refused calls.
@@ -353,6 +360,11 @@ fn failure(entry: &FailureEntry, at: Option<&record::Place>) -> Option<Failure> 
             _ => Object::None,
         },
         late: kind == object::LATE_ADDRESS,
+        transport: match (kind, entry.protocol) {
+            (object::SOCKET_ADDRESS, TCP | MPTCP) => Some(Transport::Tcp),
+            (object::SOCKET_ADDRESS, UDP) => Some(Transport::Udp),
+            _ => None,
+        },
         directory: start,
         capabilities: entry.capabilities,
         refused_capability: entry.refused_capability.checked_sub(1),

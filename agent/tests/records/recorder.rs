@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use lastwords_agent::decode::{
     Blocked, ChildExit, Failure, Listener, LockTry, Object, Opened, Recording, Signal, SocketAddress,
-    bytes_of, zeroed,
+    Transport, bytes_of, zeroed,
 };
 use lastwords_agent_common::limits::{
     CHILD_EXITS, CONTAINER_LISTENERS, LOCKS, LOOKING_FAILURES, MAIN_FAULTS, MAIN_SIGNALS, MISSING_FAILURES,
@@ -224,9 +224,11 @@ fn failure() -> impl Strategy<Value = Entry<FailureEntry, Failure>> {
     let ids = (any::<u32>(), any::<u32>(), any::<u32>(), any::<u32>());
     let call = (any::<u32>(), 1..=133_u32);
     let caller = (any::<u64>(), prop::option::of(0..64_u32), 0..SECCOMP.len());
+    let protocol = prop::sample::select(vec![0, 1, 6, 17, 262]);
+    let caller = (caller, protocol);
     (marks(), ids, call, comm(), caller, prop_oneof![path(), address(), nothing()]).prop_map(
         |((begin, end), (tgid, tid, uid, gid), (syscall, errno), comm, caller, (raw, object))| {
-            let (capabilities, refused_capability, seccomp) = caller;
+            let ((capabilities, refused_capability, seccomp), protocol) = caller;
             let (kind, arguments, length, data) = raw;
             let entry = FailureEntry {
                 begin,
@@ -245,11 +247,16 @@ fn failure() -> impl Strategy<Value = Entry<FailureEntry, Failure>> {
                 refused_capability: refused_capability.map_or(0, |number| number + 1),
                 seccomp: u32::try_from(seccomp).unwrap_or(u32::MAX),
                 has_place: 0,
-                padding: 0,
+                protocol,
                 data,
                 end,
             };
             let (errno, late) = (errno.cast_signed(), kind == object::LATE_ADDRESS);
+            let transport = match protocol {
+                6 | 262 => Some(Transport::Tcp),
+                17 => Some(Transport::Udp),
+                _ => None,
+            };
             let failure = Failure {
                 time: 0,
                 tgid,
@@ -262,6 +269,7 @@ fn failure() -> impl Strategy<Value = Entry<FailureEntry, Failure>> {
                 comm,
                 object,
                 late,
+                transport: transport.filter(|_| kind == object::SOCKET_ADDRESS),
                 directory: None,
                 capabilities,
                 refused_capability,

@@ -14,7 +14,7 @@ use crate::verdict::{Cause, Confidence, EvidenceRef};
 use crate::{context, errno, words};
 
 /// A parser that does not like a file leaves within this (milliseconds), also in a slow language on a busy node.
-const AT_ONCE_MS: f64 = 300.0;
+const AT_ONCE_MS: f64 = 350.0;
 /// A program that was told of its configuration has read it within this (milliseconds).
 const PARSED_MS: f64 = 2_000.0;
 /// A program reads its own files in this last part of a life that ends of them, or so shortly (milliseconds) before the end.
@@ -157,20 +157,21 @@ pub(super) fn changed(case: &Case<'_>) -> Option<Finding> {
 pub(super) fn guessed(case: &Case<'_>) -> Option<Finding> {
     let startup = startup::quiet(case)?;
     let files = startup::read_last(case);
-    // One that was read long before belongs to the language's runtime, or was good enough to work with; of one that the command line names
-    // only the latter holds.
+    // One that was read long before belongs to the language's runtime, or was good enough to work with; of one that the command line names,
+    // or that lies with the program, only the latter holds.
+    let at_once = |file: &OpenedFile| file.before_death_ms <= AT_ONCE_MS;
     let late = |file: &OpenedFile| {
-        let own = file.before_death_ms <= AT_ONCE_MS && startup::in_arguments(case, &file.path);
         let part_ms = (startup.life_ms * LATE_PART).max(LATE_MS);
+        let own = at_once(file) && startup::in_arguments(case, &file.path);
         own || startup.life_ms == 0.0 || file.before_death_ms <= part_ms
     };
-    let Some((index, file)) = files.first().copied().filter(|(_, file)| late(file)) else {
-        return on_command_line(case, &startup);
-    };
-    let at_once = file.before_death_ms <= AT_ONCE_MS;
+    let with_it = |file: &OpenedFile| at_once(file) && startup::lies_with_the_program(case, &file.path);
+    let read = files.first().copied().filter(|(_, file)| late(file) || with_it(file));
+    let Some((index, file)) = read else { return on_command_line(case, &startup) };
     let alone = files.len() == 1;
     let pointed_at = startup::in_arguments(case, &file.path) || context::mount(case, &file.path).is_some();
-    let confidence = if at_once && (alone || pointed_at) { Confidence::Medium } else { Confidence::Low };
+    let is_likely = at_once(file) && late(file) && (alone || pointed_at);
+    let confidence = if is_likely { Confidence::Medium } else { Confidence::Low };
     let mut finding = finding(case, &startup, index, file, confidence);
     finding.summary.push_str("; no call failed that would explain it");
     if let [_, (_, other), ..] = files.as_slice() {
