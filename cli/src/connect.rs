@@ -34,6 +34,8 @@ const PORT: u16 = 7443;
 /// Annotations of the pods: the ConfigMap with the authority of their certificate, and a name that this is for.
 const AUTHORITY: &str = "lastwords.dev/authority";
 const SERVER_NAME: &str = "lastwords.dev/server-name";
+/// How it is told that the API server does not let the port be forwarded.
+const FORBIDDEN: &str = "forbidden";
 /// Largest answer in bytes: a page of 1000 crashes of 64 KiB each.
 const LARGEST_ANSWER: usize = 64 << 20;
 
@@ -153,7 +155,10 @@ async fn in_cluster(config: Config, server: &Server) -> Result<Aggregator, Error
         }
     };
     let channel = channel::open(&address, dial, Some((tls, server_name))).await;
-    aggregator(channel, address, credentials.authorization)
+    match channel {
+        Err(problem) if problem.starts_with(FORBIDDEN) => Err(Error::NotForwarded { namespace, problem }),
+        channel => aggregator(channel, address, credentials.authorization),
+    }
 }
 
 fn forwarding(error: kube::Error) -> io::Error {
@@ -161,7 +166,10 @@ fn forwarding(error: kube::Error) -> io::Error {
         kube::Error::UpgradeConnection(UpgradeConnectionError::ProtocolSwitch(status))
             if *status == http::StatusCode::FORBIDDEN =>
         {
-            "you may not create pods/portforward there".to_owned()
+            FORBIDDEN.to_owned()
+        }
+        kube::Error::Api(status) if status.code == http::StatusCode::FORBIDDEN.as_u16() => {
+            format!("{FORBIDDEN}: {}", status.message)
         }
         _ => channel::innermost(&error),
     })

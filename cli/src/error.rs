@@ -36,6 +36,16 @@ pub enum Error {
         /// Why.
         problem: String,
     },
+    /// The API server does not let the port be forwarded.
+    #[error(
+        "the aggregator's port cannot be forwarded ({problem}); you need get and create on pods/portforward in the namespace {namespace}, or an address of the aggregator (--server)"
+    )]
+    NotForwarded {
+        /// The aggregator's.
+        namespace: String,
+        /// What the API server said.
+        problem: String,
+    },
     /// The aggregator knows nothing of what was asked for.
     #[error("{0}")]
     NotFound(String),
@@ -101,7 +111,7 @@ impl Error {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Address { .. } | Self::Option(_) => USAGE,
-            Self::Unreachable { .. } | Self::NotInCluster { .. } => UNREACHABLE,
+            Self::Unreachable { .. } | Self::NotInCluster { .. } | Self::NotForwarded { .. } => UNREACHABLE,
             Self::NotFound(_)
             | Self::Unknown { .. }
             | Self::Refused { .. }

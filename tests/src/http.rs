@@ -20,6 +20,7 @@ const LONGEST_LINE: usize = 4 << 20;
 #[derive(Debug, Clone)]
 pub struct Client {
     authority: String,
+    token: Option<String>,
 }
 
 /// An answer whose code tells failure.
@@ -47,10 +48,16 @@ impl Client {
     pub fn new(url: &str) -> anyhow::Result<Client> {
         match url.trim_end_matches('/').strip_prefix("http://") {
             Some(authority) if !authority.is_empty() && !authority.contains('/') => {
-                Ok(Client { authority: authority.to_owned() })
+                Ok(Client { authority: authority.to_owned(), token: None })
             }
             _ => bail!("{url:?} is no plain HTTP address such as http://127.0.0.1:8080"),
         }
+    }
+
+    /// The same, for whoever has this token.
+    #[must_use]
+    pub fn with_token(self, token: &str) -> Client {
+        Client { token: Some(token.to_owned()), ..self }
     }
 
     /// GET.
@@ -134,6 +141,9 @@ impl Client {
                 Request::builder().method(method.clone()).uri(path).header("host", &self.authority);
             if !kind.is_empty() {
                 request = request.header("content-type", kind);
+            }
+            if let Some(token) = &self.token {
+                request = request.header("authorization", format!("Bearer {token}"));
             }
             let request = request.header("accept", "application/json").body(Full::new(bytes))?;
             anyhow::Ok(sender.send_request(request).await?)

@@ -147,13 +147,17 @@ impl Aggregator {
 /// An agent tells of every container of the machine, so those of another test would be among them: one test at a time has an agent
 /// and containers, whichever program it is in.
 #[derive(Debug)]
-struct WatchedMachine {
+pub struct WatchedMachine {
     // Unlocked when it is closed, by a test that is killed too.
     _locked: File,
 }
 
 impl WatchedMachine {
-    fn alone() -> anyhow::Result<WatchedMachine> {
+    /// Waits until no other test has it.
+    ///
+    /// # Errors
+    /// When the file that stands for it cannot be locked.
+    pub fn alone() -> anyhow::Result<WatchedMachine> {
         let path = env::temp_dir().join("lastwords-tests.lock");
         let file = File::options().create(true).append(true).open(&path);
         let file = file.with_context(|| format!("{} cannot be made", path.display()))?;

@@ -5,6 +5,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
+use super::access::Asked;
 use super::resource::Resource;
 
 /// A request that failed.
@@ -22,6 +23,24 @@ pub struct Failure {
 impl Failure {
     fn new(code: u16, reason: &'static str, message: String) -> Self {
         Failure { code, reason, message, details: Value::Null }
+    }
+
+    /// 401: nobody knows who asks.
+    pub(super) fn unauthorized() -> Self {
+        Failure::new(401, "Unauthorized", "Unauthorized".to_owned())
+    }
+
+    /// 403: no rule lets them.
+    pub(super) fn forbidden(user: &str, asked: &Asked<'_>) -> Self {
+        let Asked { verb, group, resource, namespace, name } = asked;
+        let place = match *namespace {
+            "" => "at the cluster scope".to_owned(),
+            namespace => format!("in the namespace {namespace:?}"),
+        };
+        let message = format!(
+            "{resource} {name:?} is forbidden: User {user:?} cannot {verb} resource {resource:?} in API group {group:?} {place}"
+        );
+        Failure::new(403, "Forbidden", message)
     }
 
     /// 404 for an object.

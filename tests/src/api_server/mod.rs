@@ -2,15 +2,17 @@
 //!
 //! Served as a 1.36 server does: lists with pages, watches with bookmarks and initial events, 410 Gone once the
 //! bounded history has moved on, field and label selectors, tables for kubectl, discovery in both forms, and the
-//! writes that a kubelet, an event recorder, Helm and `kubectl apply` need, server-side apply included. Not served:
-//! authentication, admission, defaults, schemas, dry runs, answers in protobuf, garbage collection. Plain HTTP, meant for loopback.
+//! writes that a kubelet, an event recorder, Helm and `kubectl apply` need, server-side apply included; where it is asked to, with
+//! bearer tokens, reviews and RBAC. Not served: admission, defaults, schemas, dry runs, answers in protobuf, garbage collection. Plain HTTP, meant for loopback.
 
+pub mod access;
 mod apply;
 mod deployment;
 mod discovery;
 mod event_shape;
 pub mod failure;
 pub mod faults;
+mod forward;
 mod merge;
 mod openapi;
 mod pod;
@@ -43,9 +45,11 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use access::{Access, Asked, User};
 use apply::Manager;
 use failure::Failure;
 use faults::{Fault, Faults, Line};
+use forward::Forwards;
 use read::Form;
 use resource::Target;
 use store::Store;
@@ -69,6 +73,8 @@ pub struct Options {
     pub schedule: bool,
     /// Where the stand-in kubelet writes the pods' logs, so that `kubectl logs` has an answer.
     pub pod_logs_directory: Option<PathBuf>,
+    /// Whether anybody needs a token that it knows, and rules of RBAC that let them.
+    pub authorize: bool,
 }
 
 impl Default for Options {
@@ -80,6 +86,7 @@ impl Default for Options {
             bookmark_interval: Duration::from_secs(60),
             schedule: true,
             pod_logs_directory: None,
+            authorize: false,
         }
     }
 }
@@ -89,11 +96,15 @@ impl Default for Options {
 pub struct ApiServer {
     address: SocketAddr,
     store: Arc<Store>,
+    server: Arc<Server>,
     tasks: Vec<JoinHandle<()>>,
 }
 
+#[derive(Debug)]
 struct Server {
     store: Arc<Store>,
+    access: Access,
+    forwards: Forwards,
     watches: Watches,
     faults: Faults,
     pod_logs_directory: Option<PathBuf>,
@@ -122,12 +133,15 @@ impl ApiServer {
             },
             faults: Faults::new(line),
             pod_logs_directory: options.pod_logs_directory,
+            access: Access::new(options.authorize),
+            forwards: Forwards::default(),
         });
-        let mut tasks = vec![tokio::spawn(serve::accept(listener, address, router(server), control))];
+        let accepting = serve::accept(listener, address, router(server.clone()), control);
+        let mut tasks = vec![tokio::spawn(accepting)];
         if options.schedule {
             tasks.push(tokio::spawn(pod::schedule(store.clone())));
         }
-        Ok(ApiServer { address, store, tasks })
+        Ok(ApiServer { address, store, server, tasks })
     }
 
     /// Where it listens.
@@ -150,12 +164,37 @@ impl ApiServer {
     /// # Errors
     /// When the file cannot be written.
     pub fn write_kubeconfig(&self, file: &Path) -> anyhow::Result<()> {
-        let url = self.url();
-        let text = format!(
-            "apiVersion: v1\nkind: Config\ncurrent-context: stand-in\nclusters:\n- name: stand-in\n  cluster:\n    server: {url}\ncontexts:\n- name: stand-in\n  context:\n    cluster: stand-in\n    user: stand-in\n    namespace: default\nusers:\n- name: stand-in\n  user: {{}}\n"
-        );
-        std::fs::write(file, text)
+        self.write_kubeconfig_of(file, &json!({}), "default")
+    }
+
+    /// Writes a kubeconfig of whoever has this token.
+    ///
+    /// # Errors
+    /// As [`ApiServer::write_kubeconfig`].
+    pub fn write_kubeconfig_with(&self, file: &Path, token: &str, namespace: &str) -> anyhow::Result<()> {
+        self.write_kubeconfig_of(file, &json!({ "token": token }), namespace)
+    }
+
+    fn write_kubeconfig_of(&self, file: &Path, user: &Value, namespace: &str) -> anyhow::Result<()> {
+        let context = json!({"cluster": "stand-in", "user": "stand-in", "namespace": namespace});
+        let config = json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "stand-in",
+            "clusters": [{"name": "stand-in", "cluster": {"server": self.url()}}],
+            "contexts": [{"name": "stand-in", "context": context}],
+            "users": [{"name": "stand-in", "user": user}],
+        });
+        std::fs::write(file, config.to_string())
             .with_context(|| format!("the kubeconfig {} cannot be written", file.display()))
+    }
+
+    /// Knows this token from now on, as one for these audiences.
+    pub fn give_token(&self, token: &str, user: User, audiences: &[&str]) {
+        self.server.access.give(token, user, audiences);
+    }
+
+    /// Where what is forwarded to a port of this pod goes.
+    pub fn forward_port(&self, namespace: &str, pod: &str, port: u16, to: SocketAddr) {
+        self.server.forwards.lead(namespace, pod, port, to);
     }
 }
 
@@ -175,6 +214,7 @@ fn router(server: Arc<Server>) -> Router {
         .route("/api", routing::get(|headers: HeaderMap| async move { roots(&headers, true) }))
         .route("/apis", routing::get(|headers: HeaderMap| async move { roots(&headers, false) }))
         .route("/stand-in/faults", routing::post(fault))
+        .route("/api/v1/namespaces/{namespace}/pods/{pod}/portforward", routing::get(forward::forward))
         .fallback(objects)
         .with_state(server)
 }
@@ -216,9 +256,13 @@ async fn objects(
     {
         return Ok(Json(found).into_response());
     }
+    if let Some(review) = server.access.review(&server.store, path, &headers, &body) {
+        return Ok((axum::http::StatusCode::CREATED, Json(review?)).into_response());
+    }
     let target = Target::parse(path).ok_or_else(Failure::no_such_path)?;
     let watching = target.watch_prefix || flag(&query, "watch");
     let plural = target.resource.plural;
+    server.access.check(&server.store, &headers, &Asked::of(&target, target.verb(&method, watching)))?;
     if let Some(code) = server.faults.failing(plural, target.verb(&method, watching)) {
         let code =
             axum::http::StatusCode::from_u16(code).unwrap_or(axum::http::StatusCode::INTERNAL_SERVER_ERROR);

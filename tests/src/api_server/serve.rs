@@ -26,7 +26,9 @@ pub(super) async fn accept(
                 // A connection that is gone before it is accepted is the client's affair.
                 let Ok((connection, _)) = accepted else { continue };
                 let service = TowerToHyperService::new(router.clone());
-                connections.spawn(http1::Builder::new().serve_connection(TokioIo::new(connection), service));
+                let connection =
+                    http1::Builder::new().serve_connection(TokioIo::new(connection), service).with_upgrades();
+                connections.spawn(connection);
             }
             Some(line) = control.recv() => {
                 // Aborted tasks close their sockets: the client sees the connection end in the middle.
