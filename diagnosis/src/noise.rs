@@ -83,9 +83,9 @@ pub(crate) fn is_plug_in(failure: &Failure) -> bool {
         && !name.starts_with("lib")
 }
 
-/// True for what a program makes itself when it is not there: its state, the cookies that it was given.
+/// True for what a program makes itself when it is not there: its state, a folder for what is temporary, the cookies that it was given.
 pub(crate) fn is_made_anew(path: &str) -> bool {
-    const NAMES: [&str; 14] = [
+    const NAMES: [&str; 15] = [
         "bookmark",
         "bookmarks",
         "checkpoint",
@@ -99,6 +99,7 @@ pub(crate) fn is_made_anew(path: &str) -> bool {
         "session",
         "shm",
         "state",
+        "tmp",
         "wal",
     ];
     // A person writes these.

@@ -13,9 +13,6 @@ const READ_TO_END_MS: f64 = 1_000.0;
 /// A program that began to listen within this of its end (milliseconds) was still setting itself up: it steps down to a user after that.
 const SET_UP_MS: f64 = 10.0;
 
-/// No JVM, node or ruby runs a line of its program sooner (milliseconds), on the fastest of machines.
-pub(crate) const SET_UP_OF_A_RUNTIME_MS: f64 = 35.0;
-
 /// A program that ended itself with a code other than 0 while it started.
 pub(crate) struct Startup {
     pub(crate) code: i32,

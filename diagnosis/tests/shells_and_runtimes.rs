@@ -292,10 +292,11 @@ fn a_jvm_that_does_not_come_to_its_program() {
         )
     };
     let class = "/app/classes/com/shop/Main.class";
-    let faulted = |life_ms, before_death_ms| {
-        let mut evidence = exited(&["java", "-Xms512m", "-Xmx128m", "-version"], life_ms, 1);
+    let faulted = |fault_address| {
+        let mut evidence = exited(&["java", "-Xms512m", "-Xmx128m", "-version"], 90, 1);
         let kernel = by(SenderKind::Kernel, "", 0);
-        evidence.signals.push(sent(signals::SIGSEGV, 1, kernel, before_death_ms));
+        let fault = sent(signals::SIGSEGV, 1, kernel, 1.6);
+        evidence.signals.push(Signal { fault_address, ..fault });
         evidence
     };
     check(vec![
@@ -309,8 +310,8 @@ fn a_jvm_that_does_not_come_to_its_program() {
             java(&["java", "-cp", "/app/classes:/app/lib", "com.shop.Main"], class),
             "PROGRAM_ERROR LOW exit code 1",
         ),
-        ("it faults on purpose at first", faulted(10, 1.6), "INVALID_ARGUMENTS LOW -Xms512m"),
-        ("it faults in its program", faulted(900, 1.6), "PROGRAM_ERROR MEDIUM SIGSEGV at 0x0"),
+        ("it faults on purpose at first", faulted(0), "INVALID_ARGUMENTS LOW -Xms512m"),
+        ("it faults in its program", faulted(0x10), "PROGRAM_ERROR MEDIUM SIGSEGV at 0x10"),
     ]);
 }
 

@@ -10,7 +10,7 @@ use crate::case::Case;
 use crate::evidence::{Fault, SenderKind, Signal};
 use crate::pod::ChangeKind;
 use crate::verdict::{Cause, Confidence, EvidenceRef};
-use crate::{fault, signals, startup, words};
+use crate::{fault, signals, words};
 
 /// A run shorter than this (milliseconds) ended while starting, where a wrong argument or setting is as likely as a bug.
 const START_UP_MS: f64 = 10_000.0;
@@ -127,11 +127,11 @@ pub(super) fn handled_fault(case: &Case<'_>) -> Option<Finding> {
     })
 }
 
-/// A JVM faults on purpose while it sets itself up, to see what the processor does.
+/// A JVM reads from address 0 on purpose while it sets itself up, to see what the processor saves. What its program does with a null
+/// faults at the place of a field, a little above.
 fn is_a_test(case: &Case<'_>, signal: &Signal) -> bool {
     let is_java = case.evidence.process.as_ref().is_some_and(|process| process.comm == "java");
-    let into_life_ms = case.program_ms().map(|life_ms| life_ms - signal.before_death_ms);
-    is_java && into_life_ms.is_some_and(|ms| ms <= startup::SET_UP_OF_A_RUNTIME_MS)
+    is_java && signal.signal == signals::SIGSEGV && signal.fault_address == 0
 }
 
 /// It left with a code, and no call of its that could explain it had failed. Only a complete record can say so.
