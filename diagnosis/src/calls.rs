@@ -167,6 +167,12 @@ impl Call<'_> {
         self.weight.decisive && self.weight.caller >= Caller::ChildJustBefore && self.may_decide()
     }
 
+    /// True for what the main process failed to get and, for most of its life, did without: not offered as the reason, but worth a word
+    /// where there is no other.
+    pub(crate) fn is_done_without(&self) -> bool {
+        self.worked_on && self.weight.decisive && self.weight.caller >= Caller::SameProcess
+    }
+
     /// True when a log line about something else does not make up for it.
     pub(crate) fn outweighs_words(&self) -> bool {
         self.named || self.standing == Standing::Rare
@@ -253,6 +259,7 @@ impl Call<'_> {
     }
 }
 
+/// What it failed on: a name, a path or an address.
 pub(crate) fn thing(failure: &Failure) -> &str {
     if failure.dns.is_some() {
         return &failure.name;

@@ -82,6 +82,21 @@ fn a_missing_file() {
 }
 
 #[test]
+fn what_was_done_without_is_told_where_nothing_explains_the_end() {
+    let mut evidence = exited(&["app"], 400, 12);
+    evidence.failures = vec![
+        failed("openat", errno::EACCES, "/var/log/app.log", 380.0),
+        failed("openat", errno::ENOENT, "/etc/app/plug-ins.yaml", 370.0),
+    ];
+    let it = diagnose(&evidence, None);
+    assert_eq!(
+        it.summary,
+        "app ended itself with exit code 12 after 400 ms, and no call that failed before explains it; so early, a wrong argument, variable or setting is as likely as a bug; 380 ms before that it had done without /var/log/app.log: openat failed with EACCES (permission denied)"
+    );
+    assert_eq!(it.evidence, [EvidenceRef::Exit, EvidenceRef::Failure(0)]);
+}
+
+#[test]
 fn a_missing_interpreter() {
     let mut evidence = exited(&["/run.sh"], 1, 127);
     evidence.execs.clear();

@@ -5,7 +5,7 @@ mod heap;
 pub(super) use heap::full as heap_full;
 
 use super::Finding;
-use crate::calls::Call;
+use crate::calls::{self, Call};
 use crate::case::Case;
 use crate::evidence::{Fault, SenderKind, Signal};
 use crate::pod::ChangeKind;
@@ -162,11 +162,21 @@ pub(super) fn exit_code(case: &Case<'_>) -> Option<Finding> {
         None => (confidence, doubt.to_owned()),
     };
     evidence.extend(case.passed_on().map(|(index, _)| EvidenceRef::ChildExit(index)));
+    // What healthy programs rarely fail with tells more; else the last.
+    let done_without = case.calls.iter().filter(|call| call.is_done_without());
+    let without = done_without
+        .min_by(|one, other| other.standing.cmp(&one.standing).then(one.gap_ms.total_cmp(&other.gap_ms)));
+    evidence.extend(without.map(|call| EvidenceRef::Failure(call.index)));
+    let without = without.map_or_else(String::new, |call| {
+        let thing = words::one_line(calls::thing(call.failure));
+        let span = words::span(call.gap_ms);
+        format!("; {span} before that it had done without {thing}: {}", words::failed(call.failure))
+    });
     Some(Finding {
         cause: Cause::ProgramError,
         confidence,
         summary: format!(
-            "{} ended itself with {code_word}{after}, and no call that failed before explains it{doubt}",
+            "{} ended itself with {code_word}{after}, and no call that failed before explains it{doubt}{without}",
             case.main_name()
         ),
         object: code_word,
