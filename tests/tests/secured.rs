@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use lastwords_tests::api_server::access::{OWN_AUDIENCE, User};
 use lastwords_tests::api_server::{ApiServer, Options};
@@ -327,9 +327,28 @@ async fn what_the_chart_renders_is_enough_to_be_told_what_one_may_know() {
     let nobody = command.env_remove("KUBECONFIG").env("HOME", cluster.directory.path()).output().unwrap();
     assert_eq!((nobody.status.code(), nobody.stdout.len()), (Some(1), 0), "{nobody:?}");
 
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    for program in [&aggregator, &agent] {
+    let unwarned = |program: &Program| {
         let output = program.output();
         assert!(!output.contains(" WARN ") && !output.contains(" ERROR "), "{output}");
-    }
+    };
+    unwarned(&agent);
+    drop(agent);
+
+    // As the documents have it: an emptied Secret is another authority, told where agents and people look for it.
+    let told = async || {
+        let map = cluster.admin.get("/api/v1/namespaces/lastwords/configmaps/lastwords-ca").await.unwrap();
+        map["data"]["ca.crt"].as_str().unwrap().to_owned()
+    };
+    let before = told().await;
+    let secret = "/api/v1/namespaces/lastwords/secrets/lastwords-authority";
+    cluster.admin.patch(secret, &json!({"data": null})).await.unwrap();
+    eventually("another authority", async || (told().await != before).then_some(())).await;
+    let agent = cluster.agent(address).await;
+    cluster.dies("shop", "later", "/etc/shop/later.yaml").await;
+    eventually("the crash after that", async || {
+        cluster.listed(&tenant).contains(&missing("shop/later")).then_some(())
+    })
+    .await;
+    unwarned(&agent);
+    unwarned(&aggregator);
 }
