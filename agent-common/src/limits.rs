@@ -134,9 +134,13 @@ pub const GROUP_NAME_BYTES: usize = 96;
 /// can be looked up while the container's root still exists. Later ones are only recorded.
 pub const NOTICES: u64 = 16;
 
-/// Connections of containers that are being made at the same time. Each element has 48 bytes. Full: the one that was not looked at for
-/// longest is forgotten, and its failure is not recorded.
-pub const CONNECTIONS: u32 = 4096;
+/// Connections of containers that are being made at the same time without waiting for them. Each element has 36 bytes. Full: the one that
+/// was not looked at for longest is forgotten, and its failure is not recorded.
+pub const UNDER_WAY: u32 = 4096;
+
+/// TCP connections that containers have made, or are making, and that stand: 110 pods with pools of a hundred. Each element has 64 bytes.
+/// Full: the one that was not looked at for longest is forgotten, and its failure or loss is not recorded.
+pub const CONNECTIONS: u32 = 16384;
 
 /// Bytes of the largest address kept of a connection, a `struct sockaddr_in6`.
 pub const ADDRESS_BYTES: usize = 28;

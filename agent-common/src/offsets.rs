@@ -105,6 +105,8 @@ macro_rules! for_each_kernel_field {
             SOCK_FLAGS: required "sock.__sk_common.skc_reuse";
             SOCK_PROTOCOL: required "sock.sk_protocol";
             SOCK_CGROUP: optional "sock.sk_cgrp_data.cgroup";
+            SOCK_SOCKET: required "sock.sk_socket";
+            UNIX_PEER: optional "unix_sock.peer";
             UNIX_ADDRESS: optional "unix_sock.addr";
             UNIX_ADDRESS_LENGTH: optional "unix_address.len";
             UNIX_ADDRESS_NAME: optional "unix_address.name";

@@ -278,7 +278,7 @@ pub struct FailureEntry {
     pub seccomp: u32,
     /// 1 when the place with this entry's index was written for it.
     pub has_place: u32,
-    /// `sk_protocol` of the socket that was to have an address: 6 for TCP, 17 for UDP; 0 for other calls.
+    /// `sk_protocol` of the socket that was to have an address, or has lost its peer: 6 for TCP, 17 for UDP; 0 for other calls.
     pub protocol: u32,
     /// A path or a `struct sockaddr`, as passed.
     pub data: [u8; PATH_BYTES],

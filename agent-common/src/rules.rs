@@ -21,6 +21,8 @@ pub mod object {
     pub const DESCRIPTOR: u8 = 7;
     /// A file in argument 0 that is to be locked.
     pub const LOCK: u8 = 8;
+    /// The peer of a connection that had been made, and is lost.
+    pub const PEER: u8 = 9;
 
     /// In argument 0 of a late failure: its socket told of it.
     pub const TOLD: u64 = 0;
@@ -105,8 +107,22 @@ pub struct SyscallRule {
     pub opens: u8,
     /// 1 when argument 0 is the descriptor that the call waits on.
     pub descriptor: u8,
+    /// 1 when argument 0 may be a connection that the call sends or receives through: [`is_loss`] then tells of its peer.
+    pub carries: u8,
     /// Zero.
-    pub padding: [u8; 3],
+    pub padding: [u8; 2],
+}
+
+/// Errors of a connection that stood: the peer reset it or is gone (EPIPE, ECONNRESET), or nothing has come from it for too long (ETIMEDOUT,
+/// EHOSTUNREACH, ENETUNREACH). A bit each.
+pub const LOSSES: [u64; 2] = [1 << 32, 1 << (101 - 64) | 1 << (104 - 64) | 1 << (110 - 64) | 1 << (113 - 64)];
+
+/// Whether a call that failed with `errno` may have failed because its connection was lost.
+#[inline(always)]
+#[must_use]
+pub const fn is_loss(errno: u64) -> bool {
+    let losses = if errno < 64 { LOSSES[0] } else { LOSSES[1] };
+    errno < 128 && losses & (1 << (errno & 63)) != 0
 }
 
 /// EADDRINUSE, the only telling error above 63. Bit 0 of [`SyscallRule::telling`] stands for it, as no error is 0.

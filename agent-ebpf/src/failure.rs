@@ -3,7 +3,7 @@
 use lastwords_agent_common::{
     limits::{NOTICES, PATH_BYTES, PLACES},
     record::{self, Counter, FailureEntry, Recorder, Refused, kind, seccomp},
-    rules::{EADDRINUSE, SyscallRule, class, object},
+    rules::{EADDRINUSE, LOSSES, SyscallRule, class, object},
 };
 
 use crate::{
@@ -15,9 +15,9 @@ use crate::{
     maps::{SYSCALLS, count},
     permission,
     place::Place,
-    probe::{dns, listener, lock, socket},
+    probe::{dns, listener, lock, peer, socket},
     process,
-    recorder::{add, failure_slot, mark},
+    recorder::{add, failure_slot, mark, ones_if_zero},
 };
 
 const EPERM: u64 = 1;
@@ -25,7 +25,7 @@ const EACCES: u64 = 13;
 const EROFS: u64 = 30;
 const ADDRESS_IN_USE: u64 = EADDRINUSE as u64;
 /// connect(2) without waiting; listed for nothing else.
-const EINPROGRESS: u64 = 115;
+pub const EINPROGRESS: u64 = 115;
 /// Relative to the working directory (include/uapi/linux/fcntl.h).
 const AT_FDCWD: i32 = -100;
 
@@ -47,16 +47,13 @@ pub fn on_failure<const TYPED: bool, const IN_FUNCTION: bool>(registers: Address
     let Some(rule) = SYSCALLS.get(number) else {
         return;
     };
-    if !is_listed(rule, errno) {
-        return;
-    }
-    if errno == EINPROGRESS {
-        let of = |place| register::<TYPED>(registers, place);
-        let tgid = (process::current() >> 32) as u32;
-        socket::remember(tgid, of(&offset::REGS_0), of(&offset::REGS_1), of(&offset::REGS_2));
-        if !IN_FUNCTION {
-            dns::connected(of(&offset::REGS_0), of(&offset::REGS_1), of(&offset::REGS_2));
+    if rule.carries != 0 && may_be_loss(errno) {
+        let descriptor = register::<TYPED>(registers, &offset::REGS_0);
+        if peer::lost::<IN_FUNCTION>(owned.recorder, descriptor, number, errno as u32) {
+            return;
         }
+    }
+    if !is_listed(rule, errno) {
         return;
     }
     if rule.object == object::LOCK && lock::is_known(owned.recorder, process::current() as u32, errno as u32)
@@ -65,6 +62,24 @@ pub fn on_failure<const TYPED: bool, const IN_FUNCTION: bool>(registers: Address
     }
     let filter = if IN_FUNCTION { seccomp::PASSED } else { seccomp::UNDECIDED };
     record::<TYPED>(owned, rule, registers, number, errno, filter);
+}
+
+/// A system call of the current task ended with EINPROGRESS: is a connection being made, without waiting for it? A function of its own,
+/// and not a part of [`on_failure`]: the stacks of both together would be more than there is.
+#[inline(never)]
+pub fn under_way<const TYPED: bool, const IN_FUNCTION: bool>(registers: Address) {
+    let of = |place| register::<TYPED>(registers, place);
+    if Owned::of_current().is_none()
+        || ((!IN_FUNCTION || offset::COMPAT_IN_FUNCTIONS.load() != 0) && is_compat::<TYPED>(registers))
+        || !SYSCALLS.get(call_number::<TYPED>(registers)).is_some_and(|rule| is_listed(rule, EINPROGRESS))
+    {
+        return;
+    }
+    let tgid = (process::current() >> 32) as u32;
+    socket::remember(tgid, of(&offset::REGS_0), of(&offset::REGS_1), of(&offset::REGS_2));
+    if !IN_FUNCTION {
+        dns::connected(of(&offset::REGS_0), of(&offset::REGS_1), of(&offset::REGS_2));
+    }
 }
 
 /// A seccomp filter answered a call of the current task with `errno`.
@@ -84,6 +99,15 @@ pub fn on_refusal(registers: Address, errno: u64) {
     {
         record::<false>(owned, rule, registers, number, errno, seccomp::DENIED);
     }
+}
+
+/// As [`is_loss`](lastwords_agent_common::rules::is_loss), without a branch on the number: the verifier would learn something of it in each, and walk
+/// all that follows once for each thing learned.
+#[inline(always)]
+fn may_be_loss(errno: u64) -> bool {
+    let word = errno >> 6;
+    let losses = LOSSES[0] & ones_if_zero(word) | LOSSES[1] & ones_if_zero(word ^ 1);
+    losses >> (errno & 63) & 1 != 0
 }
 
 #[inline(always)]

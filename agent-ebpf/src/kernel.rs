@@ -60,6 +60,9 @@ pub mod offset {
     /// System call number of connect.
     #[unsafe(no_mangle)]
     pub static CONNECT_NUMBER: Global<u32> = Global::new(UNSET);
+    /// And of getsockopt.
+    #[unsafe(no_mangle)]
+    pub static GETSOCKOPT_NUMBER: Global<u32> = Global::new(UNSET);
     /// 1 where there is a helper that gives the current task with its type.
     #[unsafe(no_mangle)]
     pub static CURRENT_TASK_TYPED: Global<u32> = Global::new(UNSET);

@@ -12,7 +12,7 @@ use lastwords_agent_common::{
         ADDRESS_BYTES, CLOSED_LISTENERS as CLOSED_LISTENER_COUNT, CONNECTIONS as CONNECTION_COUNT,
         DNS_SOCKETS as DNS_SOCKET_COUNT, FAULT_PLACES, GROUP_PLACES as GROUP_PLACE_COUNT,
         GROUPS as GROUP_COUNT, LISTENERS as LISTENER_COUNT, PATH_BYTES, RECORDERS as RECORDER_COUNT,
-        RING_BYTES, SYSCALLS as SYSCALL_COUNT,
+        RING_BYTES, SYSCALLS as SYSCALL_COUNT, UNDER_WAY as UNDER_WAY_COUNT,
     },
     record::{COUNTERS as COUNTER_COUNT, Comm, Counter, FaultEntry, Group, Listener, Recorder},
     rules::SyscallRule,
@@ -103,16 +103,22 @@ pub struct Caller {
     pub comm: Comm,
     /// When, CLOCK_MONOTONIC.
     pub began: u64,
+    /// The peer's port, in network byte order: a socket at the address of one that is gone has another.
+    pub port: u16,
+    /// Zero.
+    pub padding: u16,
+    /// The error that ended the connection after it had been made; 0 before.
+    pub lost: u32,
 }
 
-/// `struct sock *` → who connects it, from the first packet to the answer: the answer comes in the context of whatever runs then.
+/// `struct sock *` → who connected it, from the first packet until it is closed without an error: its answer, and its reset, come in the
+/// context of whatever runs then. So what is in here was made by connect(2) in a container, and what was accepted is not.
 #[map]
-pub static CONNECTING: LruHashMap<u64, Caller> = LruHashMap::with_max_entries(CONNECTION_COUNT, 0);
+pub static CONNECTIONS: LruHashMap<u64, Caller> = LruHashMap::with_max_entries(CONNECTION_COUNT, 0);
 
 /// (process, descriptor) → the address that a connect(2) which did not wait was called with.
 #[map]
-pub static UNDER_WAY: LruHashMap<u64, [u8; ADDRESS_BYTES]> =
-    LruHashMap::with_max_entries(CONNECTION_COUNT, 0);
+pub static UNDER_WAY: LruHashMap<u64, [u8; ADDRESS_BYTES]> = LruHashMap::with_max_entries(UNDER_WAY_COUNT, 0);
 
 /// `struct sock *` → a TCP socket that listens, of the whole node: a port's holder may be outside every container.
 #[map]

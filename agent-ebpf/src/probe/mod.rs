@@ -11,6 +11,7 @@ pub mod listener;
 pub mod lock;
 mod oom;
 mod packet;
+pub mod peer;
 mod registers;
 mod seccomp;
 mod signal;

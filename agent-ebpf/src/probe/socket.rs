@@ -14,7 +14,7 @@ use aya_ebpf::{Global, helpers};
 use lastwords_agent_common::{
     limits::{ADDRESS_BYTES, PATH_BYTES},
     record::{Counter, seccomp},
-    rules::{class, object},
+    rules::{class, is_loss, object},
 };
 
 use crate::{
@@ -24,8 +24,8 @@ use crate::{
     kernel::{
         Address, argument, current_task, follow_user, now, offset, pointer, read, read_comm, read_user_bytes,
     },
-    maps::{CONNECTING, Caller, UNDER_WAY, count},
-    probe::{dns, listener},
+    maps::{CONNECTIONS, Caller, UNDER_WAY, count},
+    probe::{dns, listener, peer},
     process,
     recorder::{failure_slot, mark, network_slot},
 };
@@ -55,23 +55,29 @@ hook!("inet_sock_set_state", inet_sock_set_state, inet_sock_set_state_raw, |argu
     }
     if new == TCP_SYN_SENT {
         if let Some(container) = Container::of_current() {
-            if read::<u16>(socket, &offset::SOCK_PORT) == DOMAIN {
+            let port: u16 = read(socket, &offset::SOCK_PORT);
+            if port == DOMAIN {
                 dns::expect();
             }
             // Full: the oldest is forgotten.
-            let _ = CONNECTING.insert(&key, &caller(container), 0);
+            let _ = CONNECTIONS.insert(&key, &Caller { port, ..caller(container) }, 0);
         }
         return;
     }
     if old != TCP_SYN_SENT {
+        if new == TCP_CLOSE {
+            peer::closed(socket, key);
+        }
         return;
     }
     // SAFETY: copied before it is removed.
-    let Some(caller) = (unsafe { CONNECTING.get(&key) }).copied() else {
+    let Some(caller) = (unsafe { CONNECTIONS.get(&key) }).copied() else {
         return;
     };
-    // Gone already is as good.
-    let _ = CONNECTING.remove(&key);
+    if new != TCP_ESTABLISHED {
+        // Gone already is as good.
+        let _ = CONNECTIONS.remove(&key);
+    }
     let hard: u32 = read(socket, &offset::SOCK_ERR);
     let soft: u32 = read(socket, &offset::SOCK_ERR_SOFT);
     let errno = hard | (soft * u32::from(hard == 0)) | given_up(&caller, hard | soft);
@@ -149,6 +155,9 @@ pub fn asked(descriptor: u64, level: u64, name: u64, value: u64) {
         return;
     };
     let errno: u32 = follow_user(value);
+    if is_loss(u64::from(errno)) && peer::asked(container, descriptor, errno) {
+        return;
+    }
     let key = key((process::current() >> 32) as u32, descriptor);
     // SAFETY: copied before it is removed.
     let Some(address) = (unsafe { UNDER_WAY.get(&key) }).copied() else {
@@ -180,6 +189,9 @@ fn caller(container: Container) -> Caller {
         gid: (user >> 32) as u32,
         comm: [0; 16],
         began: now(),
+        port: 0,
+        padding: 0,
+        lost: 0,
     };
     read_comm(&raw mut caller.comm, current_task());
     caller
@@ -221,7 +233,7 @@ fn record(caller: &Caller, errno: u32, how: u64, fill: impl FnOnce(*mut [u8; PAT
 
 /// The socket's peer as a `struct sockaddr_in` or `sockaddr_in6`.
 #[inline(always)]
-fn write_peer(socket: Address, data: *mut [u8; PATH_BYTES]) {
+pub fn write_peer(socket: Address, data: *mut [u8; PATH_BYTES]) {
     let port: u16 = read(socket, &offset::SOCK_PORT);
     write_address(socket, port, &offset::SOCK_ADDRESS_4, &offset::SOCK_ADDRESS_6, data.cast());
 }

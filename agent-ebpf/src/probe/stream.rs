@@ -16,7 +16,7 @@ use crate::{
     dns::DOMAIN,
     kernel::{Address, argument, call_number, current_task, is_compat, load, offset, pointer, register},
     maps::NameServer,
-    probe::{blocked, dns, socket::write_address, syscall},
+    probe::{blocked, dns, peer, socket::write_address, syscall},
 };
 
 const TCP: u32 = 6;
@@ -25,22 +25,33 @@ const _: () = assert!(SYSCALLS.is_power_of_two());
 
 /// Defines a program for the end of a function on a TCP socket that has so many arguments.
 macro_rules! stream {
-    ($name:ident, $arguments:literal) => {
+    ($name:ident, $arguments:literal, $attention:expr, $of:expr) => {
         #[fexit]
         pub fn $name(context: FExitContext) -> u32 {
             let arguments = context.as_ptr().cast();
-            if attention::is_any_asking() {
-                carried(pointer(arguments, 0), argument(arguments, $arguments) as i32);
+            if $attention() {
+                $of(pointer(arguments, 0), argument(arguments, $arguments) as i32);
             }
             0
         }
     };
 }
 
-stream!(tcp_sendmsg, 3);
-stream!(tcp_recvmsg_of_4, 4);
-stream!(tcp_recvmsg_of_5, 5);
-stream!(tcp_recvmsg_of_6, 6);
+stream!(tcp_sendmsg, 3, attention::is_any_asking, carried);
+stream!(tcp_recvmsg_of_4, 4, attention::is_any_for_streams, received);
+stream!(tcp_recvmsg_of_5, 5, attention::is_any_for_streams, received);
+stream!(tcp_recvmsg_of_6, 6, attention::is_any_for_streams, received);
+
+/// As [`carried`], of a socket that may also have been lost.
+#[inline(never)]
+fn received(socket: Address, bytes: i32) {
+    if attention::is_any_losing() {
+        peer::received(socket, bytes);
+    }
+    if attention::is_any_asking() {
+        carried(socket, bytes);
+    }
+}
 
 /// A socket has sent or received so many bytes.
 #[inline(never)]

@@ -16,7 +16,7 @@ use aya_ebpf::{
 
 use crate::{
     attention,
-    failure::on_failure,
+    failure::{EINPROGRESS, on_failure, under_way},
     kernel::{Address, argument, call_number, is_compat, offset, register},
     maps::{CONTINUED, CONTINUED_CONDITIONAL},
     probe::{dns, socket, startup, unix},
@@ -64,7 +64,10 @@ pub fn sys_exit_raw(context: RawTracePointContext) -> u32 {
 fn on_exit<const TYPED: bool>(arguments: *const u64) {
     let result = result(arguments);
     if result < 0 {
-        if is_failure(result) {
+        // Side by side and not one within the other: the stacks of both together would be more than there is.
+        if result == -(EINPROGRESS as i64) {
+            under_way::<TYPED, false>(registers(arguments));
+        } else if is_failure(result) {
             failed::<TYPED>(registers(arguments), result);
         }
         return;
@@ -194,7 +197,12 @@ pub fn system_call_opened(context: FExitContext) -> u32 {
 #[fexit]
 pub fn system_call_failed(context: FExitContext) -> u32 {
     let arguments = context.as_ptr().cast();
-    on_failure::<true, true>(registers(arguments), -result(arguments) as u64);
+    let (registers, errno) = (registers(arguments), -result(arguments) as u64);
+    if errno == EINPROGRESS {
+        under_way::<true, true>(registers);
+    } else {
+        on_failure::<true, true>(registers, errno);
+    }
     0
 }
 

@@ -88,7 +88,7 @@ fn missed_path(raw: &decode::Failure) -> Option<&[u8]> {
     missed.then_some(path.as_slice())
 }
 
-/// Whether a connection was made in the end that had failed: to the same address, or by the other of the two protocols (RFC 8305), by
+/// Whether a connection was made in the end that had failed, or anew that was lost: to the same address, or by the other of the two protocols (RFC 8305), by
 /// whichever process of the container.
 fn is_made_of(made: &decode::Failure, failed: &decode::Failure) -> bool {
     let address = |raw: &decode::Failure| match raw.object {
@@ -99,12 +99,13 @@ fn is_made_of(made: &decode::Failure, failed: &decode::Failure) -> bool {
     made == failed || (made.port() == failed.port() && made.is_ipv4() != failed.is_ipv4())
 }
 
-/// Where the process of a failed connection connected to next, when that was not what had failed.
+/// Where the process of a failed or lost connection connected to next, when that was not what had failed.
 fn connected_next<'a>(
     mut made_since: impl Iterator<Item = &'a decode::Failure>,
     failed: &decode::Failure,
 ) -> Option<String> {
-    if !matches!(failed.object, Object::Address(_)) || syscalls::name(failed.syscall) != "connect" {
+    let is_connection = failed.lost || syscalls::name(failed.syscall) == "connect";
+    if !matches!(failed.object, Object::Address(_)) || !is_connection {
         return None;
     }
     let next = made_since.find(|made| made.tgid == failed.tgid && !is_made_of(made, failed))?;

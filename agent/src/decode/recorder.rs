@@ -95,6 +95,8 @@ pub struct Failure {
     pub late: bool,
     /// Its socket's; None when it had none, or it is not known.
     pub transport: Option<Transport>,
+    /// The connection had been made, and is lost; what it was about is its peer.
+    pub lost: bool,
     /// The directory that a relative path starts from, seen from the caller's root; None when it could not be read whole.
     pub directory: Option<Vec<u8>>,
     /// Effective capabilities of the caller, a bit each; for refused calls.
@@ -350,7 +352,7 @@ fn failure(entry: &FailureEntry, at: Option<&record::Place>) -> Option<Failure> 
             object::PATH_0 => path(AT_FDCWD),
             object::PATH_1 => path(low_half(entry.arguments[0])),
             object::PATH_2 => path(low_half(entry.arguments[1])),
-            object::SOCKET_ADDRESS | object::SOCKET_ADDRESS_4 | object::LATE_ADDRESS => {
+            object::SOCKET_ADDRESS | object::SOCKET_ADDRESS_4 | object::LATE_ADDRESS | object::PEER => {
                 socket_address(data).map_or(Object::None, Object::Address)
             }
             object::DESCRIPTOR => match start.take() {
@@ -361,10 +363,11 @@ fn failure(entry: &FailureEntry, at: Option<&record::Place>) -> Option<Failure> 
         },
         late: kind == object::LATE_ADDRESS,
         transport: match (kind, entry.protocol) {
-            (object::SOCKET_ADDRESS, TCP | MPTCP) => Some(Transport::Tcp),
-            (object::SOCKET_ADDRESS, UDP) => Some(Transport::Udp),
+            (object::SOCKET_ADDRESS | object::PEER, TCP | MPTCP) => Some(Transport::Tcp),
+            (object::SOCKET_ADDRESS | object::PEER, UDP) => Some(Transport::Udp),
             _ => None,
         },
+        lost: kind == object::PEER,
         directory: start,
         capabilities: entry.capabilities,
         refused_capability: entry.refused_capability.checked_sub(1),

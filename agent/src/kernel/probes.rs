@@ -224,6 +224,17 @@ pub(super) const PROBES: &[Probe] = &[
         ],
     },
     Probe {
+        name: "lost connections",
+        hook: "sk_stream_error",
+        without: "a send that fails because its connection was lost is seen where system calls are seen at sys_exit",
+        required: false,
+        ways: &[Way {
+            way_in: WayIn::Function,
+            program: Some("sk_stream_error"),
+            at: At::FunctionOf("sk_stream_error", 3),
+        }],
+    },
+    Probe {
         name: "DNS servers that are not there",
         hook: "inet_sk_error_report",
         without: "a name server's closed port is told from one that does not answer where system calls are seen at sys_exit",

@@ -10,7 +10,9 @@ use lastwords_agent_common::{
 use nix::libc;
 use syscalls::Sysno;
 
-use self::groups::{BUSY, CallGroup, EXEC, GROUPS, LEGACY, RARE, REFUSED, WAITING, WITHOUT_REGISTERS};
+use self::groups::{
+    BUSY, CARRYING, CallGroup, EXEC, GROUPS, LEGACY, RARE, REFUSED, WAITING, WITHOUT_REGISTERS,
+};
 use super::btf::KernelTypes;
 
 /// Where `struct pt_regs` holds a system call's number and its arguments while the call ends: the program's global, the member, and the
@@ -74,10 +76,11 @@ const CALL_INSTRUCTION: u32 = if cfg!(target_arch = "aarch64") { 0xd400_0001 } e
 
 /// What else the programs have to know of the architecture, by the names of their globals.
 #[must_use]
-pub fn numbers() -> [(&'static str, u32); 5] {
+pub fn numbers() -> [(&'static str, u32); 6] {
     let number = |call: Sysno| u32::try_from(call.id()).unwrap_or(u32::MAX);
     [
         ("CONNECT_NUMBER", number(Sysno::connect)),
+        ("GETSOCKOPT_NUMBER", number(Sysno::getsockopt)),
         ("COMPAT_MODE", COMPAT_MODE),
         // x86-64 has functions of their own for them (__ia32_sys_*), arm64 only where the arguments differ.
         ("COMPAT_IN_FUNCTIONS", u32::from(cfg!(target_arch = "aarch64"))),
@@ -186,10 +189,16 @@ pub fn rules() -> Vec<SyscallRule> {
             rule.descriptor = 1;
         }
     }
+    for call in CARRYING {
+        if let Some(rule) = rules.get_mut(call.id() as usize) {
+            rule.carries = 1;
+        }
+    }
     for group in GROUPS.iter().chain(LEGACY) {
         for call in group.calls {
             if let Some(rule) = rules.get_mut(call.id() as usize) {
-                *rule = SyscallRule { opens: opens(*call), descriptor: rule.descriptor, ..group.rule() };
+                let SyscallRule { descriptor, carries, .. } = *rule;
+                *rule = SyscallRule { opens: opens(*call), descriptor, carries, ..group.rule() };
             }
         }
     }
@@ -270,6 +279,18 @@ mod tests {
     #[test]
     fn reading_is_never_recorded_for_want_of_data() {
         assert_eq!(rule(Sysno::read).errors_low & 1 << libc::EAGAIN, 0);
+    }
+
+    #[test]
+    fn what_a_connection_carries_is_looked_at_and_hooked_nowhere_else() {
+        for call in CARRYING {
+            assert_eq!(rule(*call).carries, 1, "{call}");
+        }
+        assert_eq!(rule(Sysno::openat).carries, 0);
+        let receives = functions().any(|call| {
+            ["read", "recvfrom", "sendto"].map(|name| format!("__x64_sys_{name}")).contains(&call.function)
+        });
+        assert!(!receives, "every call that succeeds would pay for it");
     }
 
     #[test]

@@ -206,8 +206,12 @@ pub(super) fn socket() -> impl Strategy<Value = (Vec<u8>, SocketAddress)> {
 }
 
 fn address() -> impl Strategy<Value = (RawObject, Object)> {
-    let kinds =
-        prop::sample::select(vec![object::SOCKET_ADDRESS, object::SOCKET_ADDRESS_4, object::LATE_ADDRESS]);
+    let kinds = prop::sample::select(vec![
+        object::SOCKET_ADDRESS,
+        object::SOCKET_ADDRESS_4,
+        object::LATE_ADDRESS,
+        object::PEER,
+    ]);
     (any::<[u64; 3]>(), kinds, socket()).prop_map(|(arguments, kind, (bytes, address))| {
         let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
         ((kind, arguments, length, put(&bytes)), Object::Address(address))
@@ -251,7 +255,8 @@ fn failure() -> impl Strategy<Value = Entry<FailureEntry, Failure>> {
                 data,
                 end,
             };
-            let (errno, late) = (errno.cast_signed(), kind == object::LATE_ADDRESS);
+            let (errno, late, lost) =
+                (errno.cast_signed(), kind == object::LATE_ADDRESS, kind == object::PEER);
             let transport = match protocol {
                 6 | 262 => Some(Transport::Tcp),
                 17 => Some(Transport::Udp),
@@ -269,7 +274,8 @@ fn failure() -> impl Strategy<Value = Entry<FailureEntry, Failure>> {
                 comm,
                 object,
                 late,
-                transport: transport.filter(|_| kind == object::SOCKET_ADDRESS),
+                transport: transport.filter(|_| matches!(kind, object::SOCKET_ADDRESS | object::PEER)),
+                lost,
                 directory: None,
                 capabilities,
                 refused_capability,

@@ -6,6 +6,7 @@ use std::io;
 use std::os::fd::AsRawFd as _;
 
 use nix::libc;
+use nix::sys::signal::{SigHandler, Signal, signal};
 
 const PAGE: usize = 4096;
 
@@ -66,6 +67,13 @@ pub(crate) fn breakpoint() {
     unsafe {
         std::arch::asm!("brk #0")
     }
+}
+
+/// From now on this signal does to the process what it does to one that knows nothing of signals.
+pub(crate) fn end_by(number: Signal) -> io::Result<()> {
+    // SAFETY: no handler is set.
+    unsafe { signal(number, SigHandler::SigDfl)? };
+    Ok(())
 }
 
 /// Ends this thread alone, as `exit` did before there were threads; the process lives as long as another one does.

@@ -11,6 +11,7 @@ mod crowds;
 mod ends;
 mod faults;
 mod files;
+mod losses;
 mod processes;
 mod resolve;
 mod sockets;
@@ -22,8 +23,8 @@ use std::thread::{self, JoinHandle};
 /// Takes a step, or gives false when it does not know it.
 type Module = fn(&[&str]) -> io::Result<bool>;
 
-const MODULES: [Module; 6] =
-    [crowds::step, files::step, sockets::step, resolve::step, processes::step, ends::step];
+const MODULES: [Module; 7] =
+    [crowds::step, files::step, sockets::step, losses::step, resolve::step, processes::step, ends::step];
 
 fn main() -> ExitCode {
     let mut failed = false;

@@ -271,7 +271,7 @@ pub(super) const GROUPS: &[CallGroup] = &[
 ];
 
 /// Calls that are not hooked at their own function: busy programs make them all the time, and what they tell when they fail comes another
-/// way (locks by their tracepoints) or says little.
+/// way (locks by their tracepoints, lost connections by agent-ebpf's probe/peer.rs) or says little.
 pub(super) const BUSY: &[Sysno] = &[Sysno::epoll_ctl, Sysno::fcntl, Sysno::sendto];
 
 /// Calls that take no argument, and therefore no registers: they have no function of this kind. C libraries use clone.
@@ -377,6 +377,22 @@ pub(super) const WAITING: &[Sysno] = &[
     Sysno::ftruncate,
     Sysno::copy_file_range,
     Sysno::ioctl,
+];
+
+/// Calls that send or receive through the connection in argument 0.
+pub(super) const CARRYING: &[Sysno] = &[
+    Sysno::read,
+    Sysno::readv,
+    Sysno::write,
+    Sysno::writev,
+    Sysno::recvfrom,
+    Sysno::recvmsg,
+    Sysno::recvmmsg,
+    Sysno::sendto,
+    Sysno::sendmsg,
+    Sysno::sendmmsg,
+    Sysno::sendfile,
+    Sysno::splice,
 ];
 
 /// Calls that newer architectures do not have.
