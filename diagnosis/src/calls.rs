@@ -35,7 +35,7 @@ const PROMPT_MS: f64 = 75.0;
 const CERTAIN_MS: f64 = 250.0;
 /// The same for what nothing names: a program that does without it is at its next work sooner.
 const CERTAIN_UNNAMED_MS: f64 = 100.0;
-/// The same for a file that it may not use: another place is taken at once.
+/// The same for a file that it may not use, or a connection that it lost: another one is taken at once.
 const CERTAIN_REFUSED_MS: f64 = 60.0;
 /// More tries than this are a loop that runs beside the work rather than tries until it gives up.
 const MOST_TRIES: u64 = 12;
@@ -144,6 +144,11 @@ impl Call<'_> {
             // Work that came to nothing for the want of it would not have gone on.
             _ if self.went_on && self.standing < Standing::Rare => false,
             _ if noise::is_refused_lock(self.failure) && !fresh => false,
+            // A pool loses connections every day, and makes others.
+            _ if noise::is_lost_connection(self.failure) => {
+                let recent = self.named && self.weight.freshness >= Freshness::Recent;
+                related && !self.went_on && (fresh || recent)
+            }
             Standing::Weak => {
                 let path = &self.failure.path;
                 let optional = noise::is_private(path)
@@ -175,7 +180,7 @@ impl Call<'_> {
 
     /// True when a log line about something else does not make up for it.
     pub(crate) fn outweighs_words(&self) -> bool {
-        self.named || self.standing == Standing::Rare
+        self.named || (self.standing == Standing::Rare && !noise::is_lost_connection(self.failure))
     }
 
     /// How far this call carries the cause.
@@ -185,7 +190,9 @@ impl Call<'_> {
         let near = self.weight.caller >= Caller::ChildJustBefore;
         let certain_ms = match self.named {
             true => CERTAIN_MS,
-            false if self.failure.path.is_empty() => CERTAIN_UNNAMED_MS,
+            false if self.failure.path.is_empty() && !noise::is_lost_connection(self.failure) => {
+                CERTAIN_UNNAMED_MS
+            }
             false => CERTAIN_REFUSED_MS,
         };
         let certain = (self.gap_ms <= certain_ms || (self.gave_up() && self.waited_out()))
@@ -213,12 +220,27 @@ impl Call<'_> {
             {
                 Confidence::Medium
             }
+            Standing::Rare if noise::is_lost_connection(self.failure) => self.lost(certain),
             Standing::Rare if certain && (self.by_dying() || (own && self.named)) => Confidence::High,
             Standing::Rare if fresh && near => Confidence::Medium,
             Standing::Rare if self.by_dying() && self.weight.freshness == Freshness::Recent => {
                 Confidence::Medium
             }
             Standing::Noise | Standing::Weak | Standing::Plain | Standing::Rare => Confidence::Low,
+        }
+    }
+
+    /// A connection that was lost ends a program that asks nothing else of anybody. One that is only found closed when something is sent
+    /// (EPIPE) may have been found so on the way out, by a last word to the peer.
+    fn lost(&self, certain: bool) -> Confidence {
+        let fresh = self.weight.freshness >= Freshness::Fresh;
+        let told_first = self.failure.errno != errno::EPIPE && self.rivals == 0;
+        match (self.named, self.by_dying()) {
+            (true, true) if certain => Confidence::High,
+            (false, true) if certain && told_first => Confidence::High,
+            (true, _) => Confidence::Medium,
+            (false, _) if fresh => Confidence::Medium,
+            (false, _) => Confidence::Low,
         }
     }
 

@@ -293,6 +293,16 @@ impl<'a> Case<'a> {
             })
     }
 
+    /// The last connection that the main process was told it had lost, when that was just before its end: the one that a SIGPIPE is about.
+    pub(crate) fn lost_connection(&self) -> Option<(usize, &'a Failure)> {
+        const CALL_TO_SIGNAL_MS: f64 = 100.0;
+        self.failures().rev().find(|(_, failure)| {
+            failure.pid == self.main_pid()
+                && failure.last_before_death_ms <= CALL_TO_SIGNAL_MS
+                && noise::is_lost_connection(failure)
+        })
+    }
+
     /// True for a process that listens, or did.
     pub(crate) fn serves(&self, pid: u32) -> bool {
         self.evidence.listeners.iter().any(|listener| listener.pid == pid)

@@ -155,6 +155,9 @@ pub(crate) fn standing(failure: &Failure) -> Standing {
     if let Some(query) = &failure.dns {
         return unresolved(query);
     }
+    if is_lost_connection(failure) {
+        return if is_optional(&failure.path) { Standing::Noise } else { Standing::Rare };
+    }
     match failure.errno {
         errno::ENOENT | errno::ENOTDIR | errno::ENAMETOOLONG | errno::ELOOP => absent(failure),
         errno::EACCES | errno::EPERM | errno::EROFS => refused(failure),
@@ -236,6 +239,22 @@ fn refused(failure: &Failure) -> Standing {
         return Standing::Weak;
     }
     Standing::Rare
+}
+
+/// True for a call on a connection that this side had made, and that its peer reset, closed or left without a word. The node tells of no
+/// other: that a client left is nothing to a server. (Resolvers have their own rule.)
+pub(crate) fn is_lost_connection(failure: &Failure) -> bool {
+    let is_loss = matches!(
+        failure.errno,
+        errno::EPIPE | errno::ECONNRESET | errno::ETIMEDOUT | errno::EHOSTUNREACH | errno::ENETUNREACH
+    );
+    let is_stream =
+        failure.address.ends_with("/tcp") || (failure.address.is_empty() && !failure.path.is_empty());
+    is_loss
+        && is_stream
+        && failure.syscall != "connect"
+        && failure.dns.is_none()
+        && !is_name_server(&failure.address)
 }
 
 /// A connection that was not made.
@@ -368,6 +387,29 @@ mod tests {
             let failure =
                 Failure { syscall: syscall.into(), errno: number, path: object.into(), ..Failure::default() };
             assert_eq!(standing(&failure), expected, "{syscall} {number} {object}");
+        }
+    }
+
+    #[test]
+    fn a_lost_connection_is_one_that_had_been_made() {
+        for (syscall, number, address, path, expected) in [
+            ("recvfrom", errno::ECONNRESET, "10.0.0.9:5432/tcp", "", true),
+            ("read", errno::ETIMEDOUT, "10.0.0.9:5432/tcp", "", true),
+            ("write", errno::EPIPE, "", "/run/app.sock", true),
+            ("connect", errno::ECONNRESET, "10.0.0.9:5432/tcp", "", false),
+            ("connect", errno::ETIMEDOUT, "10.0.0.9:5432/tcp", "", false),
+            ("sendto", errno::ENETUNREACH, "10.0.0.9:514/udp", "", false),
+            ("read", errno::ECONNRESET, "10.96.0.10:53/tcp", "", false),
+            ("write", errno::EPIPE, "", "", false),
+        ] {
+            let failure = Failure {
+                syscall: syscall.into(),
+                errno: number,
+                address: address.into(),
+                path: path.into(),
+                ..Failure::default()
+            };
+            assert_eq!(is_lost_connection(&failure), expected, "{syscall} {number} {address}{path}");
         }
     }
 

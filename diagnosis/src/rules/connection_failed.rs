@@ -1,21 +1,19 @@
-//! Somebody the program needs did not answer.
+//! Somebody the program needs did not answer, or left.
 
 use super::{Finding, before_the_end, call_and_exit};
 use crate::calls::Call;
 use crate::case::Case;
+use crate::evidence::Failure;
 use crate::verdict::Cause;
-use crate::{context, errno, words};
+use crate::{context, errno, noise, words};
 
 pub(super) fn call(case: &Case<'_>, call: &Call<'_>) -> Option<Finding> {
     let failure = call.failure;
-    let unreachable = match failure.errno {
-        errno::ECONNREFUSED => "nobody listens there",
-        errno::ETIMEDOUT => "no answer came",
-        errno::EHOSTUNREACH | errno::ENETUNREACH => "there is no route to it",
-        errno::ENOENT if failure.syscall == "connect" => "the socket does not exist",
-        _ => return None,
-    };
     let object = words::one_line(if failure.address.is_empty() { &failure.path } else { &failure.address });
+    let (what, why, remedy) = match noise::is_lost_connection(failure) {
+        true => ("lost its connection to", lost(failure.errno), remedy_of_loss(failure.errno, &object)),
+        false => ("could not connect to", unreachable(failure)?, remedy(failure.errno, &object)),
+    };
     let often = if failure.count > 1 { format!(" ({} times)", failure.count) } else { String::new() };
     let next = match failure.later_connected.as_str() {
         "" => String::new(),
@@ -25,16 +23,37 @@ pub(super) fn call(case: &Case<'_>, call: &Call<'_>) -> Option<Finding> {
         cause: Cause::ConnectionFailed,
         confidence: call.confidence(),
         summary: format!(
-            "{} could not connect to {object}{}, {unreachable}: {}{often} {}{next}",
+            "{} {what} {object}{}, {why}: {}{often} {}{next}",
             words::program(&failure.comm),
             context::from_variable(case, failure),
             words::failed(failure),
             before_the_end(case, call)
         ),
-        remedy: format!("{}{}", remedy(failure.errno, &object), context::or_variable(case, failure)),
+        remedy: format!("{remedy}{}", context::or_variable(case, failure)),
         object,
         evidence: call_and_exit(case, call),
     })
+}
+
+/// Why there was no connection.
+fn unreachable(failure: &Failure) -> Option<&'static str> {
+    match failure.errno {
+        errno::ECONNREFUSED => Some("nobody listens there"),
+        errno::ETIMEDOUT => Some("no answer came"),
+        errno::EHOSTUNREACH | errno::ENETUNREACH => Some("there is no route to it"),
+        errno::ENOENT if failure.syscall == "connect" => Some("the socket does not exist"),
+        _ => None,
+    }
+}
+
+/// Why there is none any more.
+fn lost(number: i32) -> &'static str {
+    match number {
+        errno::ECONNRESET => "which the other side reset",
+        errno::EPIPE => "which the other side had closed",
+        errno::ETIMEDOUT => "nothing came from the other side any more",
+        _ => "there is no route to it any more",
+    }
 }
 
 fn remedy(number: i32, object: &str) -> String {
@@ -47,6 +66,17 @@ fn remedy(number: i32, object: &str) -> String {
         ),
         _ => format!(
             "see whether a NetworkPolicy, a firewall or a wrong address keeps the pod from {object}, and let the program retry instead of leaving"
+        ),
+    }
+}
+
+fn remedy_of_loss(number: i32, object: &str) -> String {
+    match number {
+        errno::ECONNRESET | errno::EPIPE => format!(
+            "see why the server behind {object} ended the connection (whether it crashed or restarted, its idle time-out and its limit of connections, a proxy or load balancer on the way), and let the program connect again instead of leaving"
+        ),
+        _ => format!(
+            "see whether the server behind {object} or its node went away, or a firewall or NAT on the way forgot the connection (keep-alives shorter than its time-out), and let the program connect again instead of leaving"
         ),
     }
 }

@@ -7,7 +7,7 @@ pub(super) use heap::full as heap_full;
 use super::Finding;
 use crate::calls::{self, Call};
 use crate::case::Case;
-use crate::evidence::{Fault, SenderKind, Signal};
+use crate::evidence::{Failure, Fault, SenderKind, Signal};
 use crate::pod::ChangeKind;
 use crate::verdict::{Cause, Confidence, EvidenceRef};
 use crate::{fault, signals, words};
@@ -44,6 +44,8 @@ pub(super) fn fatal_signal(case: &Case<'_>) -> Option<Finding> {
     evidence.extend(place.map(|_| EvidenceRef::Fault));
     let object = signal_at(number, sent.map(|(_, signal)| signal), place);
     let more = place.map_or_else(String::new, |place| fault::more(place, case.main_pid()));
+    let peer = case.lost_connection().filter(|_| number == signals::SIGPIPE);
+    evidence.extend(peer.map(|(index, _)| EvidenceRef::Failure(index)));
     let dumped =
         if case.exit().is_some_and(|exit| exit.core_dumped) { "; a core dump was written" } else { "" };
     let mut summary = match number {
@@ -54,7 +56,11 @@ pub(super) fn fatal_signal(case: &Case<'_>) -> Option<Finding> {
             format!("{} crashed with {object}{more}{dumped}", case.main_name())
         }
         signals::SIGPIPE => {
-            format!("{} wrote to a pipe or socket that nobody reads any more (SIGPIPE)", case.main_name())
+            let peer = peer.map_or_else(String::new, |(_, failure)| broken_pipe(failure));
+            format!(
+                "{} wrote to a pipe or socket that nobody reads any more (SIGPIPE){peer}",
+                case.main_name()
+            )
         }
         _ => format!("{} ended itself with {object}", case.main_name()),
     };
@@ -72,6 +78,12 @@ pub(super) fn fatal_signal(case: &Case<'_>) -> Option<Finding> {
         remedy: remedy(number),
         evidence,
     })
+}
+
+/// `: its connection to 10.0.0.9:5432/tcp, write failed with EPIPE (broken pipe)`.
+fn broken_pipe(failure: &Failure) -> String {
+    let object = if failure.address.is_empty() { &failure.path } else { &failure.address };
+    format!(": its connection to {}, {}", words::one_line(object), words::failed(failure))
 }
 
 /// The main process passed on that a child died of a fault: exit code 128 + signal.
