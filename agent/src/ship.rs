@@ -41,6 +41,9 @@ pub struct ShipSettings {
     pub shortest_wait: Duration,
     /// The longest wait before trying again. Default 30 s.
     pub longest_wait: Duration,
+    /// How long a stream lasts at most before the next one is begun on a connection of its own. Default 45 min: agents spread again over
+    /// aggregators that were replaced one after the other, and prove their node anew while the token of before still holds (an hour).
+    pub renew_after: Duration,
     /// How long what is pending may still be sent after the shutdown signal. Default 3 s, of the 5 s that the agent has to stop.
     pub farewell: Duration,
 }
@@ -55,6 +58,7 @@ impl ShipSettings {
             token: None,
             shortest_wait: Duration::from_secs(1),
             longest_wait: Duration::from_secs(30),
+            renew_after: Duration::from_secs(45 * 60),
             farewell: Duration::from_secs(3),
         }
     }
@@ -102,6 +106,10 @@ async fn deliver(
         };
         match stream.run(&mut shutdown, settled).await {
             Ended::Drained => return,
+            Ended::Renewed => {
+                failures = 0;
+                continue;
+            }
             Ended::Broken(reason) => {
                 counters::CONNECTIONS_FAILED.increment();
                 reach.is_lost(&reason, spool.pending());

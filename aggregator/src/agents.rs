@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use lastwords_diagnosis::evidence::UnixNanos;
 use lastwords_proto::v1;
@@ -19,6 +19,8 @@ use crate::{lock, time};
 
 /// Nodes remembered, twice as many as Kubernetes supports; beyond it the one heard longest ago is forgotten. Some 2 KiB each.
 const MOST: usize = 10_000;
+/// An agent whose stream has ended for less than this was not away: it begins one anew now and then. After a failure it waits a second at least.
+const RENEWED_WITHIN: Duration = Duration::from_millis(900);
 /// Probes and counters of one agent kept: more than there are.
 const MOST_LINES: usize = 64;
 /// Longest text of a hello kept, in bytes.
@@ -100,6 +102,8 @@ pub struct Agent {
     hello: v1::AgentHello,
     /// Its open streams: two for a moment, when a new one comes before the old one is known to be broken.
     streams: u32,
+    /// When its last stream ended.
+    ended: Option<Instant>,
     connected_since: UnixNanos,
     last_heard: UnixNanos,
     last_report: Option<UnixNanos>,
@@ -140,9 +144,14 @@ impl Agents {
     /// An agent opened a stream.
     pub fn connected(&mut self, hello: &v1::AgentHello, now: UnixNanos) {
         let agent = self.by_node.entry(hello.node.clone()).or_default();
-        agent.hello = bounded(hello);
+        let hello = bounded(hello);
+        let just_ended = agent.ended.is_some_and(|ended| ended.elapsed() < RENEWED_WITHIN);
+        if agent.hello != hello || !just_ended {
+            agent.connected_since = now;
+        }
+        agent.hello = hello;
         agent.streams += 1;
-        (agent.connected_since, agent.last_heard) = (now, now);
+        agent.last_heard = now;
         while self.by_node.len() > MOST {
             let oldest = self.by_node.iter().min_by_key(|(_, agent)| agent.last_heard);
             let Some(oldest) = oldest.map(|(node, _)| node.clone()) else { break };
@@ -154,6 +163,7 @@ impl Agents {
     pub fn disconnected(&mut self, node: &str) {
         if let Some(agent) = self.by_node.get_mut(node) {
             agent.streams = agent.streams.saturating_sub(1);
+            agent.ended = Some(Instant::now());
         }
     }
 
@@ -252,6 +262,24 @@ mod tests {
         agents.disconnected("unknown");
         assert!(!agents.on("a").unwrap().is_connected);
         assert_eq!(agents.by_node["a"].hello.agent_version.len(), LONGEST);
+    }
+
+    #[test]
+    fn a_stream_that_is_begun_anew_at_once_goes_on() {
+        let mut agents = Agents::default();
+        let since = |agents: &Agents| agents.by_node["a"].connected_since;
+        agents.connected(&hello("a"), UnixNanos(1));
+        agents.disconnected("a");
+        agents.connected(&hello("a"), UnixNanos(2));
+        assert_eq!(since(&agents), UnixNanos(1));
+        agents.disconnected("a");
+        agents.by_node.get_mut("a").unwrap().ended = Instant::now().checked_sub(RENEWED_WITHIN);
+        agents.connected(&hello("a"), UnixNanos(3));
+        assert_eq!(since(&agents), UnixNanos(3), "it was away");
+        agents.disconnected("a");
+        agents
+            .connected(&v1::AgentHello { kernel_release: "another".to_owned(), ..hello("a") }, UnixNanos(4));
+        assert_eq!(since(&agents), UnixNanos(4), "it was started again");
     }
 
     #[test]

@@ -25,6 +25,9 @@ const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(60);
 /// A stream that lasted this long, or brought an acknowledgement, works: only then the aggregator counts as back.
 const SETTLED_AFTER: Duration = Duration::from_secs(2);
 
+/// How long what was sent last may take to arrive when a stream is ended on purpose.
+const CLOSES_WITHIN: Duration = Duration::from_secs(1);
+
 /// Healthy runs on their way at most.
 const HEALTHY_RUNS: usize = 16;
 
@@ -33,6 +36,8 @@ const HEALTHY_RUNS: usize = 16;
 pub(super) enum Ended {
     /// After the shutdown signal, with nothing left to send.
     Drained,
+    /// It has lasted long enough, and the next one is begun.
+    Renewed,
     /// For this reason.
     Broken(String),
 }
@@ -79,9 +84,18 @@ impl Stream<'_> {
         let mut settles_at = Some(last_heard + SETTLED_AFTER);
         let mut stopping = is_down(shutdown);
         let mut beats_at = Instant::now();
+        let renews_at = Instant::now() + self.renews_after();
         loop {
             let was_waiting = flow.is_waiting();
-            while let Some(report) = flow.next(self.spool, Instant::now()) {
+            let renews = renews_at <= Instant::now() && !stopping;
+            if renews && !was_waiting {
+                drop(requests);
+                let end = async { while let Ok(Some(_)) = acknowledgements.message().await {} };
+                // Who does not end it has had the time to read.
+                let _ = timeout(CLOSES_WITHIN, end).await;
+                return Ended::Renewed;
+            }
+            while !renews && let Some(report) = flow.next(self.spool, Instant::now()) {
                 if !was_waiting {
                     last_heard = Instant::now();
                 }
@@ -126,7 +140,8 @@ impl Stream<'_> {
                 },
                 () = self.spool.appended() => {}
                 () = self.healthy.more() => {}
-                () = at(due) => {}
+                () = at(due), if !renews => {}
+                () = sleep_until(renews_at), if !renews && !stopping => {}
                 // One that found no room is made up for with the next thing that happens.
                 () = sleep_until(beats_at), if beats_at > Instant::now() => {}
                 () = at(settles_at) => {
@@ -139,6 +154,12 @@ impl Stream<'_> {
                 _ = shutdown.wait_for(|down| *down), if !stopping => stopping = true,
             }
         }
+    }
+
+    /// From two thirds of the setting on, so that the agents of a cluster do not come all at once.
+    fn renews_after(&self) -> Duration {
+        let random = f64::from(getrandom::u32().unwrap_or(u32::MAX)) / f64::from(u32::MAX);
+        self.settings.renew_after.mul_f64((2.0 + random) / 3.0)
     }
 
     fn acknowledge(&self, flow: &mut Flow, acknowledgement: &v1::Acknowledgement) {

@@ -141,13 +141,17 @@ struct Agent {
 
 impl Agent {
     fn start(address: SocketAddr, reports: usize) -> Self {
+        Self::start_with(ShipSettings::new(&format!("http://{address}")), reports)
+    }
+
+    fn start_with(settings: ShipSettings, reports: usize) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let spool = Arc::new(Spool::open(directory.path(), 16 << 20).unwrap());
         (0..reports).for_each(|_| append(&spool));
         let settings = ShipSettings {
             shortest_wait: Duration::from_millis(20),
             longest_wait: Duration::from_millis(100),
-            ..ShipSettings::new(&format!("http://{address}"))
+            ..settings
         };
         let hello = v1::AgentHello { node: "worker-1".into(), ..v1::AgentHello::default() };
         let (shutdown, signal) = watch::channel(false);
@@ -232,6 +236,34 @@ async fn an_aggregator_killed_in_mid_stream_loses_and_repeats_nothing() {
         let once: HashSet<_> = stream.iter().collect();
         assert_eq!(once.len(), stream.len(), "on one stream nothing is sent twice");
     }
+    agent.stop().await;
+    server.shutdown_background();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_is_renewed_between_reports_and_nothing_is_lost_or_sent_twice() {
+    let aggregator = Aggregator::new(|_, _| Answer::Say(Outcome::Stored));
+    let (server, address) = aggregator.serve(None);
+    let settings = ShipSettings::new(&format!("http://{address}"));
+    let agent = Agent::start_with(ShipSettings { renew_after: Duration::from_millis(60), ..settings }, 0);
+    let streams = || aggregator.seen.lock().unwrap().streams.len();
+    let mut appended = 0;
+    while streams() < 5 {
+        append(&agent.spool);
+        appended += 1;
+        assert!(appended < 60_000, "no stream is renewed");
+        sleep(Duration::from_millis(1)).await;
+    }
+    until("all are acknowledged", || agent.spool.pending() == 0).await;
+    {
+        let seen = aggregator.seen.lock().unwrap();
+        let all: Vec<u64> = seen.streams.iter().flatten().copied().collect();
+        assert_eq!(all, (1..=appended).collect::<Vec<u64>>());
+        assert_eq!(seen.hellos.len(), seen.streams.len());
+    }
+    // Also when there is nothing to send.
+    let before = streams();
+    until("an idle stream is renewed", || streams() > before + 1).await;
     agent.stop().await;
     server.shutdown_background();
 }
