@@ -34,6 +34,9 @@ use crate::{
 /// Deaths between the kernel's ring buffer and the reporter. Each holds at most 50 KiB; while it is full the ring buffer, which has
 /// room for some 3 000 more, takes what comes.
 const DEATHS: usize = 256;
+/// Reads of log files and writes to the spool at once; tokio's own bound is 512. A burst of deaths waits its turn: the disk is no faster for
+/// more of them, and each thread has its stack and its part of the heap.
+const MOST_BLOCKING: usize = 32;
 /// How long the last deaths may take to become reports once the agent is told to stop. With the time to deliver them this stays
 /// below five seconds, a sixth of a pod's default grace period.
 const LAST_REPORTS: Duration = Duration::from_millis(1500);
@@ -86,7 +89,8 @@ pub fn run(file: Option<&Path>, way_in: Option<WayIn>) -> ExitCode {
     }
     raise_descriptor_limit();
     // One thread is enough for what waits most of the time, and costs a node the least.
-    let runtime = match Builder::new_current_thread().enable_all().build() {
+    let runtime = Builder::new_current_thread().max_blocking_threads(MOST_BLOCKING).enable_all().build();
+    let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => return fail(ExitCode::Failed, format!("cannot start: {error}")),
     };
