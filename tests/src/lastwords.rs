@@ -4,6 +4,7 @@ use std::env;
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::ops::Deref;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -11,7 +12,7 @@ use anyhow::{Context, bail};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::programs::{NODE_NAME, Node, Program, release_program};
+use crate::programs::{NODE_NAME, Node, Program, kubectl, release_program};
 
 /// Both, beside a stand-in node or alone.
 #[derive(Debug)]
@@ -185,4 +186,23 @@ fn start_agent(
     // Said once the probes are attached.
     agent.wait_for_line("watching ")?;
     Ok(agent)
+}
+
+/// `kubectl lastwords`, started by the real kubectl, which finds the plugin in `directory`; where there is no kubectl, what it would start.
+///
+/// # Errors
+/// When `lastwords` is not built, or the directory cannot be written.
+pub fn kubectl_lastwords(directory: &Path) -> anyhow::Result<Command> {
+    let plugin = directory.join("kubectl-lastwords");
+    if !plugin.exists() {
+        fs::create_dir_all(directory)?;
+        symlink(release_program("lastwords")?.canonicalize()?, &plugin)?;
+    }
+    let Some(kubectl) = kubectl() else { return Ok(Command::new(plugin)) };
+    let mut path = directory.as_os_str().to_owned();
+    path.push(":");
+    path.push(env::var_os("PATH").unwrap_or_default());
+    let mut command = Command::new(kubectl);
+    command.arg("lastwords").env("PATH", path);
+    Ok(command)
 }

@@ -4,7 +4,6 @@
 
 use std::fs;
 use std::net::SocketAddr;
-use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::SystemTime;
@@ -13,9 +12,9 @@ use lastwords_tests::api_server::access::{OWN_AUDIENCE, User};
 use lastwords_tests::api_server::{ApiServer, Options};
 use lastwords_tests::containers::Container;
 use lastwords_tests::http::Client;
-use lastwords_tests::lastwords::WatchedMachine;
+use lastwords_tests::lastwords::{WatchedMachine, kubectl_lastwords};
 use lastwords_tests::patience::eventually;
-use lastwords_tests::programs::{Program, is_ready, kubectl, release_program};
+use lastwords_tests::programs::{Program, is_ready, release_program};
 use lastwords_tests::rendered;
 use serde_json::{Value, json};
 
@@ -198,26 +197,8 @@ impl Cluster {
 
     /// `kubectl lastwords …` as this person; where there is no kubectl, what it would start.
     fn lastwords(&self, kubeconfig: &Path, arguments: &[&str]) -> Output {
-        let plugins = self.path("plugins");
-        let plugin = plugins.join("kubectl-lastwords");
-        if !plugin.exists() {
-            fs::create_dir_all(&plugins).unwrap();
-            symlink(release_program("lastwords").unwrap().canonicalize().unwrap(), &plugin).unwrap();
-        }
-        let mut command = match kubectl() {
-            Some(kubectl) => {
-                let mut command = Command::new(kubectl);
-                command.arg("lastwords");
-                command
-            }
-            None => Command::new(&plugin),
-        };
-        let path = format!("{}:{}", plugins.display(), std::env::var("PATH").unwrap());
-        command
-            .args(arguments)
-            .env("PATH", path)
-            .env("KUBECONFIG", kubeconfig)
-            .env("HOME", self.directory.path());
+        let mut command = kubectl_lastwords(&self.path("plugins")).unwrap();
+        command.args(arguments).env("KUBECONFIG", kubeconfig).env("HOME", self.directory.path());
         command.output().unwrap()
     }
 

@@ -1,4 +1,4 @@
-//! One story: three nodes with an agent each, pods in every state, the real kubectl and the real `lastwords` before one API server.
+//! One story: three nodes with an agent each, pods in every state, the real kubectl and its plugin `kubectl lastwords` before one API server.
 #![allow(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
 
 mod agents;
@@ -11,6 +11,7 @@ use agents::{Agent, id, now, port_in_use};
 use lastwords_proto::v1;
 use lastwords_tests::api_server::{ApiServer, Options};
 use lastwords_tests::http::Client;
+use lastwords_tests::lastwords::kubectl_lastwords;
 use lastwords_tests::patience::eventually;
 use lastwords_tests::programs::{Program, kubectl, release_program};
 use serde_json::{Value, json};
@@ -170,9 +171,10 @@ fn run(mut command: Command) -> Option<String> {
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-fn lastwords(server: &str, arguments: &[&str]) -> Option<String> {
-    let mut command = Command::new(release_program("lastwords").unwrap());
-    command.args(arguments).args(["--server", server]);
+/// `kubectl lastwords`, with its plugin in this directory.
+fn lastwords(directory: &Path, server: &str, arguments: &[&str]) -> Option<String> {
+    let mut command = kubectl_lastwords(&directory.join("plugins")).unwrap();
+    command.args(arguments).args(["--server", server]).env("HOME", directory);
     run(command)
 }
 
@@ -210,7 +212,7 @@ async fn every_state_is_explained_and_said_where_people_look() {
     for Chapter { pod, container, cause, .. } in &STORY {
         let name = format!("pod/{pod}");
         eventually(&format!("{pod} explained as {cause}"), async || {
-            let answer = lastwords(&server, &["explain", &name, "-o", "json"])?;
+            let answer = lastwords(path, &server, &["explain", &name, "-o", "json"])?;
             let answer: Value = serde_json::from_str(&answer).unwrap();
             let crash = &answer["crashes"][0];
             let told = crash["diagnosis"]["cause"] == *cause && crash["container"]["name"] == *container;
@@ -218,12 +220,12 @@ async fn every_state_is_explained_and_said_where_people_look() {
             (told && planned && crash["pod_state"].is_object()).then_some(())
         })
         .await;
-        let screen = lastwords(&server, &["explain", &name]).unwrap();
+        let screen = lastwords(path, &server, &["explain", &name]).unwrap();
         assert!(screen.contains("Why"), "{screen}");
     }
     // What was wanted is no crash.
     let list: Value =
-        serde_json::from_str(&lastwords(&server, &["list", "-A", "-o", "json"]).unwrap()).unwrap();
+        serde_json::from_str(&lastwords(path, &server, &["list", "-A", "-o", "json"]).unwrap()).unwrap();
     let listed: Vec<&str> = list["crashes"]
         .as_array()
         .unwrap()
