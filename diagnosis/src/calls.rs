@@ -9,7 +9,7 @@ mod named;
 
 use std::cmp::Ordering;
 
-use children::was_last_of_several;
+use children::{was_last_of_several, was_passed_up};
 pub(crate) use done_without::between_tries_ms;
 use done_without::worked_on;
 use named::{error_told, named, said_aside};
@@ -461,6 +461,7 @@ fn caller(case: &Case<'_>, failure: &Failure) -> (Caller, f64) {
         return (Caller::PassedOn, child.before_death_ms);
     }
     match case.ended_just_before(failure.pid) {
+        Some(child) if was_passed_up(case, child) => (Caller::PassedOn, child.before_death_ms),
         Some(child) => (Caller::ChildJustBefore, child.before_death_ms),
         None => (Caller::Other, 0.0),
     }

@@ -134,13 +134,19 @@ pub(crate) fn is_refused_lock(failure: &Failure) -> bool {
         && matches!(failure.errno, errno::EAGAIN | errno::EDEADLK | errno::EINTR)
 }
 
+/// True for a file whose name says that it is a lock.
+pub(crate) fn is_called_a_lock(path: &str) -> bool {
+    const NAMES: [&str; 4] = ["lock", ".lck", ".pid", "pidfile"];
+    let name = words::base_name(path).to_ascii_lowercase();
+    NAMES.iter().any(|part| name.contains(part))
+}
+
 /// True when a lock file was there already: opening gives EEXIST only for O_CREAT with O_EXCL, and the name says what it is for. Folders
 /// and links are made as locks too, by scripts; but `/run/lock` is a folder for them.
 pub(crate) fn is_lock_file(failure: &Failure) -> bool {
-    const NAMES: [&str; 4] = ["lock", ".lck", ".pid", "pidfile"];
     let name = words::base_name(&failure.path).to_ascii_lowercase();
     let says_so = match failure.syscall.as_str() {
-        "open" | "openat" | "openat2" => NAMES.iter().any(|part| name.contains(part)),
+        "open" | "openat" | "openat2" => is_called_a_lock(&failure.path),
         "mkdir" | "mkdirat" | "symlink" | "symlinkat" | "link" | "linkat" => {
             [".lock", ".lck", "lockdir"].iter().any(|ending| name.ends_with(ending))
         }
@@ -294,6 +300,13 @@ fn is_optional(path: &str) -> bool {
         // Perl looks for modules below folders that are called as its version.
         || (path.contains("/perl") && words::base_name(path).bytes().all(|byte| byte.is_ascii_digit() || byte == b'.'))
         || adds_to_another(words::base_name(path))
+        || tells_the_distribution(path)
+}
+
+/// True for the files of which each distribution has one (`/etc/gentoo-release`, `/etc/system-version`): who reports a crash asks for all.
+fn tells_the_distribution(path: &str) -> bool {
+    let name = path.strip_prefix("/etc/").filter(|name| !name.contains('/'));
+    name.is_some_and(|name| ["-release", "-version", "_version"].iter().any(|ending| name.ends_with(ending)))
 }
 
 /// True when the name says that the file changes what another one says.

@@ -106,6 +106,7 @@ const PRECEDENCE: &[Step] = &[
     Step::Whole(exec_failed::library),
     Step::Whole(file_not_found::told),
     // A log that names the thing, where no call failed that outweighs words.
+    Step::Whole(file_locked::told),
     Step::Whole(invalid_arguments::told),
     Step::Whole(invalid_environment::told),
     Step::Whole(invalid_configuration::told),
@@ -115,6 +116,7 @@ const PRECEDENCE: &[Step] = &[
         invalid_environment::call,
         invalid_arguments::address,
         invalid_configuration::address,
+        resource_limit::raise,
         dns_failed::call,
         seccomp_denied::call,
         exec_failed::call,

@@ -1,4 +1,4 @@
-//! What a script tried again and again by a program that it started anew each time.
+//! What children tell: a try that a script repeats by a program that it starts anew each time, an end that is passed up from one to the next.
 
 use crate::case::Case;
 use crate::evidence::ChildExit;
@@ -22,4 +22,14 @@ pub(super) fn was_last_of_several(case: &Case<'_>, last: &ChildExit) -> bool {
     let between_ms = (first_ms - last.before_death_ms) / tries.saturating_sub(1).max(1) as f64;
     let is_last = children().all(|child| child.before_death_ms >= last.before_death_ms);
     tries >= TRIES && is_last && last.before_death_ms <= between_ms * DUE
+}
+
+/// True for a child that ended as the one whose end the main process passed on, right before that: the one in between passed it on as well.
+pub(super) fn was_passed_up(case: &Case<'_>, child: &ChildExit) -> bool {
+    /// Who passes on an end does nothing in between (milliseconds).
+    const RIGHT_AFTER_MS: f64 = 50.0;
+    case.passed_on().is_some_and(|(_, last)| {
+        let before_ms = child.before_death_ms - last.before_death_ms;
+        child.code == last.code && child.signal == last.signal && (0.0..=RIGHT_AFTER_MS).contains(&before_ms)
+    })
 }

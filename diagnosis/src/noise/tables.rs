@@ -135,7 +135,6 @@ pub(super) const LOOKING: &[&str] = &[
 /// Calls that programs make for the better and do without.
 pub(super) const BEST_EFFORT: &[&str] = &[
     // Newer calls, in whose place an older one is taken where a filter knows them not.
-    "clone3",
     "close_range",
     "copy_file_range",
     "epoll_pwait2",

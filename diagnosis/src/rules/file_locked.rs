@@ -6,7 +6,7 @@ use crate::calls::{Call, between_tries_ms};
 use crate::case::Case;
 use crate::evidence::{Exit, Failure, Holder};
 use crate::verdict::{Cause, Confidence, EvidenceRef};
-use crate::{context, errno, noise, planned, signals, words};
+use crate::{context, errno, log, noise, planned, signals, startup, words};
 
 /// A try to lock that failed, or a lock file that exists.
 pub(super) fn call(case: &Case<'_>, call: &Call<'_>) -> Option<Finding> {
@@ -36,14 +36,40 @@ pub(super) fn call(case: &Case<'_>, call: &Call<'_>) -> Option<Finding> {
         confidence: confidence(call),
         summary: format!("{what}: {} {}", words::failed(failure), before_the_end(case, call)),
         remedy: if is_lock_file {
-            format!(
-                "if no other instance runs, an earlier one that was killed left {object} behind: remove it before the program starts, or keep it out of volumes that outlive the container"
-            )
+            left_behind(&object)
         } else {
             remedy(failure.holder.as_ref(), failure.holder_looked_for, &object)
         },
         object,
         evidence: call_and_exit(case, call),
+    })
+}
+
+/// A shell that is not to overwrite files (`set -o noclobber`, the usual lock of a script) looks whether the file is there before it makes
+/// it: no call fails, and its log names the file.
+pub(super) fn told(case: &Case<'_>) -> Option<Finding> {
+    const SAYS: &str = ": cannot overwrite existing file";
+    let startup = startup::told(case)?;
+    let (line, path) = log::last_lines(case).find_map(|line| {
+        let (before, _) = line.text.split_once(SAYS)?;
+        let path = before.rsplit(": ").next().filter(|path| noise::is_called_a_lock(path))?;
+        Some((line, path))
+    })?;
+    let object = words::one_line(path);
+    Some(Finding {
+        cause: Cause::FileLocked,
+        confidence: Confidence::Medium,
+        summary: format!(
+            "{} ended itself with exit code {}{}; its log says that its lock file {object}{} is there already: {}",
+            case.main_name(),
+            startup.code,
+            startup.after(),
+            context::on_volume(case, path),
+            line.quoted()
+        ),
+        remedy: left_behind(&object),
+        object,
+        evidence: vec![line.evidence, EvidenceRef::Exit],
     })
 }
 
@@ -143,6 +169,12 @@ impl Waiting<'_> {
 fn confidence(call: &Call<'_>) -> Confidence {
     let confidence = call.confidence();
     if call.rivals > 0 && !call.named { confidence.min(Confidence::Medium) } else { confidence }
+}
+
+fn left_behind(object: &str) -> String {
+    format!(
+        "if no other instance runs, an earlier one that was killed left {object} behind: remove it before the program starts, or keep it out of volumes that outlive the container"
+    )
 }
 
 fn object(path: &str) -> String {

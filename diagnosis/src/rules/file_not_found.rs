@@ -23,7 +23,8 @@ pub(super) fn call(case: &Case<'_>, call: &Call<'_>) -> Option<Finding> {
     if call.weight.caller == Caller::Other {
         return None;
     }
-    let path = words::one_line(whole(case, failure));
+    let source = of_ruby(case, call);
+    let path = words::one_line(source.map_or_else(|| whole(case, failure), |source| &source.path));
     let mut summary = format!(
         "{} did not find {path}{}: {} {}",
         words::program(&failure.comm),
@@ -40,12 +41,31 @@ pub(super) fn call(case: &Case<'_>, call: &Call<'_>) -> Option<Finding> {
     }
     Some(Finding {
         cause: Cause::FileNotFound,
-        confidence: call.confidence(),
+        confidence: match source {
+            Some(_) if call.by_dying() => call.confidence().max(Confidence::Medium),
+            _ => call.confidence(),
+        },
         summary,
-        remedy: remedy(case, &failure.path),
+        remedy: remedy(case, source.map_or(&failure.path, |source| &source.path)),
         object: path,
         evidence: call_and_exit(case, call),
     })
+}
+
+/// The file in Ruby that `require_relative` looked for: `x.rb`, and right after it the library `x.so`. Neither is there.
+fn of_ruby<'a>(case: &Case<'a>, call: &Call<'_>) -> Option<&'a Failure> {
+    /// Nothing stands between the two looks (milliseconds).
+    const BETWEEN_MS: f64 = 5.0;
+    let library = call.failure;
+    let name = library.path.strip_suffix(".so")?;
+    let is_source = |failure: &Failure| {
+        let between_ms = failure.last_before_death_ms - library.last_before_death_ms;
+        failure.tid == library.tid
+            && failure.errno == errno::ENOENT
+            && failure.path.strip_suffix(".rb") == Some(name)
+            && (0.0..=BETWEEN_MS).contains(&between_ms)
+    };
+    case.failures().map(|(_, failure)| failure).find(|failure| is_source(failure))
 }
 
 /// The path; of one whose folder could not be told, as the command line names it.
@@ -104,7 +124,8 @@ pub(super) fn told(case: &Case<'_>) -> Option<Finding> {
     let (line, name) = log::last_lines(case).find_map(|line| {
         let lua = || line.text.split_once("module '").filter(|(_, rest)| rest.contains("' not found"));
         let said = PHRASES.iter().find_map(|phrase| line.text.split_once(phrase)).or_else(lua);
-        let (_, rest) = said?;
+        // Perl cannot locate the method of an object either.
+        let (_, rest) = said.filter(|(_, rest)| !rest.starts_with("object method"))?;
         let name = rest.trim_start_matches(['\'', '"', '‘']).split(['\'', '"', '’', ' ', '(', ';']).next()?;
         (!name.is_empty()).then_some((line, name))
     })?;

@@ -191,8 +191,9 @@ fn on_command_line(case: &Case<'_>, startup: &Startup) -> Option<Finding> {
             && ["config", "conf", "cfg"].iter().any(|word| {
                 lower.split(['-', '_', '.']).any(|part| part == *word || part == format!("{word}file"))
             });
-        (value.starts_with('/') && (of_configuration || (lower.starts_with('-') && is_called_so(value))))
-            .then_some(value)
+        // `/dev/null` says that there is to be none.
+        let is_a_file = value.starts_with('/') && !value.starts_with("/dev/");
+        (is_a_file && (of_configuration || (lower.starts_with('-') && is_called_so(value)))).then_some(value)
     });
     let path = words::one_line(path?);
     if startup.life_ms > PARSED_MS || !case.evidence.listeners.is_empty() {

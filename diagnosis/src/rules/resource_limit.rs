@@ -3,9 +3,9 @@
 use super::{Finding, before_the_end, call_and_exit};
 use crate::calls::Call;
 use crate::case::Case;
-use crate::evidence::SenderKind;
+use crate::evidence::{Seccomp, SenderKind};
 use crate::verdict::{Cause, Confidence, EvidenceRef};
-use crate::{errno, noise, signals, words};
+use crate::{errno, log, noise, signals, words};
 
 /// A program that cannot do without the memory that it asked for leaves within this (milliseconds).
 const LEAVES_MS: f64 = 20.0;
@@ -55,6 +55,38 @@ pub(super) fn call(case: &Case<'_>, call: &Call<'_>) -> Option<Finding> {
         object,
         remedy: remedy.to_owned(),
         evidence: call_and_exit(case, call),
+    })
+}
+
+/// It may not raise its hard limit on open files, and its log says that it was about these: which limit a call asks for is not recorded.
+/// Containers that do not run as root gain nothing from a capability that is added: it is the limit that has to be higher.
+pub(super) fn raise(case: &Case<'_>, call: &Call<'_>) -> Option<Finding> {
+    const OF_OPEN_FILES: [&str; 5] = ["fd limit", "open files", "file descriptor", "nofile", "ulimit-n"];
+    let failure = call.failure;
+    let raises = matches!(failure.syscall.as_str(), "setrlimit" | "prlimit64");
+    if !raises || failure.errno != errno::EPERM || failure.uid == 0 || failure.seccomp == Seccomp::Denied {
+        return None;
+    }
+    let line = log::last_lines(case).find(|line| {
+        let lower = line.text.to_ascii_lowercase();
+        OF_OPEN_FILES.iter().any(|words| lower.contains(words)) && !log::goes_on(line.text)
+    })?;
+    let mut evidence = call_and_exit(case, call);
+    evidence.push(line.evidence);
+    Some(Finding {
+        cause: Cause::ResourceLimit,
+        confidence: call.confidence().min(Confidence::Medium),
+        summary: format!(
+            "{} (uid {}) may not raise its limit on open files: {} {}; its log says {}",
+            words::program(&failure.comm),
+            failure.uid,
+            words::failed(failure),
+            before_the_end(case, call),
+            line.quoted()
+        ),
+        object: "RLIMIT_NOFILE".to_owned(),
+        remedy: "raise the hard limit on open files that the container runtime sets (LimitNOFILE of its service), or configure the program for fewer".to_owned(),
+        evidence,
     })
 }
 
