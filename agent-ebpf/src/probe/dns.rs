@@ -245,6 +245,15 @@ fn address_of(address: u64, length: u64) -> (u16, u16, [u8; ADDRESS_BYTES]) {
     read_user_bytes::<32, 31>(data, address, if length > 28 { 28 } else { length });
     // SAFETY: 28 of 32 bytes that are all written; family and port at their places.
     unsafe {
+        // Behind an IPv4 address stands what the caller's memory held: it would make two servers of one, whose refusal is not its.
+        if data.cast::<u16>().read_volatile() == AF_INET {
+            let rest = data.cast::<u32>();
+            let mut index = 2;
+            while index < 8 {
+                rest.add(index).write_volatile(0);
+                index += 1;
+            }
+        }
         let data = data.cast::<u16>();
         (
             data.read_volatile(),
