@@ -110,7 +110,7 @@ const CASES: &[Case] = &[
 fn try_with(way_in: &str, options: &[&str], command: &[&str]) -> Output {
     let mut agent = Command::new(release_program("lastwords-agent").unwrap());
     agent
-        .args(["try", "-o", "json", "--timeout", "5s", "--way-in", way_in])
+        .args(["try", "-o", "json", "--timeout", "20s", "--way-in", way_in])
         .args(options)
         .arg("--")
         .args(command);

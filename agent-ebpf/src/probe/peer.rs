@@ -6,10 +6,10 @@
 //! another thread, so what is recorded is that call.
 //! Which is seen in two ways. Where functions take programs: at the end of `sk_stream_error(sk, flags, err)`, which has been of this form
 //! since long before 5.10 and is called for nothing but a send that failed, by whichever call; and of `tcp_recvmsg`, where
-//! `stream.rs` is anyway, which asks only while some connection of a container is known to be lost. Elsewhere at `sys_exit`, which sees every call that
+//! `stream.rs` is anyway, when it failed. Elsewhere at `sys_exit`, which sees every call that
 //! failed. UNIX sockets are seen by the failed call alone: so at `sys_exit`, and of the calls that have a program at their own function write(2)'s kind.
 //! Cost: nothing for a call that succeeds. A TCP socket of the node that closes pays a look-up, some 100 instructions, and one of a container that is
-//! connected now pays one removal less then. For a minute after a loss every TCP message that the node receives costs some ten.
+//! connected now pays one removal less then.
 
 use aya_ebpf::{
     EbpfContext, helpers::generated::bpf_probe_read_kernel, macros::fexit, programs::FExitContext,
@@ -21,7 +21,6 @@ use lastwords_agent_common::{
 };
 
 use crate::{
-    attention,
     container::{Container, Owned},
     kernel::{
         Address, argument, call_number, current_caller, current_task, follow, is_compat, now, offset,
@@ -40,15 +39,6 @@ const AF_UNIX: u16 = 1;
 const TCP: u32 = 6;
 /// Bounds what is read of a UNIX socket's address: a `struct sockaddr_un` has 110 bytes.
 const MASK: u32 = BIND_BYTES as u32 - 1;
-/// How long a program may take until it asks its socket again, in nanoseconds. One that asks later by sending is told of by that.
-const MINUTE: u64 = 60_000_000_000;
-/// Messages between two looks at the clock, less one.
-const PATIENCE: u32 = 63;
-
-/// Until when a program may yet be told, at least.
-static mut UNTIL: u64 = 0;
-/// Counts messages while one may.
-static mut OTHERS: u32 = 0;
 
 /// A socket that had been connected, or accepted, is closed.
 #[inline(never)]
@@ -65,26 +55,6 @@ pub fn closed(socket: Address, key: u64) {
     }
     // SAFETY: an element of the map.
     unsafe { (*connection).lost = errno };
-    // SAFETY: a whole word, any of whose values is right.
-    unsafe { (&raw mut UNTIL).write_volatile(now() + MINUTE) };
-    attention::set_any_losing(true);
-}
-
-/// Something, or an error, was received through a TCP socket while a connection of some container was lost not long ago.
-#[inline(always)]
-pub fn received(socket: Address, result: i32) {
-    if result < 0 {
-        failed(socket, result);
-        return;
-    }
-    // SAFETY: as in `closed`.
-    unsafe {
-        let others = (&raw const OTHERS).read_volatile().wrapping_add(1);
-        (&raw mut OTHERS).write_volatile(others);
-        if others & PATIENCE == 0 && now() > (&raw const UNTIL).read_volatile() {
-            attention::set_any_losing(false);
-        }
-    }
 }
 
 /// A send through a TCP socket failed.
@@ -96,8 +66,8 @@ pub fn sk_stream_error(context: FExitContext) -> u32 {
 }
 
 /// The current system call failed on a TCP socket.
-#[inline(always)]
-fn failed(socket: Address, result: i32) {
+#[inline(never)]
+pub fn failed(socket: Address, result: i32) {
     let errno = result.unsigned_abs();
     if !is_loss(u64::from(errno)) {
         return;

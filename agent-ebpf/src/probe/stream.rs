@@ -5,7 +5,8 @@
 //! knows the process and the whole message both. The first has this form on every kernel from 5.10 to 7.2, the second lost two arguments in
 //! that time, behind which its result stands: so it comes three times. A message sent by io_uring belongs to no call, and is not seen.
 //! Cost: every TCP message of the node pays the trampoline and one load, whether any container has connected to port 53 within the last minute
-//! (`attention.rs`, set from `socket.rs`); while one has, the peer's port, some 20 instructions; one of port 53 in a container some 3 000.
+//! (`attention.rs`, set from `socket.rs`), and one that was received a look at its length's sign; while one has, the peer's port, some 20
+//! instructions; one of port 53 in a container some 3 000.
 
 use aya_ebpf::{EbpfContext, macros::fexit, programs::FExitContext};
 use lastwords_agent_common::{limits::SYSCALLS, rules::success as call};
@@ -23,33 +24,52 @@ const TCP: u32 = 6;
 
 const _: () = assert!(SYSCALLS.is_power_of_two());
 
-/// Defines a program for the end of a function on a TCP socket that has so many arguments.
+/// Nothing is there yet, says a socket that does not wait.
+const EAGAIN: i32 = 11;
+
+/// Defines a program for the end of a function on a TCP socket that has so many arguments: when it looks, and at what.
 macro_rules! stream {
-    ($name:ident, $arguments:literal, $attention:expr, $of:expr) => {
+    ($name:ident, $arguments:literal, $looks:expr, $look:path) => {
         #[fexit]
         pub fn $name(context: FExitContext) -> u32 {
             let arguments = context.as_ptr().cast();
-            if $attention() {
-                $of(pointer(arguments, 0), argument(arguments, $arguments) as i32);
+            if $looks(|| argument(arguments, $arguments) as i32) {
+                $look(pointer(arguments, 0), argument(arguments, $arguments) as i32);
             }
             0
         }
     };
 }
 
-stream!(tcp_sendmsg, 3, attention::is_any_asking, carried);
-stream!(tcp_recvmsg_of_4, 4, attention::is_any_for_streams, received);
-stream!(tcp_recvmsg_of_5, 5, attention::is_any_for_streams, received);
-stream!(tcp_recvmsg_of_6, 6, attention::is_any_for_streams, received);
+stream!(tcp_sendmsg, 3, is_asking, carried);
+stream!(tcp_recvmsg_of_4, 4, is_asking_or_failed, received);
+stream!(tcp_recvmsg_of_5, 5, is_asking_or_failed, received);
+stream!(tcp_recvmsg_of_6, 6, is_asking_or_failed, received);
 
-/// As [`carried`], of a socket that may also have been lost.
+/// Sends that fail have a function of their own (`peer.rs`).
+#[inline(always)]
+fn is_asking(_: impl FnOnce() -> i32) -> bool {
+    attention::is_any_asking()
+}
+
+#[inline(always)]
+fn is_asking_or_failed(result: impl FnOnce() -> i32) -> bool {
+    attention::is_any_asking() || is_failure(result())
+}
+
+#[inline(always)]
+fn is_failure(result: i32) -> bool {
+    result < 0 && result != -EAGAIN
+}
+
+/// As [`carried`], or the connection may be lost.
 #[inline(never)]
-fn received(socket: Address, bytes: i32) {
-    if attention::is_any_losing() {
-        peer::received(socket, bytes);
+fn received(socket: Address, result: i32) {
+    if is_failure(result) {
+        peer::failed(socket, result);
     }
     if attention::is_any_asking() {
-        carried(socket, bytes);
+        carried(socket, result);
     }
 }
 
