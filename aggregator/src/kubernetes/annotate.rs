@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Patch, PatchParams};
@@ -13,13 +12,8 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, watch};
 use tokio::time::Instant;
 
-use super::announce::age;
+use super::announce::{CONTROLLER, WRITE, age, reached};
 use crate::annotate::{Annotation, Annotations};
-
-/// Who owns these fields (`metadata.managedFields`).
-const FIELD_MANAGER: &str = "lastwords.dev/aggregator";
-/// How long one write may take.
-const WRITE: Duration = Duration::from_secs(10);
 
 /// What became of the annotations.
 #[derive(Debug, Default)]
@@ -65,12 +59,6 @@ pub(super) async fn follow(client: Client, annotating: Annotating) {
     let start = Instant::now();
     loop {
         let due = annotations.next().map(|at| start + at);
-        let wait = async {
-            match due {
-                Some(due) => tokio::time::sleep_until(due).await,
-                None => std::future::pending().await,
-            }
-        };
         tokio::select! {
             crash = judged.recv() => match crash {
                 // Also while another one leads: which crash is a pod's newest has to be known when this one takes over.
@@ -81,7 +69,7 @@ pub(super) async fn follow(client: Client, annotating: Annotating) {
                 Err(RecvError::Lagged(missed)) => lagged += missed,
                 Err(RecvError::Closed) => return,
             },
-            () = wait => {
+            () = reached(due) => {
                 // Each has the same values to write: what this one leaves to the leader is not lost.
                 if let Some(annotation) = annotations.due(start.elapsed()).filter(|_| *leading.borrow()) {
                     let outcome = write(&client, &annotation).await;
@@ -120,7 +108,8 @@ pub(super) async fn follow(client: Client, annotating: Annotating) {
 
 async fn write(client: &Client, annotation: &Annotation) -> Outcome {
     let pods: Api<Pod> = Api::namespaced(client.clone(), &annotation.namespace);
-    let manager = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+    // The owner of these fields (`metadata.managedFields`).
+    let manager = PatchParams { field_manager: Some(CONTROLLER.to_owned()), ..PatchParams::default() };
     // A merge patch: one that is applied would make a pod that is not there. The UID keeps it from another pod of this name.
     let values: Map<String, Value> =
         annotation.values.iter().map(|(key, value)| ((*key).to_owned(), json!(value))).collect();

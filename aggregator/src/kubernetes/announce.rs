@@ -14,10 +14,10 @@ use super::watch::Announcing;
 use crate::announce::{Announcement, Announcements};
 use crate::time;
 
-/// Who says it.
-const CONTROLLER: &str = "lastwords.dev/aggregator";
+/// Who says it, and owns what it writes.
+pub(super) const CONTROLLER: &str = "lastwords.dev/aggregator";
 /// How long one write may take.
-const WRITE: Duration = Duration::from_secs(10);
+pub(super) const WRITE: Duration = Duration::from_secs(10);
 
 /// What became of the events.
 #[derive(Debug, Default)]
@@ -43,12 +43,6 @@ pub(super) async fn follow(client: Client, announcing: Announcing) {
     let start = Instant::now();
     loop {
         let due = announcements.next().map(|at| start + at);
-        let wait = async {
-            match due {
-                Some(due) => tokio::time::sleep_until(due).await,
-                None => std::future::pending().await,
-            }
-        };
         tokio::select! {
             crash = judged.recv() => match crash {
                 // Another aggregator says it.
@@ -60,7 +54,7 @@ pub(super) async fn follow(client: Client, announcing: Announcing) {
                 Err(RecvError::Lagged(missed)) => lagged += missed,
                 Err(RecvError::Closed) => return,
             },
-            () = wait => {
+            () = reached(due) => {
                 let mut due = announcements.due(start.elapsed()).into_iter();
                 while let Some(announcement) = due.next() {
                     if !*leading.borrow() {
@@ -127,6 +121,14 @@ async fn write(recorder: &Recorder, announcement: Announcement) -> Result<(), ku
         ..ObjectReference::default()
     };
     recorder.publish(&event, &regarding).await
+}
+
+/// Resolves at that moment, or never.
+pub(super) async fn reached(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Time since the death.
