@@ -58,6 +58,10 @@ pub struct Header {
     pub cgroup_id: u64,
 }
 
+/// How long a thread has been ready to run since it was made while no processor was free for it, or its group had used up its share
+/// (`sched_info.run_delay`), in nanoseconds: not known.
+pub const NOT_KNOWN: u64 = u64::MAX;
+
 /// [`Header::recorder`] of a container without one.
 pub const NO_RECORDER: u32 = u32::MAX;
 
@@ -142,6 +146,8 @@ pub struct Exited {
     pub gid: u32,
     /// Zero.
     pub padding: u32,
+    /// What the thread that began the end had waited for a processor, see [`NOT_KNOWN`].
+    pub waited: u64,
     /// Its soft limits RLIMIT_NPROC and RLIMIT_NOFILE; all ones without one.
     pub limits: [u64; 2],
     /// Name of the thread group's leader.
@@ -280,6 +286,8 @@ pub struct FailureEntry {
     pub has_place: u32,
     /// `sk_protocol` of the socket that was to have an address, or has lost its peer: 6 for TCP, 17 for UDP; 0 for other calls.
     pub protocol: u32,
+    /// What the thread had waited for a processor until then, see [`NOT_KNOWN`].
+    pub waited: u64,
     /// A path or a `struct sockaddr`, as passed.
     pub data: [u8; PATH_BYTES],
     /// As `begin`, written last.
@@ -403,6 +411,8 @@ pub struct Group {
     pub first_tid: u32,
     /// Zero.
     pub padding: u32,
+    /// In the container's own group: see [`Exited::waited`].
+    pub first_waited: u64,
 }
 
 const _: () = {
@@ -410,11 +420,11 @@ const _: () = {
     assert!(size_of::<CgroupMade>() == 24 + 512);
     assert!(size_of::<WorkingDirectory>() == 8 + 12 * 48);
     assert!(size_of::<Executed>() == 24 + 32 + 16 + 256 + 512 + 584);
-    assert!(size_of::<Exited>() == 24 + 24 + 16 + 16 + 584);
+    assert!(size_of::<Exited>() == 24 + 24 + 8 + 16 + 16 + 584);
     assert!(size_of::<MemoryLevel>() == 136);
     assert!(size_of::<OomVictim>() == 24 + 16 + 32 + 40 + 8 + 16 + 6 * 136);
     assert!(size_of::<Refused>() == 24 + 16 + 16 + 128 + 8 + 200 + 256);
-    assert!(size_of::<FailureEntry>() == 16 + 24 + 24 + 16 + 8 + 24 + 256 + 8);
+    assert!(size_of::<FailureEntry>() == 16 + 24 + 24 + 16 + 8 + 24 + 8 + 256 + 8);
     assert!(size_of::<Place>() == 200);
     assert!(size_of::<RefusedCapability>() == 24);
     assert!(size_of::<PortTaken>() == 24 + 8 + 24 + 128 + 32);
@@ -429,9 +439,9 @@ const _: () = {
                 + 8
                 + 8
                 + 24
-                + 48 * 376
+                + 48 * 384
                 + 16 * 120
-                + 8 * 56
+                + 8 * 72
                 + 8 * 88
                 + 8
                 + 4 * 160
@@ -445,5 +455,5 @@ const _: () = {
                 + 4 * 720
                 + 736
     );
-    assert!(size_of::<Group>() == 24);
+    assert!(size_of::<Group>() == 32);
 };

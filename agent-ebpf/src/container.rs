@@ -81,11 +81,22 @@ impl Container {
         unsafe { (*self.0).first_tid }
     }
 
-    /// Remembers the thread that began the end. Two threads that leave at the same moment may both write: either is right.
+    /// That thread, and what it had waited for a processor.
     #[inline(always)]
-    pub fn set_first_tid(self, tid: u32) {
+    pub fn first(self) -> (u32, u64) {
         // SAFETY: as in `id`.
-        unsafe { (*self.0).first_tid = tid };
+        unsafe { ((*self.0).first_tid, (*self.0).first_waited) }
+    }
+
+    /// Remembers the thread that began the end, and what it had waited for a processor. Two threads that leave at the same moment may both
+    /// write: either is right.
+    #[inline(always)]
+    pub fn set_first(self, tid: u32, waited: u64) {
+        // SAFETY: as in `id`.
+        unsafe {
+            (*self.0).first_waited = waited;
+            (*self.0).first_tid = tid;
+        }
     }
 
     /// Its recorder.

@@ -160,7 +160,7 @@ fn record<const TYPED: bool>(
         (*slot).time = time;
         (*slot).tgid = tgid;
         (*slot).tid = tid;
-        let user = current_caller(&raw mut (*slot).comm);
+        let user = current_caller(&raw mut (*slot).comm, &raw mut (*slot).waited);
         (*slot).uid = user as u32;
         (*slot).gid = (user >> 32) as u32;
         (*slot).syscall = number;

@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::{
     kernel::verdict::WayIn,
-    quantity::{bytes, duration},
+    quantity::{bytes, duration, processors},
 };
 
 /// Records why containers on this node die.
@@ -74,6 +74,9 @@ pub struct TryArguments {
     /// Memory limit of its group, for example 20Mi
     #[arg(long, value_name = "QUANTITY", value_parser = bytes)]
     pub memory: Option<u64>,
+    /// Processor time limit of its group, for example 100m (a tenth of one processor)
+    #[arg(long, value_name = "QUANTITY", value_parser = processors)]
+    pub cpu: Option<u64>,
     /// Most processes and threads
     #[arg(long, value_name = "N")]
     pub pids: Option<u64>,
@@ -111,7 +114,7 @@ pub struct TryArguments {
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
     pub output: Output,
     /// The command and its arguments
-    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
+    #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
     pub command: Vec<std::ffi::OsString>,
 }
 

@@ -96,6 +96,8 @@ pub struct Exited {
     pub tgid: u32,
     /// The thread that began the end; 0 when it was not seen.
     pub first_tid: u32,
+    /// What that thread had waited for a processor, in nanoseconds; None when that is not known.
+    pub waited: Option<u64>,
     /// How it ended.
     pub status: Status,
     /// Real user id.
@@ -300,6 +302,7 @@ fn exited(raw: &record::Exited) -> Exited {
     Exited {
         tgid: raw.tgid,
         first_tid: raw.first_tid,
+        waited: waited(raw.waited),
         status: Status::from_wait(raw.status),
         uid: raw.uid,
         gid: raw.gid,
@@ -308,6 +311,11 @@ fn exited(raw: &record::Exited) -> Exited {
         comm: until_zero(&raw.comm).to_vec(),
         cwd: working_directory(&raw.cwd),
     }
+}
+
+/// Nanoseconds, see [`record::NOT_KNOWN`].
+fn waited(raw: u64) -> Option<u64> {
+    (raw != record::NOT_KNOWN).then_some(raw)
 }
 
 /// RLIM_INFINITY is all ones.

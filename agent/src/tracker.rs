@@ -301,7 +301,7 @@ impl Tracker {
         let tracked = self.containers.get_mut(&cgroup_id)?;
         if tracked.ended {
             // Two last threads can both see themselves as the last (agent-ebpf, probe/exit.rs).
-            let held = tracked.held_back.take_if(|held| held.caller_came(exited.first_tid));
+            let held = tracked.held_back.take_if(|held| held.caller_came(&exited));
             return held.map(|held| held.death);
         }
         tracked.ended = true;

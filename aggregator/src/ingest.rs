@@ -223,7 +223,7 @@ fn well_formed(crash: &v1::Crash) -> Result<(), &'static str> {
     let failures = crash
         .failures
         .iter()
-        .flat_map(|failure| [failure.first_before_death_ms, failure.last_before_death_ms]);
+        .flat_map(|it| [it.first_before_death_ms, it.last_before_death_ms, it.waited_for_processor_ms]);
     let signals = crash.signals.iter().map(|signal| signal.before_death_ms);
     let children = crash.child_exits.iter().map(|child| child.before_death_ms);
     if !failures.chain(signals).chain(children).all(f64::is_finite) {

@@ -59,8 +59,10 @@ pub(crate) struct Call<'a> {
     pub(crate) failure: &'a Failure,
     pub(crate) weight: Weight,
     pub(crate) standing: Standing,
-    /// Time from the call to the end of the process that made it, in milliseconds.
+    /// Time from the call to the end of the process that made it, in milliseconds, without what its thread waited for a processor.
     pub(crate) gap_ms: f64,
+    /// The same by the clock, as the times between tries are.
+    by_clock_ms: f64,
     /// Nothing but leaving followed.
     pub(crate) at_once: bool,
     /// The process went on with its work afterwards: it read its configuration, listened, became another program.
@@ -247,12 +249,13 @@ impl Call<'_> {
     /// True when its tries are few and it left when the next one was due. One that runs beside the work fails at any moment of it.
     fn waited_out(&self) -> bool {
         let connects = self.failure.syscall == "connect";
-        !connects || (self.failure.count <= MOST_TRIES && self.gap_ms >= between_tries_ms(self.failure) * 0.7)
+        !connects
+            || (self.failure.count <= MOST_TRIES && self.by_clock_ms >= between_tries_ms(self.failure) * 0.7)
     }
 
     /// True when it was tried again and again, and the end came before, or when, the next try would have been due.
     fn gave_up(&self) -> bool {
-        self.failure.count > 1 && self.gap_ms <= between_tries_ms(self.failure) * 1.5
+        self.failure.count > 1 && self.by_clock_ms <= between_tries_ms(self.failure) * 1.5
     }
 
     /// True for a file that it looked for again and again until it left.
@@ -373,7 +376,7 @@ fn was_found_elsewhere(case: &Case<'_>, failure: &Failure) -> bool {
 
 fn call<'a>(case: &Case<'a>, index: usize, failure: &'a Failure, standing: Standing) -> Option<Call<'a>> {
     let (caller, ended_before_ms) = caller(case, failure);
-    let gap_ms = (failure.last_before_death_ms - ended_before_ms).max(0.0);
+    let gap_ms = (failure.at_work_before_death_ms() - ended_before_ms).max(0.0);
     if standing == Standing::Noise || gap_ms > STALE_MS {
         return None;
     }
@@ -430,6 +433,7 @@ fn call<'a>(case: &Case<'a>, index: usize, failure: &'a Failure, standing: Stand
         weight,
         standing,
         gap_ms,
+        by_clock_ms: (failure.last_before_death_ms - ended_before_ms).max(0.0),
         at_once,
         went_on,
         worked_on,

@@ -230,7 +230,7 @@ impl<'a> Case<'a> {
                 && is_path == failure.address.is_empty()
                 && listener.before_death_ms < failure.last_before_death_ms
         });
-        let gave_up = failure.by_dying_thread && failure.last_before_death_ms <= GIVES_UP_MS;
+        let gave_up = failure.by_dying_thread && failure.at_work_before_death_ms() <= GIVES_UP_MS;
         (absent && opened && !failure.path.is_empty())
             || self.wrote_elsewhere(failure)
             || (failure.errno == errno::EADDRINUSE
@@ -298,7 +298,7 @@ impl<'a> Case<'a> {
         const CALL_TO_SIGNAL_MS: f64 = 100.0;
         self.failures().rev().find(|(_, failure)| {
             failure.pid == self.main_pid()
-                && failure.last_before_death_ms <= CALL_TO_SIGNAL_MS
+                && failure.at_work_before_death_ms() <= CALL_TO_SIGNAL_MS
                 && noise::is_lost_connection(failure)
         })
     }

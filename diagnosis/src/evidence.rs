@@ -136,6 +136,7 @@ pub struct Failure {
     pub count: u64,
     pub first_before_death_ms: f64,
     pub last_before_death_ms: f64,
+    pub waited_for_processor_ms: f64,
     pub by_dying_thread: bool,
     pub later_succeeded: bool,
     pub file: Option<FileFacts>,
@@ -149,6 +150,15 @@ pub struct Failure {
     pub dns: Option<DnsQuery>,
     pub variables: Vec<String>,
     pub later_connected: String,
+}
+
+impl Failure {
+    /// Time from the last of them to the death in which its thread had a processor or wanted none, in milliseconds: how long somebody
+    /// did something else. On a busy node, and under a limit of processor time, all the rest is waiting.
+    #[must_use]
+    pub fn at_work_before_death_ms(&self) -> f64 {
+        (self.last_before_death_ms - self.waited_for_processor_ms.max(0.0)).max(0.0)
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

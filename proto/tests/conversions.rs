@@ -97,6 +97,7 @@ fn full() -> Evidence {
             count: 7,
             first_before_death_ms: 12.5,
             last_before_death_ms: 0.25,
+            waited_for_processor_ms: 2.5,
             by_dying_thread: true,
             later_succeeded: true,
             file: Some(FileFacts {

@@ -122,13 +122,26 @@ fn failure(failure: &Failure) -> String {
     };
     let thread = if failure.by_dying_thread { ", by the thread that ended it" } else { "" };
     format!(
-        "{}{thing} → {}{often}, {} before the end, {} uid {}{thread}{file}{held}",
+        "{}{thing} → {}{often}, {} before the end{}, {} uid {}{thread}{file}{held}",
         escape(&failure.syscall),
         escape(&failure.errno_name),
         span(failure.last_before_death_ms),
+        waited(failure),
         who(&failure.comm, failure.pid),
         failure.uid
     )
+}
+
+/// Said where it is a good part of the time: what looks late then was not.
+fn waited(failure: &Failure) -> String {
+    /// In milliseconds, and as a part of the whole.
+    const WORTH_SAYING: f64 = 10.0;
+    const GOOD_PART: f64 = 0.25;
+    let waited = failure.waited_for_processor_ms;
+    if waited < WORTH_SAYING || waited < failure.last_before_death_ms * GOOD_PART {
+        return String::new();
+    }
+    format!(" ({} of it waiting for a processor)", span(waited))
 }
 
 /// `orders-db.prod.svc: NXDOMAIN from 10.96.0.10:53/udp`

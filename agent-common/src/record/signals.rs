@@ -114,6 +114,12 @@ pub struct ChildExitEntry {
     pub comm: Comm,
     /// 1 when at its end none of its ancestors was the container's main process.
     pub detached: u64,
+    /// Its last thread.
+    pub tid: u32,
+    /// Zero.
+    pub padding: u32,
+    /// What that thread had waited for a processor, see [`super::NOT_KNOWN`].
+    pub waited: u64,
     /// As `begin`, written last.
     pub end: u64,
 }
@@ -123,5 +129,5 @@ const _: () = {
     assert!(size_of::<FaultEntry>() == 24 + 16 + 16 + 16 * (8 + 32 + 552) + 8);
     assert!(size_of::<BuildIdEntry>() == 32);
     assert!(size_of::<MappingEntry>() == 40 + 8 * 64);
-    assert!(size_of::<ChildExitEntry>() == 16 + 8 + 16 + 8 + 8);
+    assert!(size_of::<ChildExitEntry>() == 16 + 8 + 16 + 8 + 16 + 8);
 };

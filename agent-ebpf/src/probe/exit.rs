@@ -16,7 +16,7 @@ use crate::{
     container::Container,
     emit::emit_for,
     hook,
-    kernel::{Address, follow, now, offset, pointer, read, read_comm},
+    kernel::{Address, follow, now, offset, pointer, read, read_comm, waited},
     probe::signal::{SIGSYS, ended_by_filter},
     process,
     recorder::{child_exit_slot, mark},
@@ -62,7 +62,7 @@ hook!("sched_process_exit", sched_process_exit, sched_process_exit_raw, |argumen
     let by_signal = told & BY_SIGNAL != 0;
     let is_first = container.first_tid() == 0;
     if black_box(is_main & told_to_exit & (is_caller & (is_first | by_signal) | by_signal & is_first)) {
-        container.set_first_tid(tid);
+        container.set_first(tid, waited(task));
     }
     if u64::from(code & BY_SIGNAL) == SIGSYS && !was_killed {
         ended_by_filter(container, task, tgid, tid);
@@ -82,21 +82,22 @@ hook!("sched_process_exit", sched_process_exit, sched_process_exit_raw, |argumen
     let leader = follow(task, &offset::TASK_GROUP_LEADER);
     if is_main {
         emit_for::<Exited>(kind::EXITED, container, |record| {
-            let first_tid = if told_to_exit { container.first_tid() } else { tid };
-            fill(record, task, leader, status, tgid, first_tid)
+            let first = if told_to_exit { container.first() } else { (tid, waited(task)) };
+            fill(record, task, leader, status, tgid, first)
         });
     } else {
-        record_child(container, leader, status, tgid);
+        record_child(container, task, leader, status, process);
     }
 });
 
 #[inline(always)]
-fn fill(record: *mut Exited, task: Address, leader: Address, status: u32, tgid: u32, first_tid: u32) {
+fn fill(record: *mut Exited, task: Address, leader: Address, status: u32, tgid: u32, first: (u32, u64)) {
     let credentials = follow(task, &offset::TASK_CRED);
     // SAFETY: fields of a reserved record.
     unsafe {
         (*record).tgid = tgid;
-        (*record).first_tid = first_tid;
+        (*record).first_tid = first.0;
+        (*record).waited = first.1;
         (*record).status = status;
         (*record).uid = read(credentials, &offset::CRED_UID);
         (*record).gid = read(credentials, &offset::CRED_GID);
@@ -116,13 +117,14 @@ fn follow_limits(task: Address) -> [u64; 4] {
 }
 
 #[inline(always)]
-fn record_child(container: Container, leader: Address, status: u32, tgid: u32) {
+fn record_child(container: Container, task: Address, leader: Address, status: u32, process: u64) {
     let Some(recorder) = container.recorder() else {
         return;
     };
     let time = now();
     let detached = is_detached(container.main_tgid(), leader);
     let slot = child_exit_slot(recorder);
+    let tgid = (process >> 32) as u32;
     // SAFETY: a slot of the container's recorder.
     unsafe {
         (*slot).begin = mark(time, tgid);
@@ -131,6 +133,9 @@ fn record_child(container: Container, leader: Address, status: u32, tgid: u32) {
         (*slot).status = status;
         read_comm(&raw mut (*slot).comm, leader);
         (*slot).detached = detached;
+        (*slot).tid = process as u32;
+        (*slot).padding = 0;
+        (*slot).waited = waited(task);
         (*slot).end = mark(time, tgid);
     }
 }

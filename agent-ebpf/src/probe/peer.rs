@@ -180,7 +180,7 @@ fn write(
         (*slot).time = time;
         (*slot).tgid = (process >> 32) as u32;
         (*slot).tid = tid;
-        let user = current_caller(&raw mut (*slot).comm);
+        let user = current_caller(&raw mut (*slot).comm, &raw mut (*slot).waited);
         (*slot).uid = user as u32;
         (*slot).gid = (user >> 32) as u32;
         (*slot).syscall = number;

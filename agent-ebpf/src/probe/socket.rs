@@ -13,7 +13,7 @@
 use aya_ebpf::{Global, helpers};
 use lastwords_agent_common::{
     limits::{ADDRESS_BYTES, PATH_BYTES},
-    record::{Counter, seccomp},
+    record::{Counter, NOT_KNOWN, seccomp},
     rules::{class, is_loss, object},
 };
 
@@ -23,6 +23,7 @@ use crate::{
     hook,
     kernel::{
         Address, argument, current_task, follow_user, now, offset, pointer, read, read_comm, read_user_bytes,
+        waited,
     },
     maps::{CONNECTIONS, Caller, UNDER_WAY, count},
     probe::{dns, listener, peer},
@@ -225,6 +226,8 @@ fn record(caller: &Caller, errno: u32, how: u64, fill: impl FnOnce(*mut [u8; PAT
         (*slot).seccomp = seccomp::UNKNOWN;
         (*slot).has_place = 0;
         (*slot).protocol = 0;
+        // Whose time it is is known where it asks itself.
+        (*slot).waited = if how == object::ASKED { waited(current_task()) } else { NOT_KNOWN };
         fill(&raw mut (*slot).data);
         (*slot).end = mark(time, caller.tid);
     }

@@ -28,6 +28,7 @@ pub(super) fn folded(death: &Death, recording: &Recording) -> Vec<Failure> {
         };
         one.add(raw);
         one.failure.last_before_death_ms = before_death_ms;
+        one.failure.waited_for_processor_ms = waited_ms(death, recording, raw);
         let made_itself = missed_path(raw).is_some_and(|path| death.looked.made.iter().any(|it| it == path));
         one.failure.later_succeeded = made_itself || made_since().any(|made| is_made_of(made, raw));
         one.failure.later_connected = connected_next(made_since(), raw).unwrap_or_default();
@@ -113,6 +114,25 @@ fn connected_next<'a>(
         Object::Address(SocketAddress::Internet(address)) => Some(format!("{address}/tcp")),
         _ => None,
     }
+}
+
+/// What the thread waited for a processor from its call to its own end, in milliseconds: that of the main process that began the end, or the
+/// last one of another process. 0 for others, of which it is not known.
+fn waited_ms(death: &Death, recording: &Recording, raw: &decode::Failure) -> f64 {
+    let main = match &death.end {
+        End::Exited(exited) if (exited.tgid, exited.first_tid) == (raw.tgid, raw.tid) => {
+            exited.waited.map(|waited| (death.time, waited))
+        }
+        End::Exited(_) | End::NeverRan | End::Survived | End::RunsWell | End::Unseen => None,
+    };
+    let children = recording.child_exits.iter().rev();
+    let mut of_thread = children.filter(|child| (child.tgid, child.tid) == (raw.tgid, raw.tid));
+    let child = || of_thread.find_map(|child| Some((child.time, child.waited?)));
+    let waited = main.or_else(child).zip(raw.waited).map(|((ended, in_all), before)| {
+        // A thread cannot have waited for longer than it lived on.
+        in_all.saturating_sub(before).min(ended.saturating_sub(raw.time))
+    });
+    milliseconds_before(waited.unwrap_or_default(), 0)
 }
 
 /// Whether this is the thread that began the end.

@@ -1,5 +1,6 @@
 mod connections;
 mod locks;
+mod waited;
 
 use lastwords_agent_common::rules::object;
 use lastwords_diagnosis::evidence::{OomScope, Process, SenderKind};
@@ -37,6 +38,7 @@ fn exited(status: Status) -> Exited {
     Exited {
         tgid: MAIN,
         first_tid: MAIN,
+        waited: None,
         status,
         uid: 4242,
         gid: 4242,
@@ -86,6 +88,7 @@ fn failure(time: u64, path: &[u8]) -> Failure {
         directory: None,
         capabilities: 0,
         refused_capability: None,
+        waited: None,
         seccomp: Seccomp::Unknown,
     }
 }
@@ -410,6 +413,8 @@ fn a_set_up_that_failed_has_no_process() {
             comm: b"runc:[2:INIT]".to_vec(),
             status: Status { code: 1, ..Status::default() },
             detached: false,
+            tid: 0,
+            waited: None,
         }],
         ..Recording::default()
     });

@@ -18,6 +18,7 @@ use super::{
     listener::{listener, unix_listener},
     socket_address, until_zero,
     wait::{self, Blocked, LockTry},
+    waited,
 };
 
 /// Protocol numbers (include/uapi/linux/in.h).
@@ -103,6 +104,8 @@ pub struct Failure {
     pub capabilities: u64,
     /// The capability that was asked for in this call and refused.
     pub refused_capability: Option<u32>,
+    /// What the thread had waited for a processor until then, in nanoseconds; None when that is not known.
+    pub waited: Option<u64>,
     /// What is known of a filter's part in it.
     pub seccomp: Seccomp,
 }
@@ -206,6 +209,10 @@ pub struct ChildExit {
     pub status: Status,
     /// At its end none of its ancestors was the container's main process.
     pub detached: bool,
+    /// Its last thread.
+    pub tid: u32,
+    /// What that thread had waited for a processor, in nanoseconds; None when that is not known.
+    pub waited: Option<u64>,
 }
 
 /// Reads a recorder.
@@ -371,6 +378,7 @@ fn failure(entry: &FailureEntry, at: Option<&record::Place>) -> Option<Failure> 
         directory: start,
         capabilities: entry.capabilities,
         refused_capability: entry.refused_capability.checked_sub(1),
+        waited: waited(entry.waited),
         seccomp: match entry.seccomp {
             seccomp::NO_FILTER => Seccomp::NoFilter,
             seccomp::UNDECIDED => Seccomp::Undecided,
@@ -444,6 +452,8 @@ fn child_exit(entry: &ChildExitEntry) -> Option<ChildExit> {
         comm: until_zero(&entry.comm).to_vec(),
         status: Status::from_wait(entry.status),
         detached: entry.detached != 0,
+        tid: entry.tid,
+        waited: waited(entry.waited),
     })
 }
 

@@ -7,7 +7,7 @@
 use super::Tracker;
 use crate::{
     assemble::{Death, End},
-    decode::OomVictim,
+    decode::{Exited, OomVictim},
 };
 
 /// How long for other victims (nanoseconds): a line on a serial console takes some ten milliseconds, and the report waits longer for the
@@ -40,13 +40,14 @@ impl HeldBack {
     }
 
     /// Takes the thread that began the end out of a repeated record; gives whether nothing more can come.
-    pub(super) fn caller_came(&mut self, first_tid: u32) -> bool {
+    pub(super) fn caller_came(&mut self, repeated: &Exited) -> bool {
         if let End::Exited(exited) = &mut self.death.end
             && exited.first_tid == 0
         {
-            exited.first_tid = first_tid;
+            exited.first_tid = repeated.first_tid;
+            exited.waited = repeated.waited;
         }
-        first_tid != 0 && self.allocating_tgid.is_none()
+        repeated.first_tid != 0 && self.allocating_tgid.is_none()
     }
 
     /// Takes another victim of the same kill. The end of the PID namespace, which kills those that are left, is none (where the kernel
@@ -133,18 +134,20 @@ mod tests {
         let mut overtaken = death(Status::default());
         let End::Exited(exited) = &mut overtaken.end else { panic!("it exited") };
         exited.first_tid = 0;
+        let by = |first_tid: u32| Exited { first_tid, waited: Some(u64::from(first_tid)), ..exited.clone() };
+        let (none, caller_of_it, another) = (by(0), by(7), by(8));
         let mut held = HeldBack::new(overtaken, None);
         let caller = |held: &HeldBack| match &held.death.end {
-            End::Exited(exited) => exited.first_tid,
-            _ => 0,
+            End::Exited(exited) => (exited.first_tid, exited.waited),
+            _ => (0, None),
         };
-        assert!(!held.caller_came(0), "a third one overtook it too");
-        assert!(held.caller_came(7));
-        assert!(held.caller_came(8));
-        assert_eq!(caller(&held), 7);
+        assert!(!held.caller_came(&none), "a third one overtook it too");
+        assert!(held.caller_came(&caller_of_it));
+        assert!(held.caller_came(&another));
+        assert_eq!(caller(&held), (7, Some(7)));
 
         let mut killed = HeldBack::new(death(Status::default()), Some(2));
-        assert!(!killed.caller_came(7), "victims may still come");
+        assert!(!killed.caller_came(&caller_of_it), "victims may still come");
         assert_eq!(caller(&killed), caller(&HeldBack::new(death(Status::default()), None)), "it was known");
     }
 }

@@ -11,6 +11,20 @@ use crate::enrich::cgroup::ControlGroups;
 /// A group stays busy until the kernel has taken the last process out of it, a moment after its parent has seen it end.
 const BUSY: Duration = Duration::from_secs(2);
 
+/// The kernel's default length of the time that a limit of processor time is shared out for, which the kubelet uses too (microseconds).
+const PERIOD: u64 = 100_000;
+
+/// What the command may use.
+#[derive(Clone, Copy)]
+pub(super) struct Limits {
+    /// Bytes.
+    pub(super) memory: Option<u64>,
+    /// Thousandths of a processor.
+    pub(super) cpu: Option<u64>,
+    /// Processes and threads.
+    pub(super) pids: Option<u64>,
+}
+
 /// The command's groups. They are removed by [`ControlGroup::remove`], or as well as possible when this is dropped.
 pub(super) struct ControlGroup {
     id: String,
@@ -32,7 +46,9 @@ impl GroupError {
 
 impl ControlGroup {
     /// Makes the groups; the one in cgroup v2, by which the kernel side knows the container, last.
-    pub(super) fn make(memory: Option<u64>, pids: Option<u64>) -> Result<Self, GroupError> {
+    pub(super) fn make(limits: Limits) -> Result<Self, GroupError> {
+        let Limits { memory, cpu, pids } = limits;
+        let quota = cpu.map(|thousandths| thousandths.saturating_mul(PERIOD / 1_000));
         let root = Path::new(super::CGROUPS);
         let found = |error| GroupError { doing: "use the control groups".to_owned(), source: error };
         let groups = ControlGroups::open(root).map_err(found)?;
@@ -43,13 +59,16 @@ impl ControlGroup {
             if let Some(bytes) = memory {
                 made.limited(&groups.controller_root("memory"), "memory.limit_in_bytes", bytes)?;
             }
+            if let Some(microseconds) = quota {
+                made.limited(&groups.controller_root("cpu"), "cpu.cfs_quota_us", microseconds)?;
+            }
             if let Some(number) = pids {
                 made.limited(&groups.controller_root("pids"), "pids.max", number)?;
             }
             made.directory(&groups.unified_root())?;
             return Ok(made);
         }
-        for (controller, limit) in [("memory", memory), ("pids", pids)] {
+        for (controller, limit) in [("memory", memory), ("cpu", cpu), ("pids", pids)] {
             if limit.is_some() {
                 enable(root, controller)?;
             }
@@ -59,6 +78,10 @@ impl ControlGroup {
             write(&directory.join("memory.max"), bytes)?;
             // Without this the kernel would rather swap than say that the limit is hit. Not there when the kernel has no swap.
             let _ = fs::write(directory.join("memory.swap.max"), "0");
+        }
+        if let Some(microseconds) = quota {
+            // A number alone leaves the period as it is.
+            write(&directory.join("cpu.max"), microseconds)?;
         }
         if let Some(number) = pids {
             write(&directory.join("pids.max"), number)?;

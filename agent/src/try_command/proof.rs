@@ -57,6 +57,7 @@ pub fn prove(kernel: Kernel) -> Flow {
     };
     let arguments = TryArguments {
         memory: None,
+        cpu: None,
         pids: None,
         user: None,
         cap_drop: Vec::new(),

@@ -10,7 +10,12 @@ use lastwords_diagnosis::{Diagnosis, evidence::Evidence};
 use lastwords_proto::{convert, v1};
 use tokio::sync::mpsc;
 
-use super::{CGROUPS, PROC, Ran, TryError, child::Spec, control_group::ControlGroup, run};
+use super::{
+    CGROUPS, PROC, Ran, TryError,
+    child::Spec,
+    control_group::{ControlGroup, Limits},
+    run,
+};
 use crate::{
     args::TryArguments,
     assemble::{self, Death, End, Node, assemble, written_logs},
@@ -94,7 +99,8 @@ impl Session {
     /// Runs one command and explains its death.
     pub(super) fn explain(&mut self, arguments: &TryArguments) -> Result<Explained, TryError> {
         let spec = Spec::new(arguments).map_err(TryError::Profile)?;
-        let group = ControlGroup::make(arguments.memory, arguments.pids)
+        let TryArguments { memory, cpu, pids, .. } = *arguments;
+        let group = ControlGroup::make(Limits { memory, cpu, pids })
             .map_err(|error| TryError::System { doing: error.doing, source: error.source })?;
         let spec = spec.with_group(&group);
         let ran = run(arguments, &spec);

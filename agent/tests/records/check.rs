@@ -223,6 +223,7 @@ fn death() -> Death {
         end: End::Exited(Exited {
             tgid: 1,
             first_tid: 1,
+            waited: None,
             status: Status::default(),
             uid: 0,
             gid: 0,

@@ -11,7 +11,8 @@ use lastwords_agent_common::limits::{
     NETWORK_FAILURES, OTHER_SIGNALS, PATH_BYTES, READ_FILES, TELLING_FAILURES, WRITTEN_FILES,
 };
 use lastwords_agent_common::record::{
-    self, BlockedEntry, ChildExitEntry, FailureEntry, LockEntry, OpenedEntry, Recorder, SignalEntry,
+    self, BlockedEntry, ChildExitEntry, FailureEntry, LockEntry, NOT_KNOWN, OpenedEntry, Recorder,
+    SignalEntry,
 };
 use lastwords_agent_common::rules::object;
 use lastwords_diagnosis::evidence::Seccomp;
@@ -224,15 +225,20 @@ fn nothing() -> impl Strategy<Value = (RawObject, Object)> {
         .prop_map(|(arguments, kind)| ((kind, arguments, 0, [0; PATH_BYTES]), Object::None))
 }
 
+/// What a thread had waited for a processor.
+fn waited() -> impl Strategy<Value = Option<u64>> {
+    prop::option::of(0..NOT_KNOWN)
+}
+
 fn failure() -> impl Strategy<Value = Entry<FailureEntry, Failure>> {
     let ids = (any::<u32>(), any::<u32>(), any::<u32>(), any::<u32>());
     let call = (any::<u32>(), 1..=133_u32);
-    let caller = (any::<u64>(), prop::option::of(0..64_u32), 0..SECCOMP.len());
+    let caller = (any::<u64>(), prop::option::of(0..64_u32), 0..SECCOMP.len(), waited());
     let protocol = prop::sample::select(vec![0, 1, 6, 17, 262]);
     let caller = (caller, protocol);
     (marks(), ids, call, comm(), caller, prop_oneof![path(), address(), nothing()]).prop_map(
         |((begin, end), (tgid, tid, uid, gid), (syscall, errno), comm, caller, (raw, object))| {
-            let ((capabilities, refused_capability, seccomp), protocol) = caller;
+            let ((capabilities, refused_capability, seccomp, waited), protocol) = caller;
             let (kind, arguments, length, data) = raw;
             let entry = FailureEntry {
                 begin,
@@ -252,6 +258,7 @@ fn failure() -> impl Strategy<Value = Entry<FailureEntry, Failure>> {
                 seccomp: u32::try_from(seccomp).unwrap_or(u32::MAX),
                 has_place: 0,
                 protocol,
+                waited: waited.unwrap_or(NOT_KNOWN),
                 data,
                 end,
             };
@@ -279,6 +286,7 @@ fn failure() -> impl Strategy<Value = Entry<FailureEntry, Failure>> {
                 directory: None,
                 capabilities,
                 refused_capability,
+                waited,
                 seccomp: SECCOMP[seccomp],
             };
             (entry, (begin == end).then_some(failure))
@@ -356,11 +364,21 @@ fn opened(written: bool) -> impl Strategy<Value = Entry<OpenedEntry, Opened>> {
 }
 
 fn child_exit() -> impl Strategy<Value = Entry<ChildExitEntry, ChildExit>> {
-    let all = (marks(), any::<u32>(), status(), comm(), any::<bool>());
-    all.prop_map(|((begin, end), tgid, (raw, status), comm, detached)| {
-        let flag = u64::from(detached);
-        let entry =
-            ChildExitEntry { begin, time: 0, tgid, status: raw, comm: put(&comm), detached: flag, end };
-        (entry, (begin == end).then_some(ChildExit { time: 0, tgid, comm, status, detached }))
+    let ids = (any::<u32>(), any::<u32>());
+    let all = (marks(), ids, status(), comm(), any::<bool>(), waited());
+    all.prop_map(|((begin, end), (tgid, tid), (raw, status), comm, detached, waited)| {
+        let entry = ChildExitEntry {
+            begin,
+            time: 0,
+            tgid,
+            status: raw,
+            comm: put(&comm),
+            detached: u64::from(detached),
+            tid,
+            padding: 0,
+            waited: waited.unwrap_or(NOT_KNOWN),
+            end,
+        };
+        (entry, (begin == end).then_some(ChildExit { time: 0, tgid, comm, status, detached, tid, waited }))
     })
 }

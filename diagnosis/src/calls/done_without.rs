@@ -38,7 +38,8 @@ pub(super) fn worked_on(case: &Case<'_>, failure: &Failure, caller: Caller, went
     let has_it = failure.errno == errno::EADDRINUSE
         && failure.holder.as_ref().is_some_and(|holder| holder.same_container && holder.pid == failure.pid);
     let of_file = (absent || refused) && !failure.path.is_empty() && !noise::executes(&failure.syscall);
-    own && ((gap_ms > longest && most && (of_file || has_it || went_on)) || (is_log && went_on))
+    own && ((failure.at_work_before_death_ms() > longest && most && (of_file || has_it || went_on))
+        || (is_log && went_on))
 }
 
 /// The mean time between the tries of a call, in milliseconds; 0 for a single one.

@@ -88,7 +88,7 @@ pub(super) fn command_not_found(case: &Case<'_>) -> Option<Finding> {
     if code != NOT_FOUND {
         let leaves_ms =
             case.ended_just_before(last.pid).map_or(0.0, |child| child.before_death_ms) + LEAVES_MS;
-        let searched = places(name) >= WHOLE_PATH && last.last_before_death_ms <= leaves_ms;
+        let searched = places(name) >= WHOLE_PATH && last.at_work_before_death_ms() <= leaves_ms;
         if !searched
             || name.starts_with(&format!("{}-", case.main_name()))
             || case.failures().any(|(_, f)| after(f))

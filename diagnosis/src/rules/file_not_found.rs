@@ -157,7 +157,7 @@ pub(super) fn packages(case: &Case<'_>) -> Option<Finding> {
             (failure.by_dying_thread || (child != 0 && failure.pid == child))
                 && failure.errno == errno::ENOENT
                 && failure.path.ends_with(FOLDER)
-                && failure.last_before_death_ms <= MODULE_MS
+                && failure.at_work_before_death_ms() <= MODULE_MS
         })
         .map(|(index, _)| EvidenceRef::Failure(index))
         .chain([EvidenceRef::Exit])
@@ -196,7 +196,7 @@ pub(super) fn module(case: &Case<'_>) -> Option<Finding> {
                 || (child != 0 && failure.pid == child))
                 && failure.errno == errno::ENOENT
                 && noise::only_looks(&failure.syscall)
-                && failure.last_before_death_ms <= MODULE_MS
+                && failure.at_work_before_death_ms() <= MODULE_MS
         })
     };
     let (_, last) = looks().next_back()?;

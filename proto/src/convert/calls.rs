@@ -35,6 +35,7 @@ both_ways!(Failure {
     count,
     first_before_death_ms,
     last_before_death_ms,
+    waited_for_processor_ms,
     by_dying_thread,
     later_succeeded,
     holder_looked_for,

@@ -24,7 +24,7 @@ pub(in crate::rules) fn library(case: &Case<'_>) -> Option<Finding> {
         .filter(|(_, failure)| failure.errno == errno::ENOENT && noise::is_library(&failure.path))
         .filter(|(_, failure)| !noise::only_looks(&failure.syscall) && !failure.later_succeeded)
         .filter(|(_, failure)| failure.by_dying_thread || (child != 0 && failure.pid == child))
-        .filter(|(_, failure)| failure.last_before_death_ms <= LOADER_GONE_MS)
+        .filter(|(_, failure)| failure.at_work_before_death_ms() <= LOADER_GONE_MS)
         .collect();
     // What it looked for last is what it gave up on: earlier ones were found in another folder.
     let (_, last) = *tried.last()?;
