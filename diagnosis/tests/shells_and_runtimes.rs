@@ -6,18 +6,6 @@ use lastwords_diagnosis::evidence::*;
 use lastwords_diagnosis::{errno, signals};
 use support::*;
 
-fn logged(mut evidence: Evidence, lines: &[&str]) -> Evidence {
-    let lines = lines.iter().map(|line| (*line).to_owned()).collect();
-    evidence.log_tail = Some(LogTail { lines, ..LogTail::default() });
-    evidence
-}
-
-fn with_environment(mut evidence: Evidence, names: &[&str]) -> Evidence {
-    let names = names.iter().map(|name| (*name).to_owned()).collect();
-    evidence.process = evidence.process.map(|process| Process { environment_names: names, ..process });
-    evidence
-}
-
 /// Children that ended one after another; the last of them is `CHILD`.
 fn children(mut evidence: Evidence, ends: &[(&str, i32, f64)]) -> Evidence {
     let end = |(pid, (comm, code, before_death_ms)): (u32, &(&str, i32, f64))| ChildExit {

@@ -2,6 +2,7 @@
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its own part")]
 
 use lastwords_diagnosis::evidence::*;
+use lastwords_diagnosis::pod::{ContainerContext, Mount, Variable};
 use lastwords_diagnosis::{Diagnosis, PodContext, diagnose, errno};
 
 /// Id of the main process.
@@ -182,4 +183,52 @@ pub fn check(cases: Vec<(&str, Evidence, &str)>) {
 pub fn with(mut evidence: Evidence, failures: Vec<Failure>) -> Evidence {
     evidence.failures = failures;
     evidence
+}
+
+/// The same death, and these were the last lines of the log.
+pub fn logged(mut evidence: Evidence, lines: &[&str]) -> Evidence {
+    let lines = lines.iter().map(|line| (*line).to_owned()).collect();
+    evidence.log_tail = Some(LogTail { lines, ..LogTail::default() });
+    evidence
+}
+
+/// The same death, and these files had been read, each so long (milliseconds) before it.
+pub fn read(mut evidence: Evidence, files: &[(&str, f64)]) -> Evidence {
+    let opened = |(path, before_death_ms): &(&str, f64)| OpenedFile {
+        path: (*path).to_owned(),
+        comm: "app".to_owned(),
+        before_death_ms: *before_death_ms,
+        ..OpenedFile::default()
+    };
+    evidence.opened_files = files.iter().map(opened).collect();
+    evidence
+}
+
+/// The same death of a process with these variables and no others.
+pub fn with_environment(mut evidence: Evidence, names: &[&str]) -> Evidence {
+    let names = names.iter().map(|name| (*name).to_owned()).collect();
+    evidence.process = evidence.process.map(|process| Process { environment_names: names, ..process });
+    evidence
+}
+
+/// The container `api`, the second of its pod, with these volumes and variables.
+pub fn in_pod(mounts: Vec<Mount>, variables: Vec<Variable>) -> PodContext {
+    let container = ContainerContext {
+        name: "api".into(),
+        field_path: "spec.containers[1]".into(),
+        mounts,
+        variables,
+        ..ContainerContext::default()
+    };
+    PodContext { container, ..PodContext::default() }
+}
+
+/// A ConfigMap's volume at `/etc/app`.
+pub fn app_settings() -> Mount {
+    Mount {
+        path: "/etc/app".into(),
+        volume: "settings".into(),
+        source: "configmap app-settings".into(),
+        read_only: true,
+    }
 }
