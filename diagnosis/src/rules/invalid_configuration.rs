@@ -183,7 +183,8 @@ pub(super) fn guessed(case: &Case<'_>) -> Option<Finding> {
 /// No file of this kind was seen to be read, but the command line names one for it.
 fn on_command_line(case: &Case<'_>, startup: &Startup) -> Option<Finding> {
     let arguments = &case.evidence.process.as_ref()?.args;
-    let path = arguments.iter().zip(arguments.iter().skip(1)).find_map(|(option, next)| {
+    let nexts = arguments.iter().skip(1).map(String::as_str).chain([""]);
+    let path = arguments.iter().zip(nexts).find_map(|(option, next)| {
         let (name, value) = option.split_once('=').unwrap_or((option, next));
         let lower = name.to_ascii_lowercase();
         // `--confg` may itself be what is wrong.
