@@ -11,6 +11,7 @@ mod container;
 mod environment;
 mod events;
 mod files;
+pub mod hidden;
 pub mod image;
 mod log;
 mod oci;

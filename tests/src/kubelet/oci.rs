@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::environment::Environment;
+use super::hidden::{HIDDEN, ONLY_READ};
 use super::image::PAUSE;
 use super::quantity;
 
@@ -139,8 +140,8 @@ pub(super) fn sandbox(pod: &Value, root: &Path, cgroup: String) -> Value {
             "namespaces": own_namespaces(pod),
             "sysctl": sysctl(pod),
             "resources": {"devices": devices(), "cpu": {"shares": 2}},
-            "maskedPaths": MASKED,
-            "readonlyPaths": READ_ONLY,
+            "maskedPaths": HIDDEN,
+            "readonlyPaths": ONLY_READ,
         },
     })
 }
@@ -169,8 +170,8 @@ fn linux(config: &ContainerConfig<'_>) -> Value {
         "cgroupsPath": config.cgroup,
         "namespaces": namespaces,
         "resources": resources(config),
-        "maskedPaths": MASKED,
-        "readonlyPaths": READ_ONLY,
+        "maskedPaths": HIDDEN,
+        "readonlyPaths": ONLY_READ,
     });
     if let (None, Some(fields)) = (config.sandbox, linux.as_object_mut()) {
         fields.insert("sysctl".to_owned(), sysctl(config.pod));
@@ -241,21 +242,6 @@ fn capabilities(wish: &Value) -> Vec<String> {
     }
     kept
 }
-
-const MASKED: &[&str] = &[
-    "/proc/asound",
-    "/proc/acpi",
-    "/proc/kcore",
-    "/proc/keys",
-    "/proc/latency_stats",
-    "/proc/timer_list",
-    "/proc/timer_stats",
-    "/proc/sched_debug",
-    "/proc/scsi",
-    "/sys/firmware",
-];
-
-const READ_ONLY: &[&str] = &["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
 fn devices() -> Value {
     json!([{"allow": false, "access": "rwm"}])

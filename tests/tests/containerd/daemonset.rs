@@ -5,6 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
+use lastwords_tests::kubelet::hidden::{HIDDEN, ONLY_READ};
 use lastwords_tests::kubelet::image::{BUSYBOX_IMAGE, Images};
 use lastwords_tests::kubelet::quantity;
 use lastwords_tests::programs::{NODE_NAME, release_program};
@@ -19,24 +20,6 @@ use crate::cri::{
 use crate::node::{Containerd, Pod, namespaces};
 
 const IMAGE: &str = "localhost/lastwords-agent:test";
-
-/// What is hidden from a container, and what it may only read, unless it asks for all of /proc
-/// (pkg/securitycontext/util.go, Kubernetes 1.36).
-const MASKED: [&str; 12] = [
-    "/proc/asound",
-    "/proc/acpi",
-    "/proc/interrupts",
-    "/proc/kcore",
-    "/proc/keys",
-    "/proc/latency_stats",
-    "/proc/timer_list",
-    "/proc/timer_stats",
-    "/proc/sched_debug",
-    "/proc/scsi",
-    "/sys/firmware",
-    "/sys/devices/virtual/powercap",
-];
-const ONLY_READ: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
 /// The number of CAP_SYS_RESOURCE, the one that machines in a sandbox lack (include/uapi/linux/capability.h).
 const SYS_RESOURCE: u32 = 24;
@@ -192,7 +175,7 @@ fn security_context(of: &Value, processes: NamespaceMode) -> Result<LinuxContain
         readonly_rootfs: of["readOnlyRootFilesystem"] == true,
         no_new_privs: of["allowPrivilegeEscalation"] == false,
         run_as_group: id(&of["runAsGroup"]),
-        masked_paths: MASKED.map(str::to_owned).to_vec(),
+        masked_paths: HIDDEN.map(str::to_owned).to_vec(),
         readonly_paths: ONLY_READ.map(str::to_owned).to_vec(),
         seccomp: Some(profile(&of["seccompProfile"])?),
         apparmor: Some(profile(&of["appArmorProfile"])?),
