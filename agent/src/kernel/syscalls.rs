@@ -184,14 +184,11 @@ pub fn rules() -> Vec<SyscallRule> {
         ..SyscallRule::default()
     };
     let mut rules = vec![refused; SYSCALLS as usize];
-    for call in WAITING {
-        if let Some(rule) = rules.get_mut(call.id() as usize) {
-            rule.descriptor = 1;
-        }
-    }
-    for call in CARRYING {
-        if let Some(rule) = rules.get_mut(call.id() as usize) {
-            rule.carries = 1;
+    for (calls, carries) in [(WAITING, 0), (CARRYING, 1)] {
+        for call in calls {
+            if let Some(rule) = rules.get_mut(call.id() as usize) {
+                *rule = SyscallRule { descriptor: 1, carries, ..*rule };
+            }
         }
     }
     for group in GROUPS.iter().chain(LEGACY) {
@@ -283,10 +280,13 @@ mod tests {
 
     #[test]
     fn what_a_connection_carries_is_looked_at_and_hooked_nowhere_else() {
-        for call in CARRYING {
-            assert_eq!(rule(*call).carries, 1, "{call}");
+        for (calls, carries) in [(CARRYING, 1), (WAITING, 0)] {
+            for call in calls {
+                let rule = rule(*call);
+                assert_eq!((rule.descriptor, rule.carries), (1, carries), "{call}");
+            }
         }
-        assert_eq!(rule(Sysno::openat).carries, 0);
+        assert_eq!((rule(Sysno::openat).descriptor, rule(Sysno::openat).carries), (0, 0));
         let receives = functions().any(|call| {
             ["read", "recvfrom", "sendto"].map(|name| format!("__x64_sys_{name}")).contains(&call.function)
         });

@@ -348,38 +348,7 @@ pub(super) const RARE: &[Sysno] = &[
     Sysno::pidfd_getfd,
 ];
 
-/// Calls that may wait for what the descriptor in argument 0 is: a file, a pipe, a socket.
-pub(super) const WAITING: &[Sysno] = &[
-    Sysno::read,
-    Sysno::readv,
-    Sysno::pread64,
-    Sysno::preadv,
-    Sysno::write,
-    Sysno::writev,
-    Sysno::pwrite64,
-    Sysno::pwritev,
-    Sysno::recvfrom,
-    Sysno::recvmsg,
-    Sysno::recvmmsg,
-    Sysno::sendto,
-    Sysno::sendmsg,
-    Sysno::sendmmsg,
-    Sysno::sendfile,
-    Sysno::splice,
-    Sysno::accept,
-    Sysno::accept4,
-    Sysno::connect,
-    Sysno::fcntl,
-    Sysno::flock,
-    Sysno::fsync,
-    Sysno::fdatasync,
-    Sysno::fallocate,
-    Sysno::ftruncate,
-    Sysno::copy_file_range,
-    Sysno::ioctl,
-];
-
-/// Calls that send or receive through the connection in argument 0.
+/// Calls that send or receive through the connection in argument 0, and may wait for it.
 pub(super) const CARRYING: &[Sysno] = &[
     Sysno::read,
     Sysno::readv,
@@ -393,6 +362,25 @@ pub(super) const CARRYING: &[Sysno] = &[
     Sysno::sendmmsg,
     Sysno::sendfile,
     Sysno::splice,
+];
+
+/// Other calls that may wait for what the descriptor in argument 0 is: a file, a pipe, a socket.
+pub(super) const WAITING: &[Sysno] = &[
+    Sysno::pread64,
+    Sysno::preadv,
+    Sysno::pwrite64,
+    Sysno::pwritev,
+    Sysno::accept,
+    Sysno::accept4,
+    Sysno::connect,
+    Sysno::fcntl,
+    Sysno::flock,
+    Sysno::fsync,
+    Sysno::fdatasync,
+    Sysno::fallocate,
+    Sysno::ftruncate,
+    Sysno::copy_file_range,
+    Sysno::ioctl,
 ];
 
 /// Calls that newer architectures do not have.
