@@ -241,3 +241,38 @@ fn a_shell_that_passes_on_a_code_looks_at_no_arguments() {
     evidence.child_exits = vec![child_exit("worker", 9, 0, 0.3)];
     assert_eq!(verdict(&evidence, None), "PROGRAM_ERROR LOW exit code 9");
 }
+
+#[test]
+fn what_is_looked_for_in_passing_is_no_rival() {
+    let looked = |path: &str, before| failed("newfstatat", errno::ENOENT, path, before);
+    let beside =
+        |path: &str| with(exited(&["app"], 400, 1), vec![looked(path, 0.8), looked("/srv/key", 0.5)]);
+    let alone = |path: &str| with(exited(&["app"], 400, 1), vec![looked(path, 0.5)]);
+    check(vec![
+        ("of its package", beside("/usr/share/app/theme"), "FILE_NOT_FOUND MEDIUM /srv/key"),
+        ("a folder for what is temporary", beside("/srv/tmp"), "FILE_NOT_FOUND MEDIUM /srv/key"),
+        ("of another one's", beside("/srv/other"), "PROGRAM_ERROR LOW exit code 1"),
+        (
+            "a module in one of Perl's folders",
+            alone("/opt/perl/lib/JSON.pm"),
+            "PROGRAM_ERROR LOW exit code 1",
+        ),
+        (
+            "a module in one of its own",
+            alone("/srv/lib/Report.pm"),
+            "FILE_NOT_FOUND MEDIUM /srv/lib/Report.pm",
+        ),
+    ]);
+}
+
+#[test]
+fn a_log_names_a_path_as_a_whole() {
+    let missing = |line: &str| {
+        let failure = failed("openat", errno::ENOENT, "/srv/queue", 40.0);
+        with(support::logged(exited(&["app"], 400, 1), &[line]), vec![failure])
+    };
+    check(vec![
+        ("the path", missing("cannot open /srv/queue"), "FILE_NOT_FOUND HIGH /srv/queue"),
+        ("a longer one", missing("cannot open /srv/queue-old"), "FILE_NOT_FOUND MEDIUM /srv/queue"),
+    ]);
+}

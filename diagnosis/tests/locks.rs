@@ -215,3 +215,13 @@ fn a_lock_that_was_tried_until_the_stop() {
     );
     assert_eq!(diagnosis.evidence, [EvidenceRef::Failure(0), EvidenceRef::Signal(0), EvidenceRef::Exit]);
 }
+
+#[test]
+fn a_jvm_does_without_its_counters() {
+    let jvm =
+        |path: &str| with(exited(&["java", "App"], 400, 1), vec![failed("flock", errno::EAGAIN, path, 0.4)]);
+    check(vec![
+        ("another JVM of that id has them", jvm("/tmp/hsperfdata_root/1"), "PROGRAM_ERROR LOW exit code 1"),
+        ("a lock of its program", jvm("/tmp/queue_root/1"), "FILE_LOCKED HIGH /tmp/queue_root/1"),
+    ]);
+}

@@ -94,6 +94,11 @@ fn only_a_reset_just_before_the_end_is_surely_the_reason() {
             "CONNECTION_FAILED HIGH 10.0.0.9:5432/tcp",
         ),
         (
+            "after a file that was refused",
+            app(vec![failed("openat", errno::EACCES, "/data/out", 6.0), reset(4.0)]),
+            "CONNECTION_FAILED MEDIUM 10.0.0.9:5432/tcp",
+        ),
+        (
             "and then refused a file",
             app(vec![reset(4.0), failed("openat", errno::EACCES, "/data/out", 3.0)]),
             "PERMISSION_DENIED HIGH /data/out",
@@ -123,4 +128,28 @@ fn a_broken_pipe_tells_whose() {
         )
     );
     assert_eq!(said(vec![lost("write", errno::EPIPE, 3_000.0)]), (Cause::ProgramError, unsaid.to_owned(), 2));
+}
+
+#[test]
+fn what_the_program_did_after_it_or_says_itself_tells_more() {
+    let app = || with(exited(&["app", "--prot=1"], 400, 1), vec![lost("recvfrom", errno::ECONNRESET, 40.0)]);
+    let listened = |before_death_ms| {
+        let listener =
+            Listener { address: "0.0.0.0:80/tcp".into(), pid: MAIN, before_death_ms, ..Listener::default() };
+        Evidence { listeners: vec![listener], ..app() }
+    };
+    check(vec![
+        ("it had listened before", listened(60.0), "CONNECTION_FAILED HIGH 10.0.0.9:5432/tcp"),
+        ("it listened then", listened(20.0), "PROGRAM_ERROR LOW exit code 1"),
+        (
+            "its log complains of something else",
+            logged(app(), &["unknown flag: --prot"]),
+            "INVALID_ARGUMENTS HIGH --prot=1",
+        ),
+        (
+            "its log complains of nothing",
+            logged(app(), &["starting with --prot"]),
+            "CONNECTION_FAILED HIGH 10.0.0.9:5432/tcp",
+        ),
+    ]);
 }

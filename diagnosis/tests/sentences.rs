@@ -94,6 +94,8 @@ fn what_was_done_without_is_told_where_nothing_explains_the_end() {
         "app ended itself with exit code 12 after 400 ms, and no call that failed before explains it; so early, a wrong argument, variable or setting is as likely as a bug; 380 ms before that it had done without /var/log/app.log: openat failed with EACCES (permission denied)"
     );
     assert_eq!(it.evidence, [EvidenceRef::Exit, EvidenceRef::Failure(0)]);
+    evidence.failures = vec![failed("newfstatat", errno::ENOENT, "/etc/app/plug-ins.yaml", 370.0)];
+    assert!(diagnose(&evidence, None).summary.ends_with("as likely as a bug"), "it had only looked");
 }
 
 #[test]

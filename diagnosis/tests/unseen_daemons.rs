@@ -139,6 +139,17 @@ fn ruby_looks_for_a_library_after_the_source_of_that_name() {
             "FILE_NOT_FOUND LOW /app/lib/worker.so",
         ),
         (
+            "a child's, after which the main process left with a code of its own",
+            Evidence {
+                child_exits: vec![child_exit("ruby", 3, 0, 1.0)],
+                ..with(
+                    exited(&["ruby", "/app/app.rb"], 170, 1),
+                    vec![by_child(source(16.13)), by_child(library())],
+                )
+            },
+            "FILE_NOT_FOUND LOW /app/lib/worker.rb",
+        ),
+        (
             "another thread's",
             ruby(vec![by_other_thread(source(16.13)), library()]),
             "FILE_NOT_FOUND LOW /app/lib/worker.so",

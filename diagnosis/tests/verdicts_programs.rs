@@ -139,3 +139,25 @@ fn the_runtimes_own_calls() {
         ),
     ]);
 }
+
+#[test]
+fn what_a_child_was_to_become_and_was_not() {
+    let started = |comm: &str, ended_before_ms: f64, failed_before_ms: f64| {
+        let tried = Failure {
+            comm: comm.to_owned(),
+            ..by_child(failed("execve", errno::ENOENT, "/opt/convert", failed_before_ms))
+        };
+        let mut evidence = with(exited(&[comm, "/srv/main"], 900, 1), vec![tried]);
+        evidence.child_exits = vec![child_exit(comm, 255, 0, ended_before_ms)];
+        evidence
+    };
+    check(vec![
+        (
+            "its parent takes its time to leave",
+            started("python3", 300.0, 301.0),
+            "EXEC_FAILED MEDIUM /opt/convert",
+        ),
+        ("a shell goes on at once", started("sh", 300.0, 301.0), "PROGRAM_ERROR LOW exit code 1"),
+        ("the child went on without", started("python3", 300.0, 340.0), "PROGRAM_ERROR LOW exit code 1"),
+    ]);
+}

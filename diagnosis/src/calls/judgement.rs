@@ -64,7 +64,7 @@ impl Call<'_> {
     /// True for what the main process failed to get and, for most of its life, did without: not offered as the reason, but worth a word
     /// where there is no other.
     pub(crate) fn is_done_without(&self) -> bool {
-        self.worked_on && self.weight.decisive && self.weight.caller >= Caller::SameProcess
+        self.worked_on && self.weight.decisive
     }
 
     /// True when a log line about something else does not make up for it.
