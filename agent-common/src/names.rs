@@ -121,7 +121,7 @@ pub static BEGINNINGS: [Pattern; 39] = [
 ];
 
 /// By the last eight bytes (near) and the eight before them (far).
-pub static ENDINGS: [Pattern; 17] = [
+pub static ENDINGS: [Pattern; 21] = [
     Pattern::ends(b".conf", CONFIGURATION),
     Pattern::ends(b".cnf", CONFIGURATION),
     Pattern::ends(b".cfg", CONFIGURATION),
@@ -134,6 +134,11 @@ pub static ENDINGS: [Pattern; 17] = [
     Pattern::ends(b".xml", CONFIGURATION),
     Pattern::ends(b".env", CONFIGURATION),
     Pattern::ends(b".properties", CONFIGURATION),
+    Pattern::ends(b".hcl", CONFIGURATION),
+    Pattern::ends(b".vcl", CONFIGURATION),
+    // Caddyfile, Corefile, Procfile, Makefile; but .profile is a shell's.
+    Pattern::ends(b"file", CONFIGURATION),
+    Pattern::ends(b"profile", COMMON),
     // Of each module that Node looks at.
     Pattern::ends(b"/package.json", COMMON),
     Pattern::ends(b"log", LOG),
@@ -184,6 +189,9 @@ mod tests {
             ("/usr/lib/locale/locale.json", CONFIGURATION | COMMON),
             ("/lib/x86_64-linux-gnu/libc.so.6", COMMON),
             ("/proc/self/maps", SYSTEM),
+            ("/config/Caddyfile", CONFIGURATION),
+            ("/srv/Corefile", CONFIGURATION),
+            ("/root/.bash_profile", CONFIGURATION | COMMON),
             ("/app/main.py", 0),
             ("a", 0),
             ("conf", 0),

@@ -10,6 +10,7 @@ mod locks;
 mod netlink;
 mod oom;
 mod opened;
+mod options;
 mod signals;
 
 pub(crate) use failures::{against, missed};
@@ -18,6 +19,7 @@ use lastwords_diagnosis::evidence::{ChildExit, Container, Evidence, Exec, Exit, 
 
 pub use fault::{decisive, query, tell_thread};
 pub use opened::logs as written_logs;
+pub use options::options_query;
 
 use crate::{
     clock::ClockOffsets,
@@ -212,6 +214,7 @@ fn process(death: &Death, node: &Node<'_>) -> Option<Process> {
         exited_at: if exited.is_some() { node.clock.from_monotonic(death.time) } else { UnixNanos(0) },
         namespace_init: last.is_some_and(|executed| executed.namespace_init),
         environment_names: Vec::new(),
+        unknown_options: death.looked.unknown_options.clone(),
     })
 }
 

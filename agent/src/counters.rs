@@ -98,6 +98,8 @@ counters! {
     LOOKS_LATE "looks_late";
     /// Faults that were reported without the names of functions because looking those up took too long.
     SYMBOLS_LATE "symbols_late";
+    /// Command lines whose options were not looked for in their program because that took too long, or the file was too large.
+    OPTIONS_NOT_LOOKED_FOR "options_not_looked_for";
     /// Looks for a log that found several containers of the pod that could have written it.
     LOG_AMBIGUOUS "log_ambiguous";
     /// Crash reports taken into the spool.

@@ -35,6 +35,8 @@ pub struct Looked {
     pub writable: Option<Arc<WritableLayer>>,
     /// Paths that it had missed and that were there once it had ended: it made them itself.
     pub made: Vec<Vec<u8>>,
+    /// Options of its last program that occur nowhere in that one's file, when others do.
+    pub unknown_options: Vec<String>,
     /// Processes that held locks which it wanted, by the process that had taken the lock. The latest ones; the looker bounds them.
     pub holders: Vec<(u32, FoundHolder)>,
 }

@@ -13,6 +13,7 @@ use crate::{
     config::Config,
     enrich::{
         log_tail::{LogFiles, LogFindings, LogQuery, LogReader},
+        options,
         symbols::Symbols,
     },
     look::Looker,
@@ -93,6 +94,9 @@ impl Reporter {
         }
         if death.end != End::Survived {
             death.looked = self.looker.ended(death.cgroup_id, assemble::missed(&death)).await;
+            if let Some(query) = assemble::options_query(&death) {
+                death.looked.unknown_options = options::unknown(query).await;
+            }
         }
         // At once: a runtime may remove the files with the container.
         let files = self.read_log_files(&death).await;

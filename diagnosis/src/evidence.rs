@@ -59,6 +59,7 @@ pub struct Process {
     pub exited_at: UnixNanos,
     pub namespace_init: bool,
     pub environment_names: Vec<String>,
+    pub unknown_options: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

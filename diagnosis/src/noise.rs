@@ -65,6 +65,30 @@ pub(crate) fn is_library(path: &str) -> bool {
     (name.ends_with(".so") || name.contains(".so.")) && !path.starts_with("/etc/") && searched
 }
 
+/// True for a folder that the loader looks at in its search for a library (`/usr/lib/tls/x86_64`, `/lib/glibc-hwcaps/x86-64-v3`).
+fn is_of_the_loader(path: &str) -> bool {
+    const CAPABILITIES: [&str; 13] = [
+        "aarch64",
+        "atomics",
+        "avx512_1",
+        "glibc-hwcaps",
+        "haswell",
+        "i686",
+        "sse2",
+        "tls",
+        "x86-64-v2",
+        "x86-64-v3",
+        "x86-64-v4",
+        "x86_64",
+        "xeon_phi",
+    ];
+    let rest =
+        ["/usr/lib64/", "/usr/lib/", "/lib64/", "/lib/"].iter().find_map(|folder| path.strip_prefix(folder));
+    let mut parts = rest.into_iter().flat_map(|rest| rest.split('/')).peekable();
+    parts.next_if(|first| first.contains("-linux-"));
+    parts.peek().is_some() && parts.all(|part| CAPABILITIES.contains(&part))
+}
+
 /// True for a program's own plug-in (`/usr/lib/x86_64-linux-gnu/rsyslog/imfile.so`), opened by its one path: neither a library, of which
 /// the name tells, nor what a language's runtime looks for in many folders.
 pub(crate) fn is_plug_in(failure: &Failure) -> bool {
@@ -301,6 +325,7 @@ fn is_optional(path: &str) -> bool {
         || (path.contains("/perl") && words::base_name(path).bytes().all(|byte| byte.is_ascii_digit() || byte == b'.'))
         || adds_to_another(words::base_name(path))
         || tells_the_distribution(path)
+        || is_of_the_loader(path)
 }
 
 /// True for the files of which each distribution has one (`/etc/gentoo-release`, `/etc/system-version`): who reports a crash asks for all.
@@ -375,6 +400,14 @@ mod tests {
             ("openat", errno::ENOENT, "/usr/local/lib/libssl.so.3", Standing::Noise),
             ("openat", errno::ENOENT, "/usr/lib/python3.11/<string>", Standing::Noise),
             ("stat", errno::ENOENT, "/usr/lib/python311.zip", Standing::Noise),
+            ("newfstatat", errno::ENOENT, "/lib/tls/x86_64", Standing::Noise),
+            (
+                "newfstatat",
+                errno::ENOENT,
+                "/usr/lib/x86_64-linux-gnu/glibc-hwcaps/x86-64-v3",
+                Standing::Noise,
+            ),
+            ("newfstatat", errno::ENOENT, "/usr/lib/app/tls", Standing::Weak),
             ("newfstatat", errno::ENOENT, "/usr/bin/pyvenv.cfg", Standing::Noise),
             ("openat", errno::ENOENT, "/sys/fs/cgroup/memory.max", Standing::Noise),
             ("connect", errno::ENOENT, "/var/run/nscd/socket", Standing::Noise),

@@ -2,8 +2,8 @@
 
 mod support;
 
-use lastwords_diagnosis::errno;
 use lastwords_diagnosis::evidence::*;
+use lastwords_diagnosis::{Cause, Confidence, diagnose, errno};
 use support::*;
 
 fn opened(path: &str, written: bool, before_death_ms: f64) -> OpenedFile {
@@ -383,4 +383,38 @@ fn a_search_for_many_files_follows_nothing() {
         ("two more", then_missing(2), "FILE_NOT_FOUND MEDIUM /usr/share/plugins/1.so"),
         ("a search", then_missing(16), "PERMISSION_DENIED HIGH /etc/service.key"),
     ]);
+}
+
+#[test]
+fn a_log_that_cannot_be_written_at_the_end_is_not_what_it_wanted_to_tell() {
+    let full = |ms: f64| Failure {
+        count: 8,
+        first_before_death_ms: 1_000.0,
+        ..failed("write", errno::ENOSPC, "/logs/app.log", ms)
+    };
+    let missing = failed("openat", errno::ENOENT, "/input/prices.csv", 0.27);
+    let both = diagnose(&with(exited(&["app"], 1_010, 1), vec![missing.clone(), full(0.2)]), None);
+    assert_eq!((both.cause, both.object.as_str()), (Cause::FileNotFound, "/input/prices.csv"));
+    assert!(both.confidence < Confidence::High);
+    // Alone, or after something that was long past, it is the reason.
+    let alone = diagnose(&with(exited(&["app"], 1_010, 1), vec![full(0.2)]), None);
+    assert_eq!(alone.cause, Cause::DiskFull);
+    let past = Failure { first_before_death_ms: 800.0, last_before_death_ms: 800.0, ..missing };
+    assert_eq!(
+        diagnose(&with(exited(&["app"], 1_010, 1), vec![past, full(0.2)]), None).cause,
+        Cause::DiskFull
+    );
+}
+
+#[test]
+fn who_connected_to_the_next_address_of_its_port_has_its_server() {
+    let refused = |later: &str, ms: f64| Failure {
+        later_connected: later.to_owned(),
+        ..failed_at("connect", errno::ECONNREFUSED, "127.0.0.2:8500/tcp", ms)
+    };
+    let cause = |failure: Failure| diagnose(&with(exited(&["app"], 1_300, 5), vec![failure]), None).cause;
+    assert_eq!(cause(refused("127.0.0.1:8500/tcp", 40.0)), Cause::ProgramError);
+    // Another server does not stand for it, unless the program lived on with that.
+    assert_eq!(cause(refused("127.0.0.1:6379/tcp", 40.0)), Cause::ConnectionFailed);
+    assert_eq!(cause(refused("127.0.0.1:6379/tcp", 1_204.0)), Cause::ProgramError);
 }

@@ -52,6 +52,7 @@ fn full() -> Evidence {
             exited_at: later,
             namespace_init: true,
             environment_names: vec!["DB_HOST".into()],
+            unknown_options: vec!["--verbos".into()],
         }),
         exit: Some(Exit {
             code: 1,

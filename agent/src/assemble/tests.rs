@@ -1,5 +1,6 @@
 mod connections;
 mod locks;
+mod options;
 mod waited;
 
 use lastwords_agent_common::rules::object;

@@ -8,6 +8,7 @@ pub mod holder;
 pub mod limits;
 pub mod log_tail;
 pub mod mounts;
+pub mod options;
 pub mod procfs;
 pub mod sockets;
 pub mod symbols;

@@ -25,6 +25,7 @@ use crate::{
         cgroup::ControlGroups,
         environment::Environment,
         log_tail::{LogFiles, LogReader, WritableLayer},
+        options,
         procfs::HostProc,
         symbols::Symbols,
     },
@@ -128,6 +129,9 @@ impl Session {
         }
         if death.looked.environment.is_empty() {
             death.looked.environment = Environment::given(spec.environment());
+        }
+        if let Some(query) = assemble::options_query(death) {
+            death.looked.unknown_options = options::unknown(query).await;
         }
         if let Some(query) = assemble::query(death, page_bytes()) {
             death.symbols = self.symbols.name(query).await;

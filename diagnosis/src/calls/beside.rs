@@ -2,7 +2,7 @@
 
 use super::{Call, thing};
 use crate::noise::{self, Standing};
-use crate::words;
+use crate::{errno, words};
 
 /// So many calls that failed alike, of those that are kept, are a search.
 const MANY: usize = 8;
@@ -28,6 +28,19 @@ pub(super) fn followed(call: &Call<'_>, calls: &[Call<'_>]) -> (bool, bool) {
     let ends = |other: &Call<'_>| other.at_once && goes_on && other.by_dying();
     let followers = || calls.iter().filter(follows);
     (followers().next().is_some(), followers().any(ends))
+}
+
+/// True when it could not write into its log that another call had failed, and left: it is that one which it wanted to tell of.
+pub(super) fn tells_of_another(call: &Call<'_>, calls: &[Call<'_>]) -> bool {
+    let is_full = matches!(call.failure.errno, errno::ENOSPC | errno::EDQUOT | errno::EFBIG);
+    let told_of = |other: &Call<'_>| {
+        other.index < call.index
+            && other.failure.pid == call.failure.pid
+            && other.standing >= Standing::Plain
+            && other.at_once
+            && !noise::is_log(&other.failure.path)
+    };
+    is_full && call.at_once && noise::is_log(&call.failure.path) && calls.iter().any(told_of)
 }
 
 /// True when the same process later failed with what its command line names.

@@ -28,8 +28,7 @@ impl Call<'_> {
         match self.standing {
             Standing::Noise => false,
             _ if self.worked_on => false,
-            // It connected to somebody else, and went on with that.
-            _ if self.went_on && !self.failure.later_connected.is_empty() => false,
+            _ if self.connected_instead() => false,
             // Work that came to nothing for the want of it would not have gone on.
             _ if self.went_on && self.standing < Standing::Rare => false,
             _ if noise::is_refused_lock(self.failure) && !fresh => false,
@@ -53,6 +52,15 @@ impl Call<'_> {
             }
             Standing::Rare => related || fresh,
         }
+    }
+
+    /// True when it connected to somebody else and went on with that; to the same port elsewhere that was the next of several addresses.
+    fn connected_instead(&self) -> bool {
+        let Failure { address, later_connected, .. } = self.failure;
+        let port = |address: &str| address.rsplit_once(':').map(|(_, port)| port.to_owned());
+        let is_next = port(address).is_some() && port(address) == port(later_connected);
+        let later = self.weight.freshness < Freshness::Fresh;
+        !later_connected.is_empty() && (self.went_on || is_next || later)
     }
 
     /// True for a call that fails rarely without reason and was made by a process that has to do with the end: while one such

@@ -1,6 +1,6 @@
 //! The list of the calls that may have ended the program: which are on it, and in which order.
 
-use super::beside::{came_to, followed, rivals};
+use super::beside::{came_to, followed, rivals, tells_of_another};
 use super::children::was_last_of_several;
 use super::done_without::worked_on;
 use super::named::{error_told, named, said_aside};
@@ -47,6 +47,10 @@ pub(crate) fn strongest_first<'a>(case: &Case<'a>, noise: Noise) -> Vec<Call<'a>
         let outdone = by_the_end && !error_told(case, call.failure);
         call.weight.rare &= !outdone;
         call.weight.rare_and_own &= !outdone;
+    }
+    let telling: Vec<bool> = calls.iter().map(|call| tells_of_another(call, &calls)).collect();
+    for (call, tells_of_another) in calls.iter_mut().zip(telling) {
+        call.weight.decisive &= !tells_of_another;
     }
     // By a coarse clock several have one time: the last of them stands last.
     calls.sort_by(|one, other| other.weight.order(&one.weight).then(other.index.cmp(&one.index)));

@@ -134,6 +134,14 @@ pub(super) fn guessed(case: &Case<'_>) -> Option<Finding> {
     let at_once = startup.life_ms > 0.0 && startup.life_ms <= AT_ONCE_MS && !runs_a_script(case);
     let at_once = at_once && !came_to_its_work(case);
     let candidates = candidates(case);
+    if let Some(option) = unknown_option(case, &candidates)
+        && ((read_nothing && at_once) || says_usage)
+    {
+        let what = format!(
+            "it was given {option}, a name that occurs nowhere in its program as those of its other options do, and no call failed that would explain the end"
+        );
+        return Some(finding(case, &startup, Confidence::Medium, option, "", &what, None));
+    }
     // Of several a long one is the likeliest to be misspelt.
     let mut options: Vec<&Candidate> = candidates.iter().filter(|candidate| candidate.is_option()).collect();
     options.sort_by_key(|candidate| !candidate.is_long_option());
@@ -165,6 +173,12 @@ pub(super) fn guessed(case: &Case<'_>) -> Option<Finding> {
         "it was given {argument}, had read no configuration, and no call failed that would explain the end"
     );
     Some(finding(case, &startup, confidence, argument, meaning, &what, None))
+}
+
+/// The only one of its options that its program cannot know.
+fn unknown_option(case: &Case<'_>, candidates: &[Candidate]) -> Option<String> {
+    let [option] = case.evidence.process.as_ref()?.unknown_options.as_slice() else { return None };
+    candidates.iter().find(|candidate| candidate.option() == option).map(Candidate::shown)
 }
 
 /// True when it looked beside a file that its command line names, for what belongs to that one (`app.db-journal`), or within such a folder:

@@ -103,6 +103,7 @@ fn process(process: &v1::Process) -> Process {
         args_truncated,
         namespace_init,
         environment_names,
+        unknown_options,
     } = process;
     Process {
         pid: *pid,
@@ -117,6 +118,7 @@ fn process(process: &v1::Process) -> Process {
         exited_at: time(exited_at.as_ref()),
         namespace_init: *namespace_init,
         environment_names: environment_names.clone(),
+        unknown_options: unknown_options.clone(),
     }
 }
 

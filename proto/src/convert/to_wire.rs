@@ -131,6 +131,7 @@ fn process(process: &Process) -> v1::Process {
         exited_at,
         namespace_init,
         environment_names,
+        unknown_options,
     } = process;
     v1::Process {
         pid: *pid,
@@ -145,6 +146,7 @@ fn process(process: &Process) -> v1::Process {
         args_truncated: *args_truncated,
         namespace_init: *namespace_init,
         environment_names: environment_names.clone(),
+        unknown_options: unknown_options.clone(),
     }
 }
 

@@ -39,6 +39,11 @@ impl Candidate {
         words::one_line(&self.argument)
     }
 
+    /// What stands before the `=`.
+    pub(super) fn option(&self) -> &str {
+        self.argument.split('=').next().unwrap_or_default()
+    }
+
     /// True for `-x`, `--listen` and `--listen=:8080`.
     pub(super) fn is_option(&self) -> bool {
         self.argument.len() > 1 && self.argument.starts_with('-')

@@ -1,0 +1,180 @@
+//! Which of its options a program cannot know: their names occur nowhere in its file, and those of others do.
+//!
+//! A program that was given an option which it does not know says so and leaves; when what it says is lost no call of it failed. But each
+//! option that a program knows stands in it by its name, in the table that its command line is held against.
+
+use std::{fs::File, io, os::unix::fs::FileExt as _, path::PathBuf, sync::Arc, time::Duration};
+
+use memchr::memmem::Finder;
+
+use super::file_facts::RootHandle;
+use crate::counters;
+
+/// Bytes of the largest file that is looked through; the largest Go programs have about a hundred MiB. It takes some 50 ms.
+const MOST_BYTES: u64 = 128 << 20;
+/// Bytes read at a time.
+const CHUNK_BYTES: usize = 1 << 20;
+/// Options that are looked for; more fit no command line that a person wrote.
+const MOST_OPTIONS: usize = 32;
+/// The shortest name that is looked for: shorter ones occur anywhere.
+const SHORTEST: usize = 4;
+/// The longest one.
+const LONGEST: usize = 64;
+/// How long a report waits for it. Files are looked through one after the other.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// What may stand before the name that the program's table has.
+const PREFIXES: [&str; 6] = ["no-", "skip-", "disable-", "enable-", "with-", "without-"];
+/// One after the other: crashes of many containers at once must not take a node's processors for this.
+static ONE_AT_A_TIME: tokio::sync::Semaphore = tokio::sync::Semaphore::const_new(1);
+
+/// A program's file, and the options that it was given.
+pub struct Query {
+    /// The container's root.
+    pub root: Arc<RootHandle>,
+    /// The file, absolute as the container sees it.
+    pub program: PathBuf,
+    /// The options as they stand on the command line, without their values.
+    pub options: Vec<String>,
+}
+
+/// The options among `arguments` that are looked for, each once: `--name`, and Go's `-name`, without values.
+#[must_use]
+pub fn options<'a>(arguments: impl Iterator<Item = &'a [u8]>) -> Vec<String> {
+    let mut options: Vec<String> = Vec::new();
+    for argument in arguments.take_while(|argument| *argument != b"--") {
+        let option = argument.split(|byte| *byte == b'=').next().unwrap_or_default();
+        let is_name = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+        let Ok(option) = std::str::from_utf8(option) else { continue };
+        let fits = (SHORTEST..=LONGEST).contains(&name(option).len())
+            && option.starts_with('-')
+            && name(option).starts_with(|letter: char| letter.is_ascii_alphabetic())
+            && option.bytes().all(|byte| is_name(&byte));
+        if fits && options.len() < MOST_OPTIONS && !options.iter().any(|known| known == option) {
+            options.push(option.to_owned());
+        }
+    }
+    options
+}
+
+/// Those whose names occur nowhere in the program's file, when the names of others do; none when that could not be told in time.
+pub async fn unknown(query: Query) -> Vec<String> {
+    let looked = async {
+        let _turn = ONE_AT_A_TIME.acquire().await.ok()?;
+        tokio::task::spawn_blocking(move || look(&query)).await.ok()?
+    };
+    let Ok(Some(unknown)) = tokio::time::timeout(PATIENCE, looked).await else {
+        counters::OPTIONS_NOT_LOOKED_FOR.increment();
+        return Vec::new();
+    };
+    unknown
+}
+
+fn look(query: &Query) -> Option<Vec<String>> {
+    let file = query.root.open_file(&query.program).ok()?;
+    let absent = absent(&file, &query.options).ok()?;
+    // A program that has none of them keeps its table elsewhere.
+    Some(if absent.len() < query.options.len() { absent } else { Vec::new() })
+}
+
+/// Those that do not occur in the file.
+fn absent(file: &File, options: &[String]) -> io::Result<Vec<String>> {
+    let bytes = file.metadata()?.len();
+    if bytes > MOST_BYTES {
+        return Err(io::Error::other("the file is too large"));
+    }
+    let spellings: Vec<(String, Vec<String>)> =
+        options.iter().map(|option| (option.clone(), spellings(name(option)))).collect();
+    let mut left: Vec<(&str, Vec<Finder<'_>>)> = spellings
+        .iter()
+        .map(|(option, names)| (option.as_str(), names.iter().map(Finder::new).collect()))
+        .collect();
+    let mut chunk = vec![0; CHUNK_BYTES + LONGEST];
+    let mut at = 0;
+    while at < bytes && !left.is_empty() {
+        let read = file.read_at(&mut chunk, at)?;
+        let part = chunk.get(..read).unwrap_or_default();
+        left.retain(|(_, names)| !names.iter().any(|name| name.find(part).is_some()));
+        // A name may lie across the border.
+        let Some(next) = read.checked_sub(LONGEST).filter(|step| *step > 0) else { break };
+        at += next as u64;
+    }
+    Ok(left.into_iter().map(|(option, _)| option.to_owned()).collect())
+}
+
+fn name(option: &str) -> &str {
+    option.trim_start_matches('-')
+}
+
+/// How the name may stand in the program: V8 and MySQL write `_` for `-`, and `--no-color` is `color`.
+fn spellings(name: &str) -> Vec<String> {
+    let bare =
+        PREFIXES.iter().find_map(|prefix| name.strip_prefix(prefix)).filter(|bare| bare.len() >= SHORTEST);
+    let mut spellings: Vec<String> = Vec::new();
+    for name in [Some(name), bare].into_iter().flatten() {
+        spellings.extend([name.to_owned(), name.replace('-', "_"), name.replace('_', "-")]);
+    }
+    spellings.sort();
+    spellings.dedup();
+    spellings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn absent_from(contents: &[u8], options: &[&str]) -> Vec<String> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), contents).unwrap();
+        let options: Vec<String> = options.iter().map(|option| (*option).to_owned()).collect();
+        absent(&File::open(file.path()).unwrap(), &options).unwrap()
+    }
+
+    #[test]
+    fn options_are_those_with_a_name() {
+        let arguments: [&[u8]; 14] = [
+            b"etcd",
+            b"--data-dir",
+            b"/data",
+            b"--listen-urls=http://x",
+            b"-config.file=a",
+            b"-v",
+            b"-XX:+Use",
+            b"--data-dir",
+            b"--log\xff",
+            b"---",
+            b"--=x",
+            b"-1000000",
+            b"--",
+            b"--after",
+        ];
+        let options = options(arguments.into_iter());
+        assert_eq!(options, ["--data-dir", "--listen-urls", "-config.file"]);
+    }
+
+    #[test]
+    fn a_name_that_occurs_nowhere_is_absent() {
+        let program = b"\x7fELF\0usage\0data-dirlisten-client-urls\0max_old_space_size\0color\0";
+        let of = |options: &[&str]| absent_from(program, options);
+        assert_eq!(of(&["--data-dir", "--listen-clients-urls"]), ["--listen-clients-urls"]);
+        assert!(of(&["--max-old-space-size", "--no-color", "--listen-client-urls"]).is_empty());
+        assert_eq!(of(&["--no-colour"]), ["--no-colour"]);
+    }
+
+    #[test]
+    fn a_name_across_the_border_of_two_chunks_is_found() {
+        for shift in 0..=LONGEST + 2 {
+            let mut program = vec![b'.'; CHUNK_BYTES + LONGEST - shift];
+            program.extend(b"listen-client-urls");
+            program.extend(vec![b'.'; CHUNK_BYTES]);
+            assert!(absent_from(&program, &["--listen-client-urls"]).is_empty(), "{shift}");
+        }
+    }
+
+    #[test]
+    fn many_and_long_ones_are_bounded() {
+        let many: Vec<String> = (0..1_000).map(|number| format!("--option-{number}")).collect();
+        assert_eq!(options(many.iter().map(String::as_bytes)).len(), MOST_OPTIONS);
+        let long = format!("--{}", "a".repeat(LONGEST + 1));
+        assert!(options([long.as_bytes()].into_iter()).is_empty());
+    }
+}
