@@ -94,8 +94,8 @@ impl Reporter {
         }
         if death.end != End::Survived {
             death.looked = self.looker.ended(death.cgroup_id, assemble::missed(&death)).await;
-            if let Some(query) = assemble::options_query(&death) {
-                death.looked.unknown_options = options::unknown(query).await;
+            if let Some((query, root)) = assemble::options_query(&death).zip(death.looked.root.clone()) {
+                death.looked.unknown_options = options::unknown(query, root).await;
             }
         }
         // At once: a runtime may remove the files with the container.

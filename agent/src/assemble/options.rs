@@ -38,8 +38,7 @@ pub fn options_query(death: &Death) -> Option<Query> {
     };
     let options = options(given.iter().map(Vec::as_slice));
     // It is by the others that one is told to be unknown.
-    let root = death.looked.root.clone().filter(|_| options.len() > 1)?;
-    Some(Query { root, program: Path::new(OsStr::from_bytes(&program)).to_owned(), options })
+    (options.len() > 1).then(|| Query { program: Path::new(OsStr::from_bytes(&program)).to_owned(), options })
 }
 
 fn base_name(path: &[u8]) -> &[u8] {

@@ -29,8 +29,6 @@ static ONE_AT_A_TIME: tokio::sync::Semaphore = tokio::sync::Semaphore::const_new
 
 /// A program's file, and the options that it was given.
 pub struct Query {
-    /// The container's root.
-    pub root: Arc<RootHandle>,
     /// The file, absolute as the container sees it.
     pub program: PathBuf,
     /// The options as they stand on the command line, without their values.
@@ -57,10 +55,10 @@ pub fn options<'a>(arguments: impl Iterator<Item = &'a [u8]>) -> Vec<String> {
 }
 
 /// Those whose names occur nowhere in the program's file, when the names of others do; none when that could not be told in time.
-pub async fn unknown(query: Query) -> Vec<String> {
+pub async fn unknown(query: Query, root: Arc<RootHandle>) -> Vec<String> {
     let looked = async {
         let _turn = ONE_AT_A_TIME.acquire().await.ok()?;
-        tokio::task::spawn_blocking(move || look(&query)).await.ok()?
+        tokio::task::spawn_blocking(move || look(&query, &root)).await.ok()?
     };
     let Ok(Some(unknown)) = tokio::time::timeout(PATIENCE, looked).await else {
         counters::OPTIONS_NOT_LOOKED_FOR.increment();
@@ -69,8 +67,8 @@ pub async fn unknown(query: Query) -> Vec<String> {
     unknown
 }
 
-fn look(query: &Query) -> Option<Vec<String>> {
-    let file = query.root.open_file(&query.program).ok()?;
+fn look(query: &Query, root: &RootHandle) -> Option<Vec<String>> {
+    let file = root.open_file(&query.program).ok()?;
     let absent = absent(&file, &query.options).ok()?;
     // A program that has none of them keeps its table elsewhere.
     Some(if absent.len() < query.options.len() { absent } else { Vec::new() })

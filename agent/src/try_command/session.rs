@@ -130,8 +130,8 @@ impl Session {
         if death.looked.environment.is_empty() {
             death.looked.environment = Environment::given(spec.environment());
         }
-        if let Some(query) = assemble::options_query(death) {
-            death.looked.unknown_options = options::unknown(query).await;
+        if let Some((query, root)) = assemble::options_query(death).zip(death.looked.root.clone()) {
+            death.looked.unknown_options = options::unknown(query, root).await;
         }
         if let Some(query) = assemble::query(death, page_bytes()) {
             death.symbols = self.symbols.name(query).await;

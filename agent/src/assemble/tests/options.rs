@@ -5,8 +5,6 @@ use crate::enrich::options::Query;
 
 fn asked(arguments: &[&str], code: i32) -> Option<(String, Vec<String>)> {
     let mut death = death(Status { code, ..Status::default() });
-    let root = crate::enrich::procfs::HostProc::new("/proc".as_ref()).root_of(std::process::id()).unwrap();
-    death.looked.root = Some(std::sync::Arc::new(root));
     death.execs[0].1.filename = format!("/usr/bin/{}", arguments[0]).into_bytes();
     death.execs[0].1.arguments = arguments.iter().map(|argument| argument.as_bytes().to_vec()).collect();
     let Query { program, options, .. } = options_query(&death)?;
