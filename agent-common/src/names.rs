@@ -121,7 +121,7 @@ pub static BEGINNINGS: [Pattern; 39] = [
 ];
 
 /// By the last eight bytes (near) and the eight before them (far).
-pub static ENDINGS: [Pattern; 21] = [
+pub static ENDINGS: [Pattern; 22] = [
     Pattern::ends(b".conf", CONFIGURATION),
     Pattern::ends(b".cnf", CONFIGURATION),
     Pattern::ends(b".cfg", CONFIGURATION),
@@ -134,6 +134,8 @@ pub static ENDINGS: [Pattern; 21] = [
     Pattern::ends(b".xml", CONFIGURATION),
     Pattern::ends(b".env", CONFIGURATION),
     Pattern::ends(b".properties", CONFIGURATION),
+    // Of programs that are configured in their own language: gunicorn.conf.py.
+    Pattern::ends(b"conf.py", CONFIGURATION),
     Pattern::ends(b".hcl", CONFIGURATION),
     Pattern::ends(b".vcl", CONFIGURATION),
     // Caddyfile, Corefile, Procfile, Makefile; but .profile is a shell's.
@@ -191,6 +193,7 @@ mod tests {
             ("/proc/self/maps", SYSTEM),
             ("/config/Caddyfile", CONFIGURATION),
             ("/srv/Corefile", CONFIGURATION),
+            ("/app/gunicorn.conf.py", CONFIGURATION),
             ("/root/.bash_profile", CONFIGURATION | COMMON),
             ("/app/main.py", 0),
             ("a", 0),

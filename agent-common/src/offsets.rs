@@ -117,6 +117,9 @@ macro_rules! for_each_kernel_field {
             FILE_PRIVATE: required "file.private_data";
             SOCKET_SOCK: required "socket.sk";
             SOCK_ERR: required "sock.sk_err";
+            SOCK_SHUTDOWN: optional "sock.sk_shutdown";
+            TCP_RECEIVED: optional "tcp_sock.bytes_received";
+            TCP_SENT: optional "tcp_sock.bytes_sent";
             SKB_SOCK: required "sk_buff.sk";
             SKB_HEAD: required "sk_buff.head";
             SKB_TRANSPORT: required "sk_buff.transport_header";

@@ -28,6 +28,9 @@ pub mod object {
     pub const TOLD: u64 = 0;
     /// In argument 0 of a late failure: the program asked its socket (SO_ERROR).
     pub const ASKED: u64 = 1;
+    /// The same, for a connection that was made and on which nothing ever came: ETIMEDOUT when its process closed it after a while,
+    /// ECONNRESET when the peer did.
+    pub const UNANSWERED: u64 = 2;
 }
 
 /// The bit of the processor's mode in `pt_regs` that tells programs of 32 and of 64 bits apart, on each architecture with its own sense.

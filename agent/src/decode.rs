@@ -160,6 +160,8 @@ pub struct OomVictim {
     pub page_tables_bytes: u64,
     /// It was on its way out when it was marked: no kill.
     pub already_exiting: bool,
+    /// It was by a SIGKILL.
+    pub ends_by_sigkill: bool,
     /// The level whose limit it was by the kernel's own account, by its id, 0 for the node's memory; None when that was not seen.
     pub owner: Option<u64>,
     /// From its own group up.
@@ -338,6 +340,7 @@ fn oom_victim(raw: &record::OomVictim) -> OomVictim {
         shmem_pages: raw.shmem_pages,
         page_tables_bytes: raw.page_tables_bytes,
         already_exiting: raw.already_exiting != 0,
+        ends_by_sigkill: Status::from_wait(raw.already_exiting).signal == 9,
         owner: (raw.owner_known != 0).then_some(raw.owner),
         levels: raw
             .levels

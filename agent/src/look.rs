@@ -212,6 +212,7 @@ fn run(processes: &HostProc, groups: &ControlGroups, jobs: &Receiver<Job>, progr
                     .map(|seen| Looked { root: seen.process.root.map(Arc::new), ..seen.looked });
                 let mut looked = looked.unwrap_or_default();
                 looked.look_for(missed);
+                looked.limits.tasks_of_node = processes.tasks();
                 // The one who asked may have lost patience.
                 let _ = reply.send(looked);
             }

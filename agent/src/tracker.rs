@@ -277,7 +277,13 @@ impl Tracker {
         }
     }
 
-    fn oom_victim(&mut self, cgroup_id: u64, time: u64, victim: OomVictim) {
+    fn oom_victim(&mut self, cgroup_id: u64, time: u64, mut victim: OomVictim) {
+        let Some(tracked) = self.containers.get(&cgroup_id) else { return };
+        if victim.already_exiting && victim.ends_by_sigkill {
+            let recording = self.recorders.read(tracked.recorder, cgroup_id).map(|it| recording(&it));
+            let was_killed = |it| held_back::was_killed_just_before(&victim, time, &it);
+            victim.already_exiting = !recording.is_some_and(was_killed);
+        }
         let Some(tracked) = self.containers.get_mut(&cgroup_id) else { return };
         if let Some(held) = &mut tracked.held_back {
             held.oom_victim(time, victim);
@@ -312,10 +318,11 @@ impl Tracker {
             return None;
         }
         let kill = held_back::under_way(&tracked.oom);
-        let is_whole = kill.is_none() && exited.first_tid != 0;
+        let has_caller = exited.first_tid != 0;
         let mut death = self.death(cgroup_id, time, End::Exited(exited))?;
         tell_thread(&mut death);
-        if is_whole {
+        let kill = kill.or_else(|| held_back::unexplained(&death));
+        if kill.is_none() && has_caller {
             return Some(death);
         }
         self.containers.get_mut(&cgroup_id)?.held_back = Some(HeldBack::new(death, kill));

@@ -32,7 +32,7 @@ pub(crate) struct Call<'a> {
     /// Time from the call to the end of the process that made it, in milliseconds, without what its thread waited for a processor.
     pub(crate) gap_ms: f64,
     /// The same by the clock, as the times between tries are.
-    by_clock_ms: f64,
+    pub(crate) by_clock_ms: f64,
     /// Nothing but leaving followed.
     pub(crate) at_once: bool,
     /// The process went on with its work afterwards: it read its configuration, listened, became another program.

@@ -80,6 +80,16 @@ impl<'a> Case<'a> {
         Some(became.filter(|became| *became >= 0.0).map_or(life, |became| became.min(life)))
     }
 
+    /// How much of its last program's life the thread that ended it waited for a processor, as far as its failed calls tell (milliseconds).
+    pub(crate) fn waited_ms(&self) -> f64 {
+        let life_ms = self.program_ms().unwrap_or(f64::INFINITY);
+        let own = self
+            .failures()
+            .map(|(_, failure)| failure)
+            .filter(|failure| failure.by_dying_thread && failure.last_before_death_ms <= life_ms);
+        own.map(|failure| failure.waited_for_processor_ms).fold(0.0, f64::max)
+    }
+
     /// Time from `moment` to the main process's end, in milliseconds; `None` when either is not known.
     pub(crate) fn before_end_ms(&self, moment: crate::evidence::UnixNanos) -> Option<f64> {
         let end = self.evidence.process.as_ref().map_or(0, |process| process.exited_at.0);

@@ -151,6 +151,7 @@ pub struct Failure {
     pub dns: Option<DnsQuery>,
     pub variables: Vec<String>,
     pub later_connected: String,
+    pub unanswered: bool,
 }
 
 impl Failure {

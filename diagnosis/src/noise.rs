@@ -185,6 +185,9 @@ pub(crate) fn standing(failure: &Failure) -> Standing {
     if let Some(query) = &failure.dns {
         return unresolved(query);
     }
+    if failure.unanswered {
+        return Standing::Rare;
+    }
     if is_lost_connection(failure) {
         return if is_optional(&failure.path) { Standing::Noise } else { Standing::Rare };
     }

@@ -210,7 +210,7 @@ fn call_and_exit(case: &Case<'_>, call: &Call<'_>) -> Vec<EvidenceRef> {
 
 /// `0.4 ms before it ended with exit code 1`, the end of the sentence about a failed call.
 fn before_the_end(case: &Case<'_>, call: &Call<'_>) -> String {
-    let span = crate::words::span(call.gap_ms);
+    let span = crate::words::span(call.by_clock_ms);
     match case.exit() {
         Some(exit) if call.by_dying() => {
             format!("{span} before it ended with {}", crate::words::ending(exit))

@@ -12,6 +12,8 @@ const READ_TO_END_MS: f64 = 1_000.0;
 
 /// A program that began to listen within this of its end (milliseconds) was still setting itself up: it steps down to a user after that.
 const SET_UP_MS: f64 = 10.0;
+/// The same for one that reads its configuration again, or all of it, once it listens.
+const READ_MS: f64 = 30.0;
 
 /// A program that ended itself with a code other than 0 while it started.
 pub(crate) struct Startup {
@@ -49,10 +51,12 @@ fn ended(case: &Case<'_>) -> Option<Startup> {
 /// enough to work with.
 pub(crate) fn read_last<'a>(case: &Case<'a>) -> Vec<(usize, &'a OpenedFile)> {
     let listened = case.evidence.listeners.iter().map(|listener| listener.before_death_ms);
-    let listened_ms = listened.filter(|ms| *ms > SET_UP_MS).fold(f64::INFINITY, f64::min);
+    let listened_ms = listened.filter(|ms| *ms > READ_MS).fold(f64::INFINITY, f64::min);
     let mut files: Vec<(usize, &OpenedFile)> = Vec::new();
     for (index, file) in case.evidence.opened_files.iter().enumerate().rev() {
-        let near = file.before_death_ms <= READ_TO_END_MS && file.before_death_ms <= listened_ms;
+        // What it was told to read it has read at the start, however long it then worked on that.
+        let told = || in_arguments(case, &file.path);
+        let near = (file.before_death_ms <= READ_TO_END_MS || told()) && file.before_death_ms <= listened_ms;
         let near = near && !noise::is_of_a_runtime(&file.path);
         // What a helper reads that lives on beside the main process is that one's own.
         let own = file.pid == 0 || file.pid == case.main_pid() || case.ended_just_before(file.pid).is_some();

@@ -199,7 +199,7 @@ fn a_module_that_a_child_did_not_find() {
 #[test]
 fn who_stepped_down_to_a_user_that_is_not_there() {
     let listens = |before_death_ms| {
-        let mut evidence = exited(&["tinyproxy", "-d", "-c", "/etc/tinyproxy.conf"], 17, 67);
+        let mut evidence = exited(&["tinyproxy", "-d", "-c", "/etc/tinyproxy.conf"], 70, 67);
         evidence.opened_files = vec![opened("/etc/tinyproxy.conf", before_death_ms + 0.4)];
         let address = "127.0.0.1:8536/tcp".to_owned();
         evidence.listeners = vec![Listener { address, pid: MAIN, before_death_ms, ..Listener::default() }];
@@ -207,7 +207,7 @@ fn who_stepped_down_to_a_user_that_is_not_there() {
     };
     check(vec![
         ("just after it began to listen", listens(1.2), "INVALID_CONFIGURATION MEDIUM /etc/tinyproxy.conf"),
-        ("after it had served", listens(12.0), "PROGRAM_ERROR LOW exit code 67"),
+        ("after it had served", listens(45.0), "PROGRAM_ERROR LOW exit code 67"),
     ]);
 }
 

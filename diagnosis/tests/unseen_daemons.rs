@@ -162,7 +162,7 @@ fn dev_null_is_no_configuration() {
     let app = |argument: &str| exited(&["app", argument], 900, 1);
     check(vec![
         ("none is wanted", app("--config=/dev/null"), "PROGRAM_ERROR LOW exit code 1"),
-        ("one is", app("--config=/etc/app"), "INVALID_CONFIGURATION LOW /etc/app"),
+        ("one is", app("--config=/srv/app"), "INVALID_CONFIGURATION LOW /srv/app"),
     ]);
 }
 

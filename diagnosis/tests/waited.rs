@@ -42,3 +42,54 @@ fn tries_are_timed_by_the_clock() {
     };
     assert_eq!(confidence(failure, 100.0), Confidence::High);
 }
+
+#[test]
+fn what_came_later_stays_later() {
+    // The first waited for a processor afterwards; of the second it is not known.
+    let index =
+        Failure { waited_for_processor_ms: 17.0, ..failed("openat", errno::EROFS, "/srv/cache/index", 27.7) };
+    let name = failed_at("connect", errno::ECONNREFUSED, "10.0.0.9:5432/tcp", 14.5);
+    let said = diagnose(&with(exited(&["app"], 160, 1), vec![index, name]), None);
+    assert_eq!(said.object, "10.0.0.9:5432/tcp");
+}
+
+#[test]
+fn after_what_it_waited_for_nothing_waited_longer() {
+    let optional = Failure {
+        waited_for_processor_ms: 480.0,
+        ..failed("newfstatat", errno::ENOENT, "/srv/app/optional", 500.0)
+    };
+    let refused = failed_at("connect", errno::ECONNREFUSED, "10.0.0.9:5432/tcp", 480.0);
+    let said = diagnose(&with(exited(&["app"], 4_000, 1), vec![optional, refused]), None);
+    assert_eq!((said.object.as_str(), said.confidence), ("10.0.0.9:5432/tcp", Confidence::High));
+}
+
+#[test]
+fn a_module_is_named_without_its_last_ending_however_fast_the_end_came() {
+    let looks = |ms: f64| {
+        ["settings", "settings.js", "settings.json", "settings.node"]
+            .map(|name| failed("statx", errno::ENOENT, &format!("/srv/{name}"), ms))
+            .to_vec()
+    };
+    for ms in [2.0, 40.0] {
+        let said = diagnose(&with(exited(&["node", "/srv/server.js"], 90, 1), looks(ms)), None);
+        assert_eq!((said.object.as_str(), said.confidence), ("/srv/settings", Confidence::Medium), "{ms}");
+    }
+}
+
+#[test]
+fn a_runtime_that_waited_for_a_processor_left_at_once_all_the_same() {
+    let named = |waited: f64| {
+        let early = Failure {
+            waited_for_processor_ms: waited,
+            ..failed("access", errno::ENOENT, "/etc/ld.so.preload", 50.0)
+        };
+        let mut evidence = with(exited(&["node", "-e", "1"], 55, 9), vec![early]);
+        if let Some(process) = &mut evidence.process {
+            process.environment_names = vec!["NODE_OPTIONS".to_owned()];
+        }
+        diagnose(&evidence, None).object
+    };
+    assert_eq!(named(25.0), "NODE_OPTIONS");
+    assert_eq!(named(0.0), "exit code 9");
+}

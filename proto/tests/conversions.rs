@@ -121,6 +121,7 @@ fn full() -> Evidence {
             capability: "CAP_SYS_TIME".into(),
             variables: vec!["DB_HOST".into()],
             later_connected: "10.0.0.7:6379/tcp".into(),
+            unanswered: true,
             seccomp: Seccomp::Denied,
             dns: Some(DnsQuery {
                 outcome: DnsOutcome::NxDomain,

@@ -121,6 +121,16 @@ fn failure(failure: &Failure) -> String {
         None => String::new(),
     };
     let thread = if failure.by_dying_thread { ", by the thread that ended it" } else { "" };
+    if failure.unanswered {
+        let closed =
+            if failure.errno_name == "ETIMEDOUT" { "it closed it" } else { "the other side closed it" };
+        return format!(
+            "connection to{thing}: nothing came until {closed}{often}, {} before the end, {} uid {}{thread}",
+            span(failure.last_before_death_ms),
+            who(&failure.comm, failure.pid),
+            failure.uid
+        );
+    }
     format!(
         "{}{thing} → {}{often}, {} before the end{}, {} uid {}{thread}{file}{held}",
         escape(&failure.syscall),

@@ -12,22 +12,28 @@
 //! connected now pays one removal less then.
 
 use aya_ebpf::{
-    EbpfContext, helpers::generated::bpf_probe_read_kernel, macros::fexit, programs::FExitContext,
+    EbpfContext, Global, helpers::generated::bpf_probe_read_kernel, macros::fexit, programs::FExitContext,
 };
 use lastwords_agent_common::{
     limits::{ADDRESS_BYTES, BIND_BYTES, PATH_BYTES},
+    offsets::ABSENT,
     record::{Counter, Recorder, seccomp},
     rules::{class, is_loss, object},
 };
 
 use crate::{
     container::{Container, Owned},
+    dns::DOMAIN,
     kernel::{
         Address, argument, call_number, current_caller, current_task, follow, is_compat, now, offset,
         open_file, pointer, read,
     },
     maps::{CONNECTIONS, count},
-    probe::{blocked, listener::socket_of, socket::write_peer},
+    probe::{
+        blocked,
+        listener::socket_of,
+        socket::{TCP_CLOSE_WAIT, given_up, record, write_peer},
+    },
     process,
     recorder::{failure_slot, mark},
 };
@@ -55,6 +61,37 @@ pub fn closed(socket: Address, key: u64) {
     }
     // SAFETY: an element of the map.
     unsafe { (*connection).lost = errno };
+}
+
+/// A connection that had been made is closed, or its peer has closed it, and nothing ever came on it: for that no call fails either. A peer's
+/// FIN counts as a byte (tcp_rcv_nxt_update, net/ipv4/tcp_input.c). shutdown(2) of one direction is no end: only close(2) sets both.
+#[inline(never)]
+pub fn unanswered(socket: Address, key: u64, state: u32) {
+    const FIN: u64 = 1;
+    const BOTH: u8 = 3;
+    const ECONNRESET: u32 = 104;
+    let is_told = |place: &Global<u32>| place.load() != ABSENT;
+    if !is_told(&offset::TCP_RECEIVED) || !is_told(&offset::TCP_SENT) || !is_told(&offset::SOCK_SHUTDOWN) {
+        return;
+    }
+    // SAFETY: copied, for the element may go.
+    let Some(connection) = (unsafe { CONNECTIONS.get(&key) }).copied() else {
+        return;
+    };
+    let port: u16 = read(socket, &offset::SOCK_PORT);
+    let received: u64 = read(socket, &offset::TCP_RECEIVED);
+    if received > FIN || port != connection.port || port == DOMAIN {
+        return;
+    }
+    // Who asked nothing only looked whether the port is open.
+    let asked = u32::from(read::<u64>(socket, &offset::TCP_SENT) != 0);
+    let by_peer = u32::from(state == TCP_CLOSE_WAIT);
+    let closed = u32::from(read::<u8>(socket, &offset::SOCK_SHUTDOWN) & BOTH == BOTH) & (1 - by_peer);
+    let errno =
+        ECONNRESET * (by_peer & asked) | given_up(&connection, read(socket, &offset::SOCK_ERR)) * closed;
+    if errno != 0 {
+        record(&connection, errno, object::UNANSWERED, |data| write_peer(socket, data));
+    }
 }
 
 /// A send through a TCP socket failed.

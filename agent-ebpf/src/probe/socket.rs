@@ -35,6 +35,7 @@ use crate::{
 const TCP_ESTABLISHED: u32 = 1;
 const TCP_SYN_SENT: u32 = 2;
 const TCP_CLOSE: u32 = 7;
+pub const TCP_CLOSE_WAIT: u32 = 8;
 const TCP_LISTEN: u32 = 10;
 const AF_INET: u16 = 2;
 const AF_INET6: u16 = 10;
@@ -66,6 +67,9 @@ hook!("inet_sock_set_state", inet_sock_set_state, inet_sock_set_state_raw, |argu
         return;
     }
     if old != TCP_SYN_SENT {
+        if old == TCP_ESTABLISHED {
+            peer::unanswered(socket, key, new);
+        }
         if new == TCP_CLOSE {
             peer::closed(socket, key);
         }
@@ -95,7 +99,7 @@ hook!("inet_sock_set_state", inet_sock_set_state, inet_sock_set_state_raw, |argu
 /// ETIMEDOUT for a connection without an error, as only its own process closes one, after a while and not in its end: its own time-out
 /// was over, for which no call fails. Who tries one protocol after the other closes the slower one sooner.
 #[inline(always)]
-fn given_up(caller: &Caller, errno: u32) -> u32 {
+pub fn given_up(caller: &Caller, errno: u32) -> u32 {
     const PATIENCE: u64 = 800_000_000;
     const PF_EXITING: u32 = 4;
     const ETIMEDOUT: u32 = 110;
@@ -199,7 +203,7 @@ fn caller(container: Container) -> Caller {
 }
 
 #[inline(always)]
-fn record(caller: &Caller, errno: u32, how: u64, fill: impl FnOnce(*mut [u8; PATH_BYTES])) {
+pub fn record(caller: &Caller, errno: u32, how: u64, fill: impl FnOnce(*mut [u8; PATH_BYTES])) {
     let Some(recorder) = Container::of_group(caller.container).and_then(Container::recorder) else {
         return;
     };

@@ -68,7 +68,8 @@ impl<'a> Folded<'a> {
 fn is_same(a: &decode::Failure, b: &decode::Failure) -> bool {
     let thread = |it: &decode::Failure| if a.late || b.late { 0 } else { it.tid };
     let object = |it: &'_ decode::Failure| (it.object.clone(), it.directory.clone());
-    (a.syscall, a.errno, a.tgid, thread(a), object(a)) == (b.syscall, b.errno, b.tgid, thread(b), object(b))
+    let call = |it: &decode::Failure| (it.syscall, it.errno, it.unanswered, it.tgid);
+    (call(a), thread(a), object(a)) == (call(b), thread(b), object(b))
 }
 
 /// Absolute paths that were not there when they were opened or looked at, for finding out whether they are there after the end. A program
@@ -162,6 +163,7 @@ fn failure(death: &Death, raw: &decode::Failure, before_death_ms: f64) -> Failur
         capabilities: capabilities(raw.capabilities),
         capability: raw.refused_capability.map(capability).unwrap_or_default(),
         seccomp: raw.seccomp,
+        unanswered: raw.unanswered,
         ..Failure::default()
     };
     match &raw.object {

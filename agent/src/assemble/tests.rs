@@ -84,6 +84,7 @@ fn failure(time: u64, path: &[u8]) -> Failure {
         comm: b"cat".to_vec(),
         object: Object::Path { path: path.to_vec(), directory: nix::libc::AT_FDCWD, truncated: false },
         late: false,
+        unanswered: false,
         transport: None,
         lost: false,
         directory: None,
@@ -277,6 +278,7 @@ fn victim(levels: Vec<MemoryLevel>) -> OomVictim {
         shmem_pages: 0,
         page_tables_bytes: 8192,
         already_exiting: false,
+        ends_by_sigkill: false,
         owner: None,
         levels,
     }

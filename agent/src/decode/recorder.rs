@@ -94,6 +94,8 @@ pub struct Failure {
     pub object: Object,
     /// It failed after the call had returned.
     pub late: bool,
+    /// No call failed: the connection was made, and nothing ever came on it.
+    pub unanswered: bool,
     /// Its socket's; None when it had none, or it is not known.
     pub transport: Option<Transport>,
     /// The connection had been made, and is lost; what it was about is its peer.
@@ -369,6 +371,7 @@ fn failure(entry: &FailureEntry, at: Option<&record::Place>) -> Option<Failure> 
             _ => Object::None,
         },
         late: kind == object::LATE_ADDRESS,
+        unanswered: kind == object::LATE_ADDRESS && entry.arguments[0] == object::UNANSWERED,
         transport: match (kind, entry.protocol) {
             (object::SOCKET_ADDRESS | object::PEER, TCP | MPTCP) => Some(Transport::Tcp),
             (object::SOCKET_ADDRESS | object::PEER, UDP) => Some(Transport::Udp),

@@ -16,6 +16,8 @@ pub struct Limits {
     pub address_space: Option<u64>,
     /// The lowest `pids.max` of the container's group and those above it.
     pub pids: Option<u64>,
+    /// Processes and threads of the whole node when the container had ended.
+    pub tasks_of_node: Option<u64>,
 }
 
 impl Limits {
@@ -24,7 +26,7 @@ impl Limits {
     pub fn of(groups: &ControlGroups, path: &str, resources: &ResourceLimits) -> Self {
         let pids = Self::of_group(groups, path).pids;
         let ResourceLimits { open_files, processes, address_space, .. } = *resources;
-        Self { open_files, processes, address_space, pids }
+        Self { open_files, processes, address_space, pids, tasks_of_node: None }
     }
 
     /// Of the group alone, for a process that is gone already.
@@ -56,10 +58,12 @@ impl Limits {
         }
     }
 
-    /// The lower of the two is the one that was reached; RLIMIT_NPROC counts all processes of the user on the node, so it may be
-    /// reached first all the same, and where both are set neither is named.
+    /// RLIMIT_NPROC counts all processes of the user on the node, so it may be reached first though it is the higher one, and where both are
+    /// set both are named: unless the whole node has fewer, also with as many as the container may have.
     fn of_processes(&self, uid: u32) -> Option<String> {
-        let processes = self.processes.filter(|_| uid != 0);
+        let most =
+            self.tasks_of_node.zip(self.pids).map_or(u64::MAX, |(others, own)| others.saturating_add(own));
+        let processes = self.processes.filter(|limit| uid != 0 && *limit <= most);
         match (self.pids, processes) {
             (Some(pids), None) => Some(format!("pids.max {pids}")),
             (None, Some(processes)) => Some(format!("RLIMIT_NPROC {processes}")),
@@ -88,12 +92,18 @@ mod tests {
             processes: Some(500),
             address_space: Some(1 << 30),
             pids: Some(100),
+            tasks_of_node: None,
         };
         assert_eq!(named(limits, "mmap", errno::ENOMEM, 0), "RLIMIT_AS 1073741824");
         assert_eq!(named(limits, "openat", errno::EMFILE, 0), "RLIMIT_NOFILE 1024");
         assert_eq!(named(limits, "clone", errno::EAGAIN, 0), "pids.max 100");
         assert_eq!(named(limits, "clone", errno::EAGAIN, 7), "pids.max 100 or RLIMIT_NPROC 500");
         assert_eq!(named(Limits { pids: None, ..limits }, "clone3", errno::EAGAIN, 7), "RLIMIT_NPROC 500");
+        // 380 others and 100 of its own are not 500.
+        let few = Limits { tasks_of_node: Some(380), ..limits };
+        assert_eq!(named(few, "clone", errno::EAGAIN, 7), "pids.max 100");
+        let many = Limits { tasks_of_node: Some(400), ..limits };
+        assert_eq!(named(many, "clone", errno::EAGAIN, 7), "pids.max 100 or RLIMIT_NPROC 500");
         assert_eq!(named(limits, "read", errno::EAGAIN, 0), "");
         assert_eq!(named(Limits::default(), "openat", errno::EMFILE, 0), "");
     }

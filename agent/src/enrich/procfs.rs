@@ -109,6 +109,13 @@ impl HostProc {
         read_at_most(&path, environment::LIMIT).map(|bytes| Environment::parse(&bytes)).unwrap_or_default()
     }
 
+    /// How many processes and threads the node has, those that wait to be collected included: `2/345` in its loadavg.
+    #[must_use]
+    pub fn tasks(&self) -> Option<u64> {
+        let loadavg = String::from_utf8(read_at_most(&self.root.join("loadavg"), FILE_LIMIT).ok()?).ok()?;
+        loadavg.split_whitespace().nth(3)?.split_once('/')?.1.parse().ok()
+    }
+
     /// The root directory of a process that lives.
     ///
     /// # Errors

@@ -2,13 +2,18 @@
 //!
 //! An OOM kill of a whole group (`memory.oom.group`): the kernel marks one victim after the other and prints a line for each, and the
 //! main process, one of them, may have ended before the last is marked. And a thread that called exit_group, which another one of them
-//! overtook on its way out.
+//! overtook on its way out. And a kill by the kernel that looks like an OOM kill: the victim gets its SIGKILL first and is marked then
+//! (`__oom_kill_process`, mm/oom_kill.c), and on a busy node it may have ended in between.
 
 use super::Tracker;
 use crate::{
     assemble::{Death, End},
-    decode::{Exited, OomVictim},
+    decode::{Exited, OomVictim, Recording, Signal},
 };
+
+const SIGKILL: i32 = 9;
+/// si_code of a signal that the kernel sends on its own behalf (include/uapi/asm-generic/siginfo.h).
+const SI_KERNEL: i32 = 0x80;
 
 /// How long for other victims (nanoseconds): a line on a serial console takes some ten milliseconds, and the report waits longer for the
 /// log anyway.
@@ -31,6 +36,30 @@ pub(super) fn under_way(oom: &[(u64, OomVictim)]) -> Option<u32> {
     // What the main process does itself it has done before its own end.
     let by_another = oom.iter().all(|(_, it)| !it.is_main || it.tgid != last.allocating_tgid);
     (last.levels.iter().any(|level| level.oom_group) && by_another).then_some(last.allocating_tgid)
+}
+
+/// The process in whose context the kernel killed this main process by a SIGKILL of which nothing is known yet.
+pub(super) fn unexplained(death: &Death) -> Option<u32> {
+    let End::Exited(exited) = &death.end else { return None };
+    let is_known = death.oom.iter().any(|(_, victim)| victim.tgid == exited.tgid);
+    let mut signals = death.recording.iter().flat_map(|recording| &recording.signals);
+    let kill = signals.rfind(|signal| is_kernels_kill(signal, exited.tgid))?;
+    (exited.status.signal == SIGKILL && !is_known).then_some(kill.sender_tgid)
+}
+
+/// Whether this victim was sent its SIGKILL by the kill that it is marked for: it was on its way out by then, but of nothing else.
+pub(super) fn was_killed_just_before(victim: &OomVictim, time: u64, recording: &Recording) -> bool {
+    let its = |signal: &Signal| {
+        is_kernels_kill(signal, victim.tgid)
+            && signal.sender_tgid == victim.allocating_tgid
+            && signal.time <= time
+            && time - signal.time <= FOR_VICTIMS
+    };
+    victim.ends_by_sigkill && recording.signals.iter().any(its)
+}
+
+fn is_kernels_kill(signal: &Signal, target: u32) -> bool {
+    (signal.signal, signal.code, signal.result, signal.target_tgid) == (SIGKILL, SI_KERNEL, 0, target)
 }
 
 impl HeldBack {
@@ -95,6 +124,7 @@ mod tests {
             shmem_pages: 0,
             page_tables_bytes: 0,
             already_exiting: false,
+            ends_by_sigkill: false,
             owner: None,
             levels: vec![level],
         };
@@ -111,6 +141,71 @@ mod tests {
             None,
             "it asked itself"
         );
+    }
+
+    fn kernels_kill(time: u64, target_tgid: u32, sender_tgid: u32) -> Signal {
+        Signal {
+            time,
+            signal: SIGKILL,
+            code: SI_KERNEL,
+            result: 0,
+            sender_tgid,
+            sender_cgroup: 0,
+            sender_container: None,
+            sender_comm: Vec::new(),
+            sender_parent_comm: Vec::new(),
+            target_tgid,
+            target_comm: Vec::new(),
+            address: 0,
+            target_tid: target_tgid,
+            place_number: 0,
+            place: None,
+        }
+    }
+
+    #[test]
+    fn a_kill_by_the_kernel_waits_for_what_it_was() {
+        let killed = |signals: Vec<Signal>| {
+            let mut death = death(Status { signal: SIGKILL, ..Status::default() });
+            let End::Exited(exited) = &death.end else { panic!("it exited") };
+            let main = exited.tgid;
+            death.recording = Some(Recording { signals, ..Recording::default() });
+            (death, main)
+        };
+        let (_, main) = killed(Vec::new());
+        let (death, _) = killed(vec![kernels_kill(900, main, 77)]);
+        assert_eq!(unexplained(&death), Some(77));
+        let mut held = HeldBack::new(death, Some(77));
+        let (time, marked) = victim(main, true, 77, false);
+        held.oom_victim(time, marked);
+        assert_eq!(held.death.oom.len(), 1);
+        assert_eq!(unexplained(&held.death), None, "it is known now");
+
+        let by_a_person = Signal { code: 0, ..kernels_kill(900, main, 77) };
+        for (signals, why) in [
+            (vec![by_a_person], "kill(2)"),
+            (vec![kernels_kill(900, main + 1, 77)], "another process"),
+            (Vec::new(), "nothing was seen"),
+        ] {
+            assert_eq!(unexplained(&killed(signals).0), None, "{why}");
+        }
+    }
+
+    #[test]
+    fn who_dies_of_the_kill_that_it_is_marked_for_is_its_victim() {
+        let (time, mut marked) = victim(5, true, 7, false);
+        marked.ends_by_sigkill = true;
+        let of = |signal: Signal| {
+            let recording = Recording { signals: vec![signal], ..Recording::default() };
+            was_killed_just_before(&marked, time, &recording)
+        };
+        assert!(of(kernels_kill(time - 1, 5, 7)));
+        assert!(!of(kernels_kill(time - 1, 5, 8)), "another one's kill");
+        assert!(!of(Signal { code: 0, ..kernels_kill(time - 1, 5, 7) }), "a person's");
+        assert!(!of(kernels_kill(time + 1, 5, 7)), "later");
+        let (_, of_its_own) = victim(5, true, 7, false);
+        let recording = Recording { signals: vec![kernels_kill(time - 1, 5, 7)], ..Recording::default() };
+        assert!(!was_killed_just_before(&of_its_own, time, &recording), "it left by itself");
     }
 
     #[test]

@@ -281,6 +281,7 @@ fn failure() -> impl Strategy<Value = Entry<FailureEntry, Failure>> {
                 comm,
                 object,
                 late,
+                unanswered: late && arguments[0] == object::UNANSWERED,
                 transport: transport.filter(|_| matches!(kind, object::SOCKET_ADDRESS | object::PEER)),
                 lost,
                 directory: None,

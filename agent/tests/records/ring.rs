@@ -187,6 +187,7 @@ pub(super) fn oom_victim() -> BoxedStrategy<Sent> {
                 shmem_pages,
                 page_tables_bytes,
                 already_exiting: already_exiting != 0,
+                ends_by_sigkill: already_exiting & 0x7f == 9,
                 owner,
                 levels: levels.into_iter().map(|(_, level)| level).collect(),
             });

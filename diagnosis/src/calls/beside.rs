@@ -19,7 +19,8 @@ pub(super) fn followed(call: &Call<'_>, calls: &[Call<'_>]) -> (bool, bool) {
     let follows = |other: &&Call<'_>| {
         other.standing >= Standing::Plain
             && other.failure.pid == call.failure.pid
-            && (other.gap_ms < call.gap_ms || (other.gap_ms <= call.gap_ms && other.index > call.index))
+            && (other.by_clock_ms < call.by_clock_ms
+                || (other.by_clock_ms <= call.by_clock_ms && other.index > call.index))
             && !is_same(thing(call.failure), thing(other.failure))
             && !is_one_of_many(other)
     };
@@ -45,7 +46,7 @@ pub(super) fn tells_of_another(call: &Call<'_>, calls: &[Call<'_>]) -> bool {
 
 /// True when the same process later failed with what its command line names.
 pub(super) fn came_to(call: &Call<'_>, other: &Call<'_>) -> bool {
-    other.named && other.failure.pid == call.failure.pid && other.gap_ms < call.gap_ms
+    other.named && other.failure.pid == call.failure.pid && other.by_clock_ms < call.by_clock_ms
 }
 
 /// True when `other` is about as telling as `call`, and about something else.

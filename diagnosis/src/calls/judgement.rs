@@ -32,6 +32,7 @@ impl Call<'_> {
             // Work that came to nothing for the want of it would not have gone on.
             _ if self.went_on && self.standing < Standing::Rare => false,
             _ if noise::is_refused_lock(self.failure) && !fresh => false,
+            _ if self.failure.unanswered => related && fresh && !self.went_on,
             // A pool loses connections every day, and makes others.
             _ if noise::is_lost_connection(self.failure) => {
                 let recent = self.named && self.weight.freshness >= Freshness::Recent;
@@ -118,6 +119,15 @@ impl Call<'_> {
                 Confidence::Medium
             }
             Standing::Rare if noise::is_lost_connection(self.failure) => self.lost(certain),
+            // A connection that was opened for later use is closed on the way out, too.
+            Standing::Rare if self.failure.unanswered && fresh && near => {
+                if self.rivals == 0 || self.named {
+                    Confidence::Medium
+                } else {
+                    Confidence::Low
+                }
+            }
+            Standing::Rare if self.failure.unanswered => Confidence::Low,
             Standing::Rare if certain && (self.by_dying() || (own && self.named)) => Confidence::High,
             Standing::Rare if fresh && near => Confidence::Medium,
             Standing::Rare if self.by_dying() && self.weight.freshness == Freshness::Recent => {

@@ -77,7 +77,8 @@ fn was_found_elsewhere(case: &Case<'_>, failure: &Failure) -> bool {
 
 fn call<'a>(case: &Case<'a>, index: usize, failure: &'a Failure, standing: Standing) -> Option<Call<'a>> {
     let (caller, ended_before_ms) = caller(case, failure);
-    let gap_ms = (failure.at_work_before_death_ms() - ended_before_ms).max(0.0);
+    let gap_ms = (at_work_ms(case, failure) - ended_before_ms).max(0.0);
+    let by_clock_ms = (failure.last_before_death_ms - ended_before_ms).max(0.0);
     if standing == Standing::Noise || gap_ms > STALE_MS {
         return None;
     }
@@ -103,7 +104,7 @@ fn call<'a>(case: &Case<'a>, index: usize, failure: &'a Failure, standing: Stand
         rare_and_own: rare && caller >= Caller::SameProcess && !waited,
         caller,
         rare,
-        gap_ms,
+        by_clock_ms,
     };
     let at_once = gap_ms <= AT_ONCE_MS && case.life_ms().is_none_or(|life| gap_ms <= life / 10.0);
     // A plug-in that a configuration names is opened once, and the complaint about it may take a moment.
@@ -126,7 +127,7 @@ fn call<'a>(case: &Case<'a>, index: usize, failure: &'a Failure, standing: Stand
         weight,
         standing,
         gap_ms,
-        by_clock_ms: (failure.last_before_death_ms - ended_before_ms).max(0.0),
+        by_clock_ms,
         at_once,
         went_on,
         worked_on,
@@ -135,4 +136,15 @@ fn call<'a>(case: &Case<'a>, index: usize, failure: &'a Failure, standing: Stand
         followed,
         tried_by_children,
     })
+}
+
+/// How long its thread was at work from the call to the death, in milliseconds. Where what it waited for a processor is not known (a name
+/// server's answer is told by another way) it is no longer than after anything that the thread failed with before.
+fn at_work_ms(case: &Case<'_>, failure: &Failure) -> f64 {
+    let before = case.failures().map(|(_, other)| other).filter(|other| {
+        other.tid == failure.tid
+            && failure.tid != 0
+            && other.last_before_death_ms >= failure.last_before_death_ms
+    });
+    before.map(Failure::at_work_before_death_ms).fold(failure.at_work_before_death_ms(), f64::min)
 }

@@ -26,7 +26,7 @@ pub(crate) struct Weight {
     pub(crate) caller: Caller,
     pub(super) rare: bool,
     /// The last one wins.
-    pub(super) gap_ms: f64,
+    pub(super) by_clock_ms: f64,
 }
 
 /// Who made the call, seen from the end of the main process.
@@ -59,7 +59,7 @@ impl Weight {
             .then(self.rare_and_own.cmp(&other.rare_and_own))
             .then(self.caller.cmp(&other.caller))
             .then(self.rare.cmp(&other.rare))
-            .then(other.gap_ms.total_cmp(&self.gap_ms))
+            .then(other.by_clock_ms.total_cmp(&self.by_clock_ms))
     }
 }
 

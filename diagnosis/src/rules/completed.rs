@@ -69,7 +69,8 @@ pub(super) fn told(case: &Case<'_>) -> Option<Finding> {
 
 fn finding(case: &Case<'_>, confidence: Confidence, summary: String, evidence: Vec<EvidenceRef>) -> Finding {
     // Without Kubernetes nobody restarts what is done.
-    let restarts = case.pod.and_then(PodContext::always_restarted_by);
+    // Nor of a pod that is being deleted.
+    let restarts = case.pod.filter(|pod| !pod.deleted).and_then(PodContext::always_restarted_by);
     Finding {
         cause: Cause::Completed,
         confidence,

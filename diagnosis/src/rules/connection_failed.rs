@@ -10,6 +10,9 @@ use crate::{context, errno, noise, words};
 pub(super) fn call(case: &Case<'_>, call: &Call<'_>) -> Option<Finding> {
     let failure = call.failure;
     let object = words::one_line(if failure.address.is_empty() { &failure.path } else { &failure.address });
+    if failure.unanswered {
+        return Some(unanswered(case, call, object));
+    }
     let (what, why, remedy) = match noise::is_lost_connection(failure) {
         true => ("lost its connection to", lost(failure.errno), remedy_of_loss(failure.errno, &object)),
         false => ("could not connect to", unreachable(failure)?, remedy(failure.errno, &object)),
@@ -33,6 +36,39 @@ pub(super) fn call(case: &Case<'_>, call: &Call<'_>) -> Option<Finding> {
         object,
         evidence: call_and_exit(case, call),
     })
+}
+
+/// Nothing failed: it was connected, and waited in vain.
+fn unanswered(case: &Case<'_>, call: &Call<'_>, object: String) -> Finding {
+    let failure = call.failure;
+    let (why, remedy) = match failure.errno {
+        errno::ECONNRESET => (
+            "which closed the connection without a word",
+            format!(
+                "see what took the connection at {object}: a proxy, sidecar or load balancer with nobody behind it, or a server that wants another protocol (TLS or none) or another client"
+            ),
+        ),
+        _ => (
+            "which took the connection and never sent anything; it gave up waiting and closed it",
+            format!(
+                "see whether the server behind {object} hangs or is overloaded (its own log, its threads), or wants another protocol (TLS or none); let the program wait longer, or try again instead of leaving"
+            ),
+        ),
+    };
+    let often = if failure.count > 1 { format!(" ({} times)", failure.count) } else { String::new() };
+    Finding {
+        cause: Cause::ConnectionFailed,
+        confidence: call.confidence(),
+        summary: format!(
+            "{} got no answer from {object}{}, {why}{often} {}",
+            words::program(&failure.comm),
+            context::from_variable(case, failure),
+            before_the_end(case, call)
+        ),
+        remedy: format!("{remedy}{}", context::or_variable(case, failure)),
+        object,
+        evidence: call_and_exit(case, call),
+    }
 }
 
 /// Why there was no connection.

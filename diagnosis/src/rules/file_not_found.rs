@@ -23,6 +23,11 @@ pub(super) fn call(case: &Case<'_>, call: &Call<'_>) -> Option<Finding> {
     if call.weight.caller == Caller::Other {
         return None;
     }
+    // One of the endings that a runtime tried in turn: what it looked for has none of them.
+    let tried = EvidenceRef::Failure(call.index);
+    if let Some(module) = module(case).filter(|module| !call.named && module.evidence.contains(&tried)) {
+        return Some(module);
+    }
     let source = of_ruby(case, call);
     let path = words::one_line(source.map_or_else(|| whole(case, failure), |source| &source.path));
     let mut summary = format!(

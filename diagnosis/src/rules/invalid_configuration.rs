@@ -197,7 +197,8 @@ fn on_command_line(case: &Case<'_>, startup: &Startup) -> Option<Finding> {
         (is_a_file && (of_configuration || (lower.starts_with('-') && is_called_so(value)))).then_some(value)
     });
     let path = words::one_line(path?);
-    if startup.life_ms > PARSED_MS || !case.evidence.listeners.is_empty() {
+    let read = case.evidence.losses.opened_files_overwritten > 0 || !is_seen_when_read(&path);
+    if startup.life_ms > PARSED_MS || !case.evidence.listeners.is_empty() || !read {
         return None;
     }
     let volume = context::on_volume(case, &path);
@@ -214,6 +215,29 @@ fn on_command_line(case: &Case<'_>, startup: &Startup) -> Option<Finding> {
         object: path,
         evidence: vec![EvidenceRef::Exit],
     })
+}
+
+/// True for a file that would be among those that were read, had it been: its name says that it is configuration to the node as well.
+fn is_seen_when_read(path: &str) -> bool {
+    const ENDINGS: [&str; 14] = [
+        ".conf",
+        ".cnf",
+        ".cfg",
+        ".config",
+        ".ini",
+        ".yaml",
+        ".yml",
+        ".json",
+        ".toml",
+        ".xml",
+        ".env",
+        ".properties",
+        ".hcl",
+        "file",
+    ];
+    path.starts_with("/etc/")
+        || path.starts_with("/conf")
+        || ENDINGS.iter().any(|ending| path.ends_with(ending))
 }
 
 /// True for a file whose name says that it is configuration, in a way that the record of what was read does not know: `sshd_config`,

@@ -103,14 +103,14 @@ pub(super) fn guessed(case: &Case<'_>) -> Option<Finding> {
         ("node", &["NODE_OPTIONS"]),
         ("ruby", &["RUBYOPT"]),
     ];
-    /// None of them runs a line of its program sooner (milliseconds), on the fastest of machines. On one that is busy an end may come later,
-    /// and is then told as an exit code.
+    /// None of them runs a line of its program sooner (milliseconds), on the fastest of machines, without what it waited for a processor.
     const SET_UP_MS: f64 = 35.0;
     let start = startup::quiet(case)?;
     let process = case.evidence.process.as_ref()?;
     let runtime = [process.args.first()?.as_str(), process.exe.as_str()].map(words::base_name);
     let (_, names) = OPTIONS_IN.iter().find(|(name, _)| runtime.contains(name))?;
-    let at_once = start.life_ms > 0.0 && start.life_ms <= SET_UP_MS;
+    let at_work_ms = start.life_ms - case.waited_ms();
+    let at_once = start.life_ms > 0.0 && at_work_ms <= SET_UP_MS;
     if !at_once || super::invalid_arguments::has_runtime_options(case) || !startup::read_last(case).is_empty()
     {
         return None;

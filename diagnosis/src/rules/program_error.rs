@@ -181,7 +181,7 @@ pub(super) fn exit_code(case: &Case<'_>) -> Option<Finding> {
     evidence.extend(without.map(|call| EvidenceRef::Failure(call.index)));
     let without = without.map_or_else(String::new, |call| {
         let thing = words::one_line(calls::thing(call.failure));
-        let span = words::span(call.gap_ms);
+        let span = words::span(call.by_clock_ms);
         format!("; {span} before that it had done without {thing}: {}", words::failed(call.failure))
     });
     Some(Finding {

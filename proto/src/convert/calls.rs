@@ -43,7 +43,8 @@ both_ways!(Failure {
     capabilities,
     capability,
     variables,
-    later_connected;
+    later_connected,
+    unanswered;
     file,
     mount,
     holder,
