@@ -57,8 +57,10 @@ pub fn options<'a>(arguments: impl Iterator<Item = &'a [u8]>) -> Vec<String> {
 /// Those whose names occur nowhere in the program's file, when the names of others do; none when that could not be told in time.
 pub async fn unknown(query: Query, root: Arc<RootHandle>) -> Vec<String> {
     let looked = async {
-        let _turn = ONE_AT_A_TIME.acquire().await.ok()?;
-        tokio::task::spawn_blocking(move || look(&query, &root)).await.ok()?
+        let turn = ONE_AT_A_TIME.acquire().await.ok()?;
+        // It keeps its turn for as long as it reads: a file system that hangs takes one thread and no more.
+        let look = move || (look(&query, &root), turn).0;
+        tokio::task::spawn_blocking(look).await.ok()?
     };
     let Ok(Some(unknown)) = tokio::time::timeout(PATIENCE, looked).await else {
         counters::OPTIONS_NOT_LOOKED_FOR.increment();
