@@ -1,7 +1,7 @@
 //! Every capacity of the kernel side, each with its reason and with what happens when it is full.
 
 /// Containers with a recorder at the same time, sandboxes included. The kubelet's default is 110 pods a node; 512 leaves room for
-/// two containers and a sandbox in each, and costs 512 × 39 KiB = 20 MiB. When all are in use a new container gets life-cycle
+/// two containers and a sandbox in each, and costs 512 × 40 KiB = 20 MiB. When all are in use a new container gets life-cycle
 /// records only, its crash says `recorder_missing`, and [`crate::record::Counter::RecordersExhausted`] counts it.
 pub const RECORDERS: u32 = 512;
 
