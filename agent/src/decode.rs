@@ -17,7 +17,7 @@ pub(crate) use listener::listener;
 pub use listener::{Bound, Listener, PortTaken, Transport, UnixListener};
 pub use place::{Frame, Mapping, Place, place};
 pub use plain::{Plain, bytes_of, from_bytes, zeroed};
-pub use recorder::{ChildExit, Failure, Object, Opened, Recording, Signal, recording};
+pub use recorder::{ChildExit, Failure, Object, Opened, Recording, SI_KERNEL, Signal, recording};
 pub use wait::{Blocked, BlockedCall, LockOutcome, LockTry, Waited};
 
 use lastwords_agent_common::{

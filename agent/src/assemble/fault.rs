@@ -3,7 +3,7 @@
 use lastwords_diagnosis::evidence::{Fault, Frame};
 
 use super::{Death, End, Node, failures, is_of_run, text};
-use crate::decode::{self, Recording, Signal};
+use crate::decode::{self, Recording, SI_KERNEL, Signal};
 use crate::enrich::symbols::{Named, Query};
 
 /// Faults that abort() ends a PID 1 by, which ignores its SIGABRT: hlt or ud2 or brk.
@@ -12,8 +12,6 @@ const SIGILL: i32 = 4;
 const SIGTRAP: i32 = 5;
 const SIGABRT: i32 = 6;
 const SIGSEGV: i32 = 11;
-/// si_code of what the kernel itself sends.
-const SI_KERNEL: i32 = 0x80;
 /// From an ignored SIGABRT to the deliberate fault, in nanoseconds; a few microseconds of the same function.
 const ABORT_TO_FAULT: u64 = 1_000_000_000;
 /// From a fault to the one that says that its handler could not be run, in nanoseconds: the same way back from the kernel.

@@ -4,12 +4,10 @@ use lastwords_diagnosis::evidence::{KilledBy, SenderKind, Signal};
 
 use super::{Death, Node, is_of_run, milliseconds_before, text};
 use crate::{
-    decode::{self, Exited, Recording},
+    decode::{self, Exited, Recording, SI_KERNEL},
     kernel::syscalls,
 };
 
-/// si_code of what the kernel itself sends; faults have other positive ones.
-const SI_KERNEL: i32 = 0x80;
 const SIGKILL: i32 = 9;
 const SIGSYS: i32 = 31;
 /// si_code of a SIGSYS that a seccomp filter caused.

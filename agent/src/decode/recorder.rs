@@ -130,6 +130,9 @@ pub enum Object {
     Address(SocketAddress),
 }
 
+/// si_code of what the kernel itself sends (include/uapi/asm-generic/siginfo.h); faults have other positive ones.
+pub const SI_KERNEL: i32 = 0x80;
+
 /// One signal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Signal {

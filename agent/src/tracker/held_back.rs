@@ -8,12 +8,10 @@
 use super::Tracker;
 use crate::{
     assemble::{Death, End},
-    decode::{Exited, OomVictim, Recording, Signal},
+    decode::{Exited, OomVictim, Recording, SI_KERNEL, Signal},
 };
 
 const SIGKILL: i32 = 9;
-/// si_code of a signal that the kernel sends on its own behalf (include/uapi/asm-generic/siginfo.h).
-const SI_KERNEL: i32 = 0x80;
 
 /// How long for other victims (nanoseconds): a line on a serial console takes some ten milliseconds, and the report waits longer for the
 /// log anyway.

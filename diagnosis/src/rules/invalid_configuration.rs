@@ -240,11 +240,10 @@ fn is_seen_when_read(path: &str) -> bool {
         || ENDINGS.iter().any(|ending| path.ends_with(ending))
 }
 
-/// True for a file whose name says that it is configuration, in a way that the record of what was read does not know: `sshd_config`,
-/// `nomad.hcl`.
+/// True for a file whose name says that it is configuration, in a way that the record of what was read does not know: `sshd_config`.
 fn is_called_so(path: &str) -> bool {
     let name = words::base_name(path);
-    ["_config", "-config", "_conf", ".hcl"].iter().any(|ending| name.ends_with(ending))
+    ["_config", "-config", "_conf"].iter().any(|ending| name.ends_with(ending))
 }
 
 fn finding(
