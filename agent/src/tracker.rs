@@ -279,7 +279,7 @@ impl Tracker {
 
     fn oom_victim(&mut self, cgroup_id: u64, time: u64, mut victim: OomVictim) {
         let Some(tracked) = self.containers.get(&cgroup_id) else { return };
-        if victim.already_exiting && victim.ends_by_sigkill {
+        if victim.already_exiting {
             let recording = self.recorders.read(tracked.recorder, cgroup_id).map(|it| recording(&it));
             let was_killed = |it| held_back::was_killed_just_before(&victim, time, &it);
             victim.already_exiting = !recording.is_some_and(was_killed);
