@@ -9,7 +9,7 @@ pub(crate) use paths::{
     in_a_program_folder, is_cache, is_called_a_lock, is_library, is_log, is_made_anew, is_of_a_package,
     is_of_a_runtime, is_private,
 };
-use paths::{is_local, is_optional};
+use paths::{is_home, is_local, is_optional};
 use tables::{BEST_EFFORT, LOOKING};
 
 use crate::evidence::{DnsOutcome, DnsQuery, Failure};
@@ -81,6 +81,18 @@ pub(crate) fn is_plug_in(failure: &Failure) -> bool {
 /// True for memory that was not to be had.
 pub(crate) fn asks_for_memory(failure: &Failure) -> bool {
     failure.errno == errno::ENOMEM && matches!(failure.syscall.as_str(), "brk" | "mmap" | "mremap")
+}
+
+/// True when a file or folder could not be made below a hidden folder of the program's own (`/app/.next`): the folders of a user
+/// (`/root/.cache`, `/home/app/.config`, `/.npm` without a HOME) are those that tools do without.
+pub(crate) fn is_refused_to_make(failure: &Failure) -> bool {
+    let makes = match failure.errno {
+        // Who only reads is never told that.
+        errno::EROFS => !only_looks(&failure.syscall),
+        errno::EACCES | errno::EPERM => matches!(failure.syscall.as_str(), "mkdir" | "mkdirat"),
+        _ => false,
+    };
+    makes && failure.path.find("/.").is_some_and(|at| !is_home(failure.path.get(..at).unwrap_or_default()))
 }
 
 /// True for a call that locks files.

@@ -66,7 +66,16 @@ pub(crate) fn read_last<'a>(case: &Case<'a>) -> Vec<(usize, &'a OpenedFile)> {
             files.push((index, file));
         }
     }
+    // What a program writes itself (`postgresql.auto.conf`) it reads after what a person wrote.
+    if files.iter().any(|(_, file)| !is_written_by_programs(&file.path)) {
+        files.retain(|(_, file)| !is_written_by_programs(&file.path));
+    }
     files
+}
+
+/// True when the name says that programs write the file.
+fn is_written_by_programs(path: &str) -> bool {
+    words::base_name(path).split(['.', '-', '_']).skip(1).any(|word| matches!(word, "auto" | "generated"))
 }
 
 /// True when it listened for long enough to have served somebody.

@@ -119,7 +119,7 @@ fn verdicts() {
         (
             "told to stop while it waited, and left well",
             stopped(0, waiting("flock", "/data/app.db", None)),
-            "COMPLETED HIGH exit code 0",
+            "COMPLETED MEDIUM exit code 0",
         ),
         (
             "killed while it read",

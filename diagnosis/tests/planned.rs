@@ -41,7 +41,7 @@ fn told(diagnosis: &Diagnosis) -> (String, bool) {
 fn a_deleted_pod_stops_its_containers() {
     let deleted = pod(Some(Stop::PodDeleted));
     let clean = diagnose(&stopped(Some(0)), Some(&deleted));
-    assert_eq!(told(&clean), ("COMPLETED HIGH exit code 0".into(), true));
+    assert_eq!(told(&clean), ("COMPLETED MEDIUM exit code 0".into(), true));
     assert_eq!(
         clean.summary,
         "app was asked to stop by SIGTERM from runc (pid 4) and ended cleanly with exit code 0; its pod was being deleted"
@@ -81,7 +81,7 @@ fn a_failing_probe_of_a_pod_that_goes_is_no_probe_kill() {
     let unhealthy =
         ProbeEvent { reason: "Unhealthy".into(), message: "Liveness probe failed: EOF".into(), count: 9 };
     let pod = PodContext { probe_events: vec![unhealthy], ..pod(Some(Stop::PodDeleted)) };
-    assert_eq!(told(&diagnose(&stopped(Some(0)), Some(&pod))), ("COMPLETED HIGH exit code 0".into(), true));
+    assert_eq!(told(&diagnose(&stopped(Some(0)), Some(&pod))), ("COMPLETED MEDIUM exit code 0".into(), true));
 }
 
 #[test]
@@ -94,7 +94,7 @@ fn a_changed_image_and_a_resize_restart_it() {
     assert!(changed.summary.ends_with("for example its image"), "{}", changed.summary);
     assert_eq!(changed.evidence.last(), Some(&EvidenceRef::ProbeEvent(0)));
     let resized = diagnose(&stopped(Some(0)), Some(&with_event("Container app resize requires restart")));
-    assert_eq!(told(&resized), ("COMPLETED HIGH exit code 0".into(), true));
+    assert_eq!(told(&resized), ("COMPLETED MEDIUM exit code 0".into(), true));
     assert!(resized.summary.contains("its resizePolicy asks for a restart"), "{}", resized.summary);
     let probe = with_event("Container app failed liveness probe, will be restarted");
     assert!(!diagnose(&stopped(Some(143)), Some(&probe)).planned);

@@ -110,9 +110,9 @@ fn what_is_no_probe() {
     assert_eq!(short(&drained), "KILLED HIGH SIGKILL from containerd-shim (pid 4)");
     assert_eq!(short(&diagnose(&stopped(true), None)), "KILLED HIGH SIGKILL from containerd-shim (pid 4)");
     let readiness = pod(&[("Unhealthy", "Readiness probe failed: x", 9)]);
-    assert_eq!(short(&diagnose(&stopped(false), Some(&readiness))), "COMPLETED HIGH exit code 0");
+    assert_eq!(short(&diagnose(&stopped(false), Some(&readiness))), "COMPLETED MEDIUM exit code 0");
     let once = pod(&[("Unhealthy", REFUSED, 1)]);
-    assert_eq!(short(&diagnose(&stopped(false), Some(&once))), "COMPLETED HIGH exit code 0");
+    assert_eq!(short(&diagnose(&stopped(false), Some(&once))), "COMPLETED MEDIUM exit code 0");
     // Its own fault while the probe failed too.
     let crashed = signalled(&["app"], 40_000, signals::SIGSEGV, by(SenderKind::Kernel, "", 0));
     let both = pod(&[("Unhealthy", REFUSED, 9), ("Killing", KILLING, 1)]);

@@ -212,7 +212,7 @@ fn faults_and_kills() {
                 evidence.signals = vec![sent(signals::SIGTERM, 0, by(SenderKind::Runtime, "runc", 55), 20.0)];
                 evidence
             },
-            "COMPLETED HIGH exit code 0",
+            "COMPLETED MEDIUM exit code 0",
         ),
         (
             "a shell's child was killed, for no want of memory",

@@ -1,9 +1,19 @@
 //! Which of its options a program cannot know: their names occur nowhere in its file, and those of others do.
 //!
 //! A program that was given an option which it does not know says so and leaves; when what it says is lost no call of it failed. But each
-//! option that a program knows stands in it by its name, in the table that its command line is held against.
+//! option that a program knows stands in it by its name, in the table that its command line is held against. A shell's script has its
+//! letters in the string that it gives to `getopts`.
 
-use std::{fs::File, io, os::unix::fs::FileExt as _, path::PathBuf, sync::Arc, time::Duration};
+mod getopts;
+
+use std::{
+    fs::File,
+    io::{self, Read as _},
+    os::unix::fs::FileExt as _,
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use memchr::memmem::Finder;
 
@@ -18,6 +28,8 @@ const CHUNK_BYTES: usize = 1 << 20;
 const MOST_OPTIONS: usize = 32;
 /// The shortest name that is looked for: shorter ones occur anywhere.
 const SHORTEST: usize = 4;
+/// Bytes of a script that are looked through for its letters.
+const SCRIPT_BYTES: u64 = 1 << 20;
 /// The longest one.
 const LONGEST: usize = 64;
 /// How long a report waits for it. Files are looked through one after the other.
@@ -29,10 +41,38 @@ static ONE_AT_A_TIME: tokio::sync::Semaphore = tokio::sync::Semaphore::const_new
 
 /// A program's file, and the options that it was given.
 pub struct Query {
-    /// The file, absolute as the container sees it.
-    pub program: PathBuf,
+    /// Where the file may be, absolute as the container sees it: the first of these that is there.
+    pub programs: Vec<PathBuf>,
+    /// Where in it the known ones stand.
+    pub table: Table,
     /// The options as they stand on the command line, without their values.
     pub options: Vec<String>,
+}
+
+/// Where a program's file has the options that it knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Table {
+    /// By their names, anywhere.
+    Names,
+    /// By their letters, in what a shell's script gives to `getopts`.
+    Getopts,
+}
+
+/// The options of one letter among `arguments`, each once.
+#[must_use]
+pub fn letters<'a>(arguments: impl Iterator<Item = &'a [u8]>) -> Vec<String> {
+    let mut letters: Vec<String> = Vec::new();
+    for argument in arguments.take_while(|argument| *argument != b"--").take(MOST_OPTIONS) {
+        if let [b'-', letter] = argument
+            && letter.is_ascii_alphabetic()
+        {
+            let option = format!("-{}", char::from(*letter));
+            if !letters.contains(&option) {
+                letters.push(option);
+            }
+        }
+    }
+    letters
 }
 
 /// The options among `arguments` that are looked for, each once: `--name`, and Go's `-name`, without values.
@@ -70,7 +110,15 @@ pub async fn unknown(query: Query, root: Arc<RootHandle>) -> Vec<String> {
 }
 
 fn look(query: &Query, root: &RootHandle) -> Option<Vec<String>> {
-    let file = root.open_file(&query.program).ok()?;
+    let file = query.programs.iter().find_map(|program| root.open_file(program).ok())?;
+    if query.table == Table::Getopts {
+        let mut script = Vec::new();
+        file.take(SCRIPT_BYTES).read_to_end(&mut script).ok()?;
+        let known = getopts::letters(&script)?;
+        let is_unknown =
+            |option: &&String| option.bytes().nth(1).is_some_and(|letter| !known.contains(&letter));
+        return Some(query.options.iter().filter(is_unknown).cloned().collect());
+    }
     let absent = absent(&file, &query.options).ok()?;
     // A program that has none of them keeps its table elsewhere.
     Some(if absent.len() < query.options.len() { absent } else { Vec::new() })

@@ -40,7 +40,7 @@ impl Call<'_> {
             }
             Standing::Weak => {
                 let path = &self.failure.path;
-                let optional = noise::is_private(path)
+                let optional = (noise::is_private(path) && !noise::is_refused_to_make(self.failure))
                     || (noise::is_of_a_package(path) && !noise::is_plug_in(self.failure));
                 let alone = self.at_once && self.rivals == 0 && !optional;
                 // A JVM's main thread is not the one that ends it.

@@ -91,7 +91,8 @@ pub(super) fn caller(case: &Case<'_>, failure: &Failure) -> (Caller, f64) {
         return (Caller::DyingThread, 0.0);
     }
     if failure.pid != 0 && failure.pid == case.main_pid() {
-        return (Caller::SameProcess, 0.0);
+        let ended_it = is_of_a_main_method(case, failure);
+        return (if ended_it { Caller::DyingThread } else { Caller::SameProcess }, 0.0);
     }
     if let Some((_, child)) = case.passed_on()
         && child.pid == failure.pid
@@ -103,4 +104,14 @@ pub(super) fn caller(case: &Case<'_>, failure: &Failure) -> (Caller, f64) {
         Some(child) => (Caller::ChildJustBefore, child.before_death_ms),
         None => (Caller::Other, 0.0),
     }
+}
+
+/// True for the thread that ran a Java program's main method when that method's end was the program's: the launcher's first thread waits
+/// for that one, and for it alone, and leaves with what it returned (java_md.c of OpenJDK). The JVM names all its other threads; the end by
+/// System.exit is made by a thread of its own.
+fn is_of_a_main_method(case: &Case<'_>, failure: &Failure) -> bool {
+    const LAUNCHER: &str = "java";
+    let first_left = case.exit().is_some_and(|exit| exit.tid != 0 && exit.tid == case.main_pid());
+    let is_java = case.evidence.process.as_ref().is_some_and(|process| process.comm == LAUNCHER);
+    first_left && is_java && failure.comm == LAUNCHER && failure.tid != case.main_pid()
 }

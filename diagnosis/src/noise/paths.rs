@@ -142,3 +142,9 @@ pub(crate) fn is_private(path: &str) -> bool {
 pub(crate) fn is_of_a_package(path: &str) -> bool {
     ["/usr/lib/", "/usr/libexec/", "/usr/share/"].iter().any(|folder| path.starts_with(folder))
 }
+
+/// True for a folder that is a user's home by its place; the root is one where HOME is not set.
+pub(super) fn is_home(folder: &str) -> bool {
+    let of_a_user = folder.strip_prefix("/home/").is_some_and(|user| !user.contains('/'));
+    of_a_user || matches!(folder, "" | "/root" | "/nonexistent")
+}

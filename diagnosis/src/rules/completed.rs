@@ -8,28 +8,27 @@ use crate::{planned, signals, words};
 
 pub(super) fn by_itself(case: &Case<'_>) -> Option<Finding> {
     case.exit_code().filter(|code| *code == 0)?;
-    let mut evidence = vec![EvidenceRef::Exit];
-    let summary = match killed::asked_to_stop(case) {
-        Some((index, signal)) if signal.delivered => {
-            evidence.push(EvidenceRef::Signal(index));
-            format!(
-                "{} was asked to stop by {} from {} and ended cleanly with exit code 0",
-                case.main_name(),
-                signals::name(signal.signal),
-                words::sender(signal.sender.as_ref())
-            )
-        }
-        _ => format!("{} ended by itself with exit code 0", case.main_name()),
+    let Some((index, signal)) = killed::asked_to_stop(case).filter(|(_, signal)| signal.delivered) else {
+        let summary = format!("{} ended by itself with exit code 0", case.main_name());
+        return Some(finding(case, Confidence::High, summary, vec![EvidenceRef::Exit]));
     };
-    let Some(stop) = planned::stop(case) else {
-        return Some(finding(case, Confidence::High, summary, evidence));
-    };
-    evidence.extend(stop.event);
-    Some(Finding {
-        summary: format!("{summary}; {}", stop.words),
-        remedy: "nothing is wrong".to_owned(),
-        ..finding(case, Confidence::High, String::new(), evidence)
-    })
+    let evidence = vec![EvidenceRef::Exit, EvidenceRef::Signal(index)];
+    let summary = format!(
+        "{} was asked to stop by {} from {} and ended cleanly with exit code 0",
+        case.main_name(),
+        signals::name(signal.signal),
+        words::sender(signal.sender.as_ref())
+    );
+    // It may have been done at that moment anyway.
+    let mut found = finding(case, Confidence::Medium, summary.clone(), evidence);
+    if let Some(stop) = planned::stop(case) {
+        found.evidence.extend(stop.event);
+        found.summary = format!("{summary}; {}", stop.words);
+        found.remedy = "nothing is wrong".to_owned();
+    } else {
+        found.remedy = format!("it did as it was asked; {}", killed::remedy(case, signal.sender.as_ref()));
+    }
+    Some(found)
 }
 
 /// It ended with a code that its own restart rules list.

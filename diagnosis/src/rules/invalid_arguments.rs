@@ -135,11 +135,14 @@ pub(super) fn guessed(case: &Case<'_>) -> Option<Finding> {
     let at_once = at_once && !came_to_its_work(case);
     let candidates = candidates(case);
     if let Some(option) = unknown_option(case, &candidates)
-        && ((read_nothing && at_once) || says_usage)
+        && ((read_nothing && (at_once || is_letter(&option))) || says_usage)
     {
-        let what = format!(
-            "it was given {option}, a name that occurs nowhere in its program as those of its other options do, and no call failed that would explain the end"
-        );
+        let unknown = if is_letter(&option) {
+            "which is not among those that its script gives to getopts"
+        } else {
+            "a name that occurs nowhere in its program as those of its other options do"
+        };
+        let what = format!("it was given {option}, {unknown}, and no call failed that would explain the end");
         return Some(finding(case, &startup, Confidence::Medium, option, "", &what, None));
     }
     // Of several a long one is the likeliest to be misspelt.
@@ -169,9 +172,11 @@ pub(super) fn guessed(case: &Case<'_>) -> Option<Finding> {
         ([], _) => return None,
     };
     let meaning = if says_usage { ", which many programs use for a wrong command line," } else { "" };
-    let what = format!(
-        "it was given {argument}, had read no configuration, and no call failed that would explain the end"
-    );
+    let given = match options.len() {
+        ..=1 => format!("it was given {argument}"),
+        all => format!("it was given {all} options, {argument} among them"),
+    };
+    let what = format!("{given}, had read no configuration, and no call failed that would explain the end");
     Some(finding(case, &startup, confidence, argument, meaning, &what, None))
 }
 
@@ -179,6 +184,11 @@ pub(super) fn guessed(case: &Case<'_>) -> Option<Finding> {
 fn unknown_option(case: &Case<'_>, candidates: &[Candidate]) -> Option<String> {
     let [option] = case.evidence.process.as_ref()?.unknown_options.as_slice() else { return None };
     candidates.iter().find(|candidate| candidate.option() == option).map(Candidate::shown)
+}
+
+/// True for `-p`.
+fn is_letter(option: &str) -> bool {
+    option.len() == 2
 }
 
 /// True when it looked beside a file that its command line names, for what belongs to that one (`app.db-journal`), or within such a folder:

@@ -137,14 +137,16 @@ fn explained_by_plan(case: &Case<'_>, forced: bool, finding: Finding) -> Finding
 
 /// A child was killed by somebody, and the main process passed that on as exit code 128 + signal.
 pub(super) fn child(case: &Case<'_>) -> Option<Finding> {
-    let (index, child) =
-        case.passed_on().filter(|(_, child)| child.signal != 0 && !signals::is_fault(child.signal))?;
-    // Nobody sends that one: it wrote into a pipe whose reader had left.
-    if child.signal == signals::SIGPIPE {
-        return None;
-    }
+    let (index, child) = case.passed_on().filter(|(_, child)| child.signal != 0)?;
     let sent = case.last_signal_to(child.pid, child.signal);
     let sender = sent.and_then(|(_, signal)| signal.sender.as_ref());
+    // The kernel sends a fault, and abort() what the program sends itself; but a watchdog, too, wants a core dump.
+    let by_another = sent.is_some_and(|(_, signal)| signal.code <= 0)
+        && sender.is_some_and(|by| by.pid != child.pid && by.kind != SenderKind::Unknown);
+    // Nobody sends that one: it wrote into a pipe whose reader had left.
+    if child.signal == signals::SIGPIPE || (signals::is_fault(child.signal) && !by_another) {
+        return None;
+    }
     let name = signals::name(child.signal);
     let mut evidence = vec![EvidenceRef::ChildExit(index)];
     evidence.extend(sent.map(|(index, _)| EvidenceRef::Signal(index)));
@@ -265,7 +267,8 @@ pub(crate) fn asked_to_stop<'a>(case: &Case<'a>) -> Option<(usize, &'a Signal)> 
     })
 }
 
-fn remedy(case: &Case<'_>, killer: Option<&KilledBy>) -> String {
+/// What to do about somebody who sends signals.
+pub(super) fn remedy(case: &Case<'_>, killer: Option<&KilledBy>) -> String {
     match killer.map_or(SenderKind::Unknown, |by| by.kind) {
         SenderKind::Runtime => format!(
             "the container runtime stopped it from outside: see the pod's events for a failed probe, a drain or a deletion; if it needs longer to stop, let it handle SIGTERM or raise spec.terminationGracePeriodSeconds ({}.livenessProbe, if that is what failed)",

@@ -1,14 +1,16 @@
 //! When it is worth looking which options a program cannot know, and in which file.
 
 use super::*;
-use crate::enrich::options::Query;
+use crate::enrich::options::{Query, Table};
 
 fn asked(arguments: &[&str], code: i32) -> Option<(String, Vec<String>)> {
     let mut death = death(Status { code, ..Status::default() });
     death.execs[0].1.filename = format!("/usr/bin/{}", arguments[0]).into_bytes();
     death.execs[0].1.arguments = arguments.iter().map(|argument| argument.as_bytes().to_vec()).collect();
-    let Query { program, options, .. } = options_query(&death)?;
-    Some((program.display().to_string(), options))
+    let Query { programs, options, table } = options_query(&death)?;
+    let is_shell = arguments.iter().any(|argument| argument.ends_with("sh"));
+    assert_eq!(table == Table::Getopts, is_shell, "{arguments:?}");
+    Some((programs.first()?.display().to_string(), options))
 }
 
 #[test]
@@ -20,6 +22,23 @@ fn the_file_is_the_program_or_the_script_that_it_interprets() {
             vec!["python3.11", "-u", "main.py", "--port=1", "--host", "x"],
             Some(("/app/main.py", both("--port", "--host"))),
         ),
+        // Behind an init program.
+        (
+            vec!["tini", "-g", "--", "redis-server", "--port", "6379", "--maxmemmory=1"],
+            Some(("/usr/local/sbin/redis-server", both("--port", "--maxmemmory"))),
+        ),
+        (
+            vec!["dumb-init", "bin/app", "--port=1", "--host"],
+            Some(("/app/bin/app", both("--port", "--host"))),
+        ),
+        (
+            vec!["tini", "python3", "main.py", "--port=1", "--host"],
+            Some(("/app/main.py", both("--port", "--host"))),
+        ),
+        (vec!["tini", "--version"], None),
+        // A shell's script.
+        (vec!["bash", "run.sh", "-p", "8080", "-M", "x"], Some(("/app/run.sh", both("-p", "-M")))),
+        (vec!["bash", "run.sh", "--port", "8080"], None),
         // By the one that it is alone with nothing can be told.
         (vec!["etcd", "--data-dir", "/x"], None),
         (vec!["sh", "-c", "etcd --data-dir /x --name=a"], None),

@@ -67,6 +67,17 @@ impl Candidate {
             && !self.argument.contains("://")
     }
 
+    /// How rarely a JVM refuses it: any property is taken, and a heap's size is mostly right.
+    fn taken_by_a_jvm(&self) -> u8 {
+        const BY_ANY: [&str; 6] = ["-version", "--version", "-server", "-client", "-ea", "-esa"];
+        let sizes = ["-Xmx", "-Xms", "-Xmn", "-Xss"];
+        if self.argument.starts_with("-D") || BY_ANY.contains(&self.argument.as_str()) {
+            2
+        } else {
+            u8::from(sizes.iter().any(|size| self.argument.starts_with(size)))
+        }
+    }
+
     /// What stands between the commas of `TCP-LISTEN:80,fork,reuseaddr`, each by its name.
     fn parts(&self) -> impl Iterator<Item = &str> {
         let several = self.argument.contains(',') && !self.is_file;
@@ -145,8 +156,9 @@ fn is_letter_named(line: &Line<'_>, letter: char) -> bool {
 /// when its script was given none.
 pub(super) fn candidates(case: &Case<'_>) -> Vec<Candidate> {
     let Some(process) = &case.evidence.process else { return Vec::new() };
-    let mut arguments = process.args.iter().skip(1).take(MOST);
-    let program = process.args.first().map_or("", |program| words::base_name(program));
+    let command = behind_init(&process.args);
+    let mut arguments = command.iter().skip(1).take(MOST);
+    let program = command.first().map_or("", |program| words::base_name(program));
     let mut before_script = is_interpreter(program) || is_interpreter(words::base_name(&process.exe));
     let mut of_interpreter = Vec::new();
     let mut found = Vec::new();
@@ -173,7 +185,21 @@ pub(super) fn candidates(case: &Case<'_>) -> Vec<Candidate> {
             _ => found.push(candidate),
         }
     }
-    if found.is_empty() { of_interpreter } else { found }
+    if found.is_empty() {
+        of_interpreter.sort_by_key(Candidate::taken_by_a_jvm);
+        return of_interpreter;
+    }
+    found
+}
+
+/// The command that an init program was given to run, else all of it.
+fn behind_init(arguments: &[String]) -> &[String] {
+    const INITS: [&str; 4] = ["tini", "dumb-init", "catatonit", "docker-init"];
+    let is_init = arguments.first().is_some_and(|first| INITS.contains(&words::base_name(first)));
+    let command = arguments.iter().position(|argument| argument == "--").map(|at| at + 1).or_else(|| {
+        arguments.iter().skip(1).position(|argument| !argument.starts_with('-')).map(|at| at + 1)
+    });
+    command.filter(|_| is_init).and_then(|at| arguments.get(at..)).unwrap_or(arguments)
 }
 
 /// True when the runtime of a language was given options of its own, before its program.
