@@ -53,6 +53,25 @@ impl<'a> Case<'a> {
         self.exit().map(|exit| exit.signal).filter(|signal| *signal != 0)
     }
 
+    /// Who ended itself with the exit code, and how, for a sentence: what the main process only passed on is its child's doing. `meaning`
+    /// stands behind the code, `life_ms` is how long the main process ran, where that is known.
+    pub(crate) fn ended_itself(&self, code: i32, meaning: &str, life_ms: Option<f64>) -> (String, String) {
+        let main = self.main_name();
+        let ended = format!("ended itself with exit code {code}{meaning}");
+        let life = life_ms.filter(|life| *life > 0.0).map(words::span);
+        match self.passed_on().filter(|(_, child)| child.signal == 0 && !child.comm.is_empty()) {
+            Some((_, child)) => {
+                let after = life.map_or_else(String::new, |life| format!(" {life} after its start"));
+                let ended = ended.trim_end_matches(',');
+                (words::one_line(&child.comm), format!("{ended}, and {main} passed that on{after}"))
+            }
+            None => {
+                let after = life.map_or_else(String::new, |life| format!(" after {life}"));
+                (main, format!("{ended}{after}"))
+            }
+        }
+    }
+
     /// The main process's id; 0 when there was none.
     pub(crate) fn main_pid(&self) -> u32 {
         self.evidence.process.as_ref().map_or(0, |process| process.pid)

@@ -41,10 +41,8 @@ impl Blamed<'_> {
     /// The sentence up to what was changed.
     pub(crate) fn sentence(&self, case: &Case<'_>) -> String {
         format!(
-            "{} ended itself with exit code {}{}, and no call failed that would explain it; since it last ran well this was changed: {}",
-            case.main_name(),
-            self.startup.code,
-            self.startup.after(),
+            "{}, and no call failed that would explain it; since it last ran well this was changed: {}",
+            self.startup.ended(case, ""),
             words::one_line(&self.change.text)
         )
     }

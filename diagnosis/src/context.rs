@@ -43,6 +43,30 @@ pub(crate) fn variable(case: &Case<'_>, failure: &Failure) -> Option<Variable> {
     Some(described(case, &name))
 }
 
+/// What of the address that failed this variable says: `the port 5432 of 10.0.0.9:5432/tcp`. By its value where that stands in the spec,
+/// else by its name; `None` for what is no address.
+pub(crate) fn named(case: &Case<'_>, failure: &Failure, name: &str) -> Option<String> {
+    let (host, port) = failure.address.split('/').next()?.rsplit_once(':')?;
+    if failure.dns.is_some() || !failure.path.is_empty() {
+        return None;
+    }
+    let of_pod = case.pod.map(|pod| pod.container.variables.as_slice()).unwrap_or_default();
+    let literal = of_pod.iter().rfind(|variable| variable.name == name && variable.source.is_empty());
+    let value = literal.map(|variable| variable.value.trim()).filter(|value| !value.is_empty());
+    let upper = name.to_ascii_uppercase();
+    let of_a_port =
+        upper.contains("PORT") && !["HOST", "ADDR", "URL", "URI"].iter().any(|word| upper.contains(word));
+    let address = words::one_line(&failure.address);
+    let (host, port) = (words::one_line(host), words::one_line(port));
+    Some(match value {
+        Some(value) if value == port => format!("the port {port} of {address}"),
+        Some(value) if value.contains(&format!(":{port}")) => address,
+        Some(_) => format!("the host {host} of {address}"),
+        None if of_a_port => format!("the port {port} of {address}"),
+        None => format!("{address}, or a part of it"),
+    })
+}
+
 /// ` (from the variable DB_HOST)`, for a sentence, where one holds what failed.
 pub(crate) fn from_variable(case: &Case<'_>, failure: &Failure) -> String {
     variable(case, failure)

@@ -23,6 +23,12 @@ pub(crate) struct Startup {
 }
 
 impl Startup {
+    /// `app ended itself with exit code 1 after 12 ms`, or the child whose end the main process passed on.
+    pub(crate) fn ended(&self, case: &Case<'_>, meaning: &str) -> String {
+        let (who, ended) = case.ended_itself(self.code, meaning, Some(self.life_ms));
+        format!("{who} {ended}")
+    }
+
     /// ` after 12 ms`, where that is known.
     pub(crate) fn after(&self) -> String {
         if self.life_ms > 0.0 { format!(" after {}", words::span(self.life_ms)) } else { String::new() }

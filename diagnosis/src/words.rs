@@ -1,6 +1,6 @@
 //! Pieces of sentences. Everything here gives one line without control characters.
 
-use crate::evidence::{BlockedCall, Exit, Failure, Holder, KilledBy, SenderKind};
+use crate::evidence::{BlockedCall, DnsOutcome, Exit, Failure, Holder, KilledBy, SenderKind};
 use crate::{errno, signals};
 
 /// Longest piece of foreign text in a sentence, in characters; a path is kept to 255 bytes anyway, a log line may be longer.
@@ -111,8 +111,22 @@ pub(crate) fn sender(sender: Option<&KilledBy>) -> String {
     }
 }
 
-/// What failed: `openat failed with EACCES (permission denied)`.
+/// What failed: `openat failed with EACCES (permission denied)`. Where no call did, what came instead.
 pub(crate) fn failed(failure: &Failure) -> String {
+    if failure.unanswered {
+        return "it was connected and got no answer".to_owned();
+    }
+    if let Some(query) = failure.dns.as_ref().filter(|_| failure.errno == 0) {
+        let server = one_line(&failure.address);
+        return match query.outcome {
+            DnsOutcome::NxDomain => format!("{server} says that it does not exist (NXDOMAIN)"),
+            DnsOutcome::NoData => format!("{server} knows it and has no {} of it", query.types.join(" or ")),
+            DnsOutcome::ServFail => format!("{server} failed (SERVFAIL)"),
+            DnsOutcome::Refused => format!("{server} refuses to answer (REFUSED)"),
+            DnsOutcome::Other => format!("{server} answered with code {}", query.response_code),
+            DnsOutcome::NoAnswer | DnsOutcome::Unknown => format!("no answer came from {server}"),
+        };
+    }
     let name = errno::shown(failure.errno);
     let call = if failure.syscall.is_empty() { "a call".to_owned() } else { one_line(&failure.syscall) };
     match errno::text(failure.errno) {

@@ -76,6 +76,11 @@ impl Call<'_> {
         self.worked_on && self.weight.decisive
     }
 
+    /// True when it was made again and again, by one process or by one child after another.
+    pub(crate) fn was_tried_again(&self) -> bool {
+        self.failure.count > 1 || self.tried_by_children
+    }
+
     /// True when a log line about something else does not make up for it.
     pub(crate) fn outweighs_words(&self) -> bool {
         self.named || (self.standing == Standing::Rare && !noise::is_lost_connection(self.failure))

@@ -1,7 +1,7 @@
 //! Somebody the program needs did not answer, or left.
 
 use super::{Finding, before_the_end, call_and_exit};
-use crate::calls::Call;
+use crate::calls::{Call, between_tries_ms};
 use crate::case::Case;
 use crate::evidence::Failure;
 use crate::verdict::Cause;
@@ -15,9 +15,9 @@ pub(super) fn call(case: &Case<'_>, call: &Call<'_>) -> Option<Finding> {
     }
     let (what, why, remedy) = match noise::is_lost_connection(failure) {
         true => ("lost its connection to", lost(failure.errno), remedy_of_loss(failure.errno, &object)),
-        false => ("could not connect to", unreachable(failure)?, remedy(failure.errno, &object)),
+        false => ("could not connect to", unreachable(failure)?, remedy(case, call, &object)),
     };
-    let often = if failure.count > 1 { format!(" ({} times)", failure.count) } else { String::new() };
+    let often = often(case, failure);
     let next = match failure.later_connected.as_str() {
         "" => String::new(),
         next => format!("; but it connected to {} afterwards", words::one_line(next)),
@@ -51,11 +51,12 @@ fn unanswered(case: &Case<'_>, call: &Call<'_>, object: String) -> Finding {
         _ => (
             "which took the connection and never sent anything; it gave up waiting and closed it",
             format!(
-                "see whether the server behind {object} hangs or is overloaded (its own log, its threads), or wants another protocol (TLS or none); let the program wait longer, or try again instead of leaving"
+                "see whether the server behind {object} hangs or is overloaded (its own log, its threads), or wants another protocol (TLS or none); let the program wait longer{}",
+                if call.was_tried_again() { "" } else { ", or try again instead of leaving" }
             ),
         ),
     };
-    let often = if failure.count > 1 { format!(" ({} times)", failure.count) } else { String::new() };
+    let often = often(case, failure);
     Finding {
         cause: Cause::ConnectionFailed,
         confidence: call.confidence(),
@@ -92,18 +93,58 @@ fn lost(number: i32) -> &'static str {
     }
 }
 
-fn remedy(number: i32, object: &str) -> String {
-    match number {
+/// ` (4 times)`: what was overwritten in the flight recorder may have been more of the same.
+fn often(case: &Case<'_>, failure: &Failure) -> String {
+    let least = if case.evidence.losses.failures_overwritten > 0 { "at least " } else { "" };
+    if failure.count > 1 { format!(" ({least}{} times)", failure.count) } else { String::new() }
+}
+
+/// What the program is to do about a server that is not there yet: one that tried again needs no advice to do so.
+fn again(call: &Call<'_>) -> String {
+    /// Tries nearer to each other than this (milliseconds) wait for nobody.
+    const PAUSE_MS: f64 = 100.0;
+    if !call.was_tried_again() {
+        return "let the program retry instead of leaving".to_owned();
+    }
+    let in_a_row = call.failure.count > 1 && between_tries_ms(call.failure) < PAUSE_MS;
+    let pause = if in_a_row { "pause between its tries, and " } else { "" };
+    // An init container cannot wait for what starts with the pod's other containers.
+    let is_own = call.failure.address.is_empty() || is_own(&call.failure.address);
+    let or_wait = ", or start it only when the server answers (an init container that waits for it)";
+    format!("let the program {pause}go on trying for longer{}", if is_own { "" } else { or_wait })
+}
+
+fn remedy(case: &Case<'_>, call: &Call<'_>, object: &str) -> String {
+    let failure = call.failure;
+    let again = again(call);
+    match failure.errno {
+        errno::ECONNREFUSED if failure.address.is_empty() => {
+            let shared = context::volume(case, &failure.path).map_or_else(
+                || "the volume with its folder".to_owned(),
+                |volume| format!("that volume ({volume})"),
+            );
+            format!(
+                "see that the container that is to listen on the socket {object} runs and has made it anew (one of an earlier run stays behind when its server ends), that both containers mount {shared}, and that it starts first (an init container with restartPolicy Always and a startupProbe); {again}"
+            )
+        }
+        errno::ECONNREFUSED if is_own(&failure.address) => format!(
+            "see that what listens on {object} runs, in this container or in another one of this pod, and starts first; a server elsewhere has another address (that of its Service); {again}"
+        ),
         errno::ECONNREFUSED => format!(
-            "see that the server behind {object} runs and listens there (kubectl get endpointslices, kubectl get pods), and let the program retry instead of leaving"
+            "see that the server behind {object} runs and listens there (kubectl get endpointslices, kubectl get pods), and {again}"
         ),
         errno::ENOENT => format!(
             "start what serves {object} first, or mount the folder its socket lies in into this container"
         ),
         _ => format!(
-            "see whether a NetworkPolicy, a firewall or a wrong address keeps the pod from {object}, and let the program retry instead of leaving"
+            "see whether a NetworkPolicy, a firewall or a wrong address keeps the pod from {object}, and {again}"
         ),
     }
+}
+
+/// True for an address that is the pod itself.
+fn is_own(address: &str) -> bool {
+    address.starts_with("127.") || address.starts_with("[::1]:")
 }
 
 fn remedy_of_loss(number: i32, object: &str) -> String {

@@ -14,16 +14,11 @@ pub(super) fn call(case: &Case<'_>, call: &Call<'_>) -> Option<Finding> {
     let server = words::one_line(&failure.address);
     let silent = query.outcome == DnsOutcome::NoAnswer && is_silent(case);
     let said = match query.outcome {
-        DnsOutcome::NxDomain => format!("{server} says that it does not exist (NXDOMAIN)"),
-        DnsOutcome::NoData => format!("{server} knows it and has no {} of it", query.types.join(" or ")),
-        DnsOutcome::ServFail => format!("{server} failed (SERVFAIL)"),
-        DnsOutcome::Refused => format!("{server} refuses to answer (REFUSED)"),
+        DnsOutcome::Unknown => return None,
         DnsOutcome::NoAnswer if failure.errno != 0 => {
             format!("{server} does not answer: {}", words::failed(failure))
         }
-        DnsOutcome::NoAnswer => format!("no answer came from {server}"),
-        DnsOutcome::Other => format!("{server} answered with code {}", query.response_code),
-        DnsOutcome::Unknown => return None,
+        _ => words::failed(failure),
     };
     let program = words::program(&failure.comm);
     Some(Finding {

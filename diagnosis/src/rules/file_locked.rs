@@ -60,10 +60,8 @@ pub(super) fn told(case: &Case<'_>) -> Option<Finding> {
         cause: Cause::FileLocked,
         confidence: Confidence::Medium,
         summary: format!(
-            "{} ended itself with exit code {}{}; its log says that its lock file {object}{} is there already: {}",
-            case.main_name(),
-            startup.code,
-            startup.after(),
+            "{}; its log says that its lock file {object}{} is there already: {}",
+            startup.ended(case, ""),
             context::on_volume(case, path),
             line.quoted()
         ),

@@ -139,10 +139,8 @@ pub(super) fn told(case: &Case<'_>) -> Option<Finding> {
         cause: Cause::FileNotFound,
         confidence: Confidence::Medium,
         summary: format!(
-            "{} ended itself with exit code {}{}; its log names what it did not find, {object}: {}",
-            case.main_name(),
-            startup.code,
-            startup.after(),
+            "{}; its log names what it did not find, {object}: {}",
+            startup.ended(case, ""),
             line.quoted()
         ),
         remedy: format!("install {object} in the image, or correct the name"),

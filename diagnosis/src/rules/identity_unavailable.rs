@@ -5,7 +5,7 @@
 use super::{Finding, before_the_end, call_and_exit};
 use crate::calls::Call;
 use crate::case::Case;
-use crate::evidence::Failure;
+use crate::evidence::{DnsOutcome, Failure};
 use crate::verdict::Cause;
 use crate::{context, errno, words};
 
@@ -45,9 +45,10 @@ pub(super) fn call(case: &Case<'_>, call: &Call<'_>) -> Option<Finding> {
         cause: Cause::IdentityUnavailable,
         confidence: call.confidence(),
         summary: format!(
-            "{} got no identity: {what} {object}: {} {}",
+            "{} got no identity: {what} {object}: {}{} {}",
             words::program(&failure.comm),
             words::failed(failure),
+            if failure.dns.is_some() { "," } else { "" },
             before_the_end(case, call)
         ),
         object,
@@ -75,8 +76,13 @@ fn service<'a>(case: &Case<'_>, failure: &'a Failure) -> Option<(&'a str, &'stat
         };
         return Some((&failure.address, what, remedy()));
     }
-    let asked = failure.dns.is_some() && NAMES.contains(&failure.name.trim_end_matches('.'));
-    asked.then(|| (failure.name.as_str(), "there is no metadata service of the name", remedy()))
+    let outcome = failure.dns.as_ref().map(|query| query.outcome)?;
+    let what = match outcome {
+        DnsOutcome::NxDomain | DnsOutcome::NoData => "there is no metadata service of the name",
+        _ => "it could not resolve the name of the metadata service,",
+    };
+    let asked = NAMES.contains(&failure.name.trim_end_matches('.'));
+    asked.then(|| (failure.name.as_str(), what, remedy()))
 }
 
 /// The token file.

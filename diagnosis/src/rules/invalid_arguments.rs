@@ -244,12 +244,7 @@ fn finding(
     Finding {
         cause: Cause::InvalidArguments,
         confidence,
-        summary: format!(
-            "{} ended itself with exit code {}{meaning}{}; {what}",
-            case.main_name(),
-            startup.code,
-            startup.after()
-        ),
+        summary: format!("{}; {what}", startup.ended(case, meaning)),
         remedy: format!("correct {argument} in {0}.args (or {0}.command)", case.field()),
         object: argument,
         evidence,

@@ -91,10 +91,8 @@ fn pointed_at(case: &Case<'_>, startup: &Startup, lines: &[Line<'_>]) -> Option<
         cause: Cause::InvalidConfiguration,
         confidence: Confidence::Medium,
         summary: format!(
-            "{} ended itself with exit code {}{}; its log points at {path}{}: {}",
-            case.main_name(),
-            startup.code,
-            startup.after(),
+            "{}; its log points at {path}{}: {}",
+            startup.ended(case, ""),
             context::on_volume(case, &path),
             line.quoted()
         ),
@@ -202,14 +200,12 @@ fn on_command_line(case: &Case<'_>, startup: &Startup) -> Option<Finding> {
         return None;
     }
     let volume = context::on_volume(case, &path);
+    let (who, ended) = case.ended_itself(startup.code, "", Some(startup.life_ms));
     Some(Finding {
         cause: Cause::InvalidConfiguration,
         confidence: Confidence::Low,
         summary: format!(
-            "{} was given the configuration {path}{volume} and ended itself with exit code {}{}; no call failed that would explain it",
-            case.main_name(),
-            startup.code,
-            startup.after()
+            "{who} was given the configuration {path}{volume} and {ended}; no call failed that would explain it"
         ),
         remedy: format!("correct {path}; compare it with the version that last ran well"),
         object: path,
@@ -258,13 +254,7 @@ fn finding(
     Finding {
         cause: Cause::InvalidConfiguration,
         confidence,
-        summary: format!(
-            "{} read {path}{} and ended itself with exit code {} {} later",
-            case.main_name(),
-            context::on_volume(case, &file.path),
-            startup.code,
-            words::span(file.before_death_ms)
-        ),
+        summary: read_and_ended(case, startup, file),
         remedy: match volume {
             Some(volume) => {
                 format!("correct {path} in {volume}; compare it with the version that last ran well")
@@ -273,6 +263,30 @@ fn finding(
         },
         object: path,
         evidence: vec![EvidenceRef::OpenedFile(index), EvidenceRef::Exit],
+    }
+}
+
+/// `app read /etc/app.conf and ended itself with exit code 1 1.4 ms later`: who read it need not be the main process.
+fn read_and_ended(case: &Case<'_>, startup: &Startup, file: &OpenedFile) -> String {
+    let (main, code) = (case.main_name(), startup.code);
+    let read = format!("read {}{}", words::one_line(&file.path), context::on_volume(case, &file.path));
+    let passed_on =
+        case.passed_on().map(|(_, child)| child).filter(|child| child.pid == file.pid && child.signal == 0);
+    if let Some(child) = passed_on {
+        let later = words::span(file.before_death_ms - child.before_death_ms);
+        return format!(
+            "{} {read} and ended itself with exit code {code} {later} later, and {main} passed that on",
+            words::program(&child.comm)
+        );
+    }
+    let later = words::span(file.before_death_ms);
+    if file.pid == 0 || file.pid == case.main_pid() || file.comm.is_empty() {
+        format!("{main} {read} and ended itself with exit code {code} {later} later")
+    } else {
+        format!(
+            "{} {read}, and {main} ended itself with exit code {code} {later} later",
+            words::one_line(&file.comm)
+        )
     }
 }
 

@@ -54,8 +54,9 @@ pub(super) fn call(case: &Case<'_>, call: &Call<'_>) -> Option<Finding> {
         // The value may be right, and what it names not there yet.
         confidence: call.confidence().min(Confidence::Medium),
         summary: format!(
-            "the variable {} names {thing}, {why} {}{since}",
+            "the variable {} names {}, {why} {}{since}",
             variable.name,
+            context::named(case, failure, &variable.name).unwrap_or_else(|| thing.clone()),
             before_the_end(case, call)
         ),
         remedy: format!("correct the variable {}, or provide {thing}", variable.shown),
@@ -168,10 +169,8 @@ pub(super) fn told(case: &Case<'_>) -> Option<Finding> {
         cause: Cause::InvalidEnvironment,
         confidence,
         summary: format!(
-            "{} ended itself with exit code {}{}; its log names the variable {}, {what}: {}",
-            case.main_name(),
-            startup.code,
-            startup.after(),
+            "{}; its log names the variable {}, {what}: {}",
+            startup.ended(case, ""),
             variable.name,
             line.quoted()
         ),

@@ -14,8 +14,13 @@ pub(super) fn call(case: &Case<'_>, call: &Call<'_>) -> Option<Finding> {
     }
     let object = if failure.address.is_empty() { &failure.path } else { &failure.address };
     let object = words::one_line(object);
+    let held_at = listens_on(case, failure);
     let held = match &failure.holder {
-        Some(holder) => format!(" by {}", context::holder(case, holder)),
+        Some(holder) => {
+            let address =
+                held_at.as_ref().map_or_else(String::new, |address| format!(", which listens on {address}"));
+            format!(" by {}{address}", context::holder(case, holder))
+        }
         None if failure.holder_looked_for => " though no process on this node holds it".to_owned(),
         None => String::new(),
     };
@@ -29,17 +34,33 @@ pub(super) fn call(case: &Case<'_>, call: &Call<'_>) -> Option<Finding> {
             words::failed(failure),
             before_the_end(case, call)
         ),
-        remedy: format!("{}{}", remedy(failure, &object), context::or_variable(case, failure)),
+        remedy: format!(
+            "{}{}",
+            remedy(failure, &object, held_at.as_ref().unwrap_or(&object)),
+            context::or_variable(case, failure)
+        ),
         object,
         evidence: call_and_exit(case, call),
     })
 }
 
-fn remedy(failure: &Failure, object: &str) -> String {
+/// The address on which the holder listens at that port, where it is another one: who has all addresses is in the way of each.
+fn listens_on(case: &Case<'_>, failure: &Failure) -> Option<String> {
+    let port = |address: &str| address.rsplit_once(':').map(|(_, port)| port.to_owned());
+    let holder = failure.holder.as_ref().filter(|holder| holder.same_container)?;
+    let wanted = port(&failure.address)?;
+    let listeners = || case.evidence.listeners.iter().map(|listener| (listener.pid, &listener.address));
+    let mut addresses = listeners()
+        .filter(|(pid, address)| *pid == holder.pid && port(address).as_deref() == Some(wanted.as_str()));
+    let has_it_itself = addresses.clone().any(|(_, address)| *address == failure.address);
+    addresses.next().filter(|_| !has_it_itself).map(|(_, address)| words::one_line(address))
+}
+
+fn remedy(failure: &Failure, object: &str, held_at: &str) -> String {
     let is_path = failure.address.is_empty();
     match &failure.holder {
         Some(holder) if holder.same_container => format!(
-            "{} of the same container has {object}: give the two different addresses, or do not start the program twice",
+            "{} of the same container has {held_at}: give the two different addresses, or do not start the program twice",
             words::process(&holder.comm, holder.pid)
         ),
         None if is_path => format!(

@@ -9,6 +9,9 @@ use crate::pod::{PodContext, Probe, ProbeEvent};
 use crate::verdict::{Cause, Confidence, EvidenceRef};
 use crate::{signals, words};
 
+/// Ports that a sentence names at most.
+const MOST_PORTS: usize = 8;
+
 /// The probes whose failure ends a container.
 const FATAL: [&str; 2] = ["liveness", "startup"];
 
@@ -35,7 +38,10 @@ pub(super) fn stopped(case: &Case<'_>) -> Option<Finding> {
         Some(count) => format!(" {count} times"),
     };
     let said = failing.and_then(|(_, event)| event.message.split_once("failed: ")).map(|(_, said)| said);
-    let said = said.map_or_else(String::new, |said| format!(" ({})", words::one_line(said)));
+    // A command that is asked by exec may say nothing.
+    let said = said
+        .filter(|said| !said.trim().is_empty())
+        .map_or_else(String::new, |said| format!(" ({})", words::one_line(said)));
     let port = probe.and_then(|probe| port(case, probe));
     let mut evidence = vec![EvidenceRef::ProbeEvent(index)];
     evidence.extend(stop.map(|(index, _)| EvidenceRef::Signal(index)));
@@ -117,48 +123,56 @@ fn port(case: &Case<'_>, probe: &Probe) -> Option<Port> {
     if probe.port == 0 || case.evidence.losses.agent_started_later {
         return None;
     }
-    let open: Vec<(&str, u16, &Listener)> = case
+    let address = |listener: &'_ Listener| {
+        let (host, port) = listener.address.strip_suffix("/tcp")?.rsplit_once(':')?;
+        Some((host.to_owned(), port.parse::<u16>().ok()?))
+    };
+    let mut listeners: Vec<(String, u16, &Listener)> = case
         .evidence
         .listeners
         .iter()
-        .filter(|listener| !listener.closed)
-        .filter_map(|listener| {
-            let (host, port) = listener.address.strip_suffix("/tcp")?.rsplit_once(':')?;
-            Some((host, port.parse().ok()?, listener))
-        })
+        .filter_map(|listener| address(listener).map(|(host, port)| (host, port, listener)))
         .collect();
-    let on_port: Vec<_> = open.iter().filter(|(_, port, _)| *port == probe.port).collect();
+    // A server that is asked to stop closes its sockets first, and when one was closed is not told: those that were not come first.
+    listeners.sort_by_key(|(_, _, listener)| listener.closed);
+    let on_port: Vec<_> = listeners.iter().filter(|(_, port, _)| *port == probe.port).collect();
     let wanted = probe.port;
     if let Some((_, _, listener)) = on_port.iter().find(|(host, ..)| !is_local(host)) {
         let began = case.life_ms().map(|life| life - listener.before_death_ms).filter(|began| *began > 0.0);
         let began =
             began.map_or_else(String::new, |began| format!(" from {} after its start", words::span(began)));
         return Some(Port {
-            what: format!("it listened on port {wanted}{began}"),
+            what: format!("it listened on port {wanted}{began}{}", closed(listener)),
             instead: None,
             local_only: false,
         });
     }
-    if let Some((host, ..)) = on_port.first() {
+    if let Some((host, _, listener)) = on_port.first() {
         let what = format!(
-            "it listened on {}:{wanted} only, where the kubelet cannot reach it",
-            words::one_line(host)
+            "it listened on {}:{wanted} only{}, where the kubelet cannot reach it",
+            words::one_line(host),
+            closed(listener)
         );
         return Some(Port { what, instead: None, local_only: true });
     }
-    let mut others: Vec<u16> = open.iter().map(|(_, port, _)| *port).collect();
-    others.sort_unstable();
-    others.dedup();
+    listeners.sort_by_key(|(_, port, listener)| (*port, listener.closed));
+    listeners.dedup_by_key(|(_, port, _)| *port);
+    let others: Vec<String> = listeners
+        .iter()
+        .take(MOST_PORTS)
+        .map(|(_, port, listener)| format!("{port}{}", closed(listener)))
+        .collect();
     let what = match others.as_slice() {
         [] => format!("nothing listened on port {wanted}, nor on any other"),
-        [one] => format!("nothing listened on port {wanted}; it listened on {one}"),
-        many => {
-            let many: Vec<String> = many.iter().take(8).map(u16::to_string).collect();
-            format!("nothing listened on port {wanted}; it listened on {}", many.join(", "))
-        }
+        others => format!("nothing listened on port {wanted}; it listened on {}", others.join(", ")),
     };
-    let instead = if let [one] = others.as_slice() { Some(*one) } else { None };
+    let instead = if let [(_, one, _)] = listeners.as_slice() { Some(*one) } else { None };
     Some(Port { what, instead, local_only: false })
+}
+
+/// For a sentence: the evidence does not tell whether a socket was closed while it was stopped, or long before.
+fn closed(listener: &Listener) -> &'static str {
+    if listener.closed { " (closed by the end)" } else { "" }
 }
 
 fn is_local(host: &str) -> bool {

@@ -159,7 +159,7 @@ pub(super) fn exit_code(case: &Case<'_>) -> Option<Finding> {
     } else {
         (Confidence::Medium, "")
     };
-    let after = case.life_ms().map_or_else(String::new, |life| format!(" after {}", words::span(life)));
+    let (who, ended) = case.ended_itself(code, "", case.life_ms());
     let code_word = format!("exit code {code}");
     let mut evidence = vec![EvidenceRef::Exit];
     let changes = case.pod.map(|pod| pod.changes.as_slice()).unwrap_or_default();
@@ -187,10 +187,7 @@ pub(super) fn exit_code(case: &Case<'_>) -> Option<Finding> {
     Some(Finding {
         cause: Cause::ProgramError,
         confidence,
-        summary: format!(
-            "{} ended itself with {code_word}{after}, and no call that failed before explains it{doubt}{without}",
-            case.main_name()
-        ),
+        summary: format!("{who} {ended}, and no call that failed before explains it{doubt}{without}"),
         object: code_word,
         remedy: format!(
             "look at what changed in the image, in {0}.command and {0}.args, in {0}.env and in the mounted configuration since it last ran well",

@@ -32,12 +32,12 @@ fn told(case: &Case<'_>) -> Option<Finding> {
     let (line, limit) = log::last_lines(case).find_map(|line| {
         SAID.iter().find(|(words, _)| line.text.contains(words)).map(|(_, limit)| (line, *limit))
     })?;
+    let (who, ended) = case.ended_itself(code, "", None);
     Some(Finding {
         cause: Cause::ProgramError,
         confidence: Confidence::Medium,
         summary: format!(
-            "{} ended itself with exit code {code}; a memory limit of its own runtime, {limit}, was reached and none of the container: {}",
-            case.main_name(),
+            "{who} {ended}; a memory limit of its own runtime, {limit}, was reached and none of the container: {}",
             line.quoted()
         ),
         object: format!("exit code {code}"),
