@@ -361,7 +361,7 @@ impl<'a> Case<'a> {
 }
 
 /// Whether a process of this name executes a program of that one: the former is cut at 15 bytes.
-fn is_named(comm: &str, program: &str) -> bool {
+pub(crate) fn is_named(comm: &str, program: &str) -> bool {
     comm == program || (comm.len() >= 15 && program.starts_with(comm))
 }
 

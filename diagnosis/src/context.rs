@@ -14,6 +14,15 @@ pub(crate) fn mount<'a>(case: &Case<'a>, path: &str) -> Option<&'a Mount> {
     case.pod?.container.mounts.iter().filter(covers).max_by_key(|mount| mount.path.len())
 }
 
+/// True for a volume that the kubelet mounts read-only, whatever the pod says of it.
+pub(crate) fn is_always_read_only(mount: &Mount) -> bool {
+    const SOURCES: [&str; 6] =
+        ["configmap", "secret", "projected", "downwardAPI", "service account token", "image"];
+    SOURCES.iter().any(|source| {
+        mount.source.strip_prefix(source).is_some_and(|rest| rest.is_empty() || rest.starts_with(' '))
+    })
+}
+
 /// `configmap app-settings, mounted at /etc/app`, where the path lies on a volume of the pod.
 pub(crate) fn volume(case: &Case<'_>, path: &str) -> Option<String> {
     let mount = mount(case, path)?;

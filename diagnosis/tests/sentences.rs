@@ -209,7 +209,7 @@ fn a_read_only_mount_names_its_volume() {
     };
     assert_eq!(
         remedy(vec![mount("/etc", "emptyDir", false), mount("/etc/app", "configmap app-settings", false)]),
-        "/etc/app is a configmap app-settings, which is always read-only: copy it to an emptyDir first, or write elsewhere"
+        "/etc/app is a configmap app-settings, which is always read-only: copy it to an emptyDir first (an init container, or the program's own start), or write elsewhere"
     );
     assert_eq!(
         remedy(vec![mount("/etc/app/", "persistentvolumeclaim data", true)]),

@@ -6,7 +6,7 @@ mod why;
 
 pub(super) use library::library;
 pub(super) use never_started::never_started;
-use why::{reason, remedy};
+use why::{reason, remedy, starter};
 
 use super::{Finding, before_the_end, call_and_exit};
 use crate::calls::{Call, Caller};
@@ -110,10 +110,15 @@ pub(super) fn command_not_found(case: &Case<'_>) -> Option<Finding> {
             "{} found the command {object} in none of {tried} folders of its PATH and left with exit code {code}",
             words::program(&last.comm)
         ),
-        remedy: format!(
-            "install {object} in the image, correct its name, or give its full path in {}.command",
-            case.field()
-        ),
+        remedy: match starter(case, last, &object) {
+            Some(starter) => format!(
+                "install {object} in the image, or correct its name, or give its full path, where {starter} starts it"
+            ),
+            None => format!(
+                "install {object} in the image, correct its name, or give its full path in {}.command",
+                case.field()
+            ),
+        },
         object,
         evidence,
     })

@@ -186,6 +186,15 @@ pub(super) fn packages(case: &Case<'_>) -> Option<Finding> {
     })
 }
 
+/// True for the ending of a file that a language's runtime loads as a module.
+fn is_of_code(ending: &str) -> bool {
+    const ENDINGS: [&str; 18] = [
+        "js", "json", "node", "mjs", "cjs", "ts", "tsx", "jsx", "py", "pyc", "so", "rb", "pm", "pmc", "lua",
+        "php", "class", "wasm",
+    ];
+    ENDINGS.contains(&ending)
+}
+
 /// A language's runtime asked for a module under the endings that it knows (`x`, `x.js`, `x.json`) and found none: one that exists
 /// is found before the last of them.
 pub(super) fn module(case: &Case<'_>) -> Option<Finding> {
@@ -232,9 +241,40 @@ pub(super) fn module(case: &Case<'_>) -> Option<Finding> {
         looks().find(|(_, failure)| within(&failure.path))
     });
     let object = words::one_line(main.map_or(name, |(_, failure)| &failure.path));
+    let confidence = if last.by_dying_thread { Confidence::Medium } else { Confidence::Low };
+    let endings = || {
+        let of_name = looks().filter(|(_, failure)| is_same(&failure.path) && failure.path != name);
+        of_name.filter_map(|(_, failure)| failure.path.strip_prefix(name)?.strip_prefix('.'))
+    };
+    if !in_last_folder && !endings().all(is_of_code) {
+        // The name as it was given may have been asked for by itself.
+        evidence.extend(
+            looks()
+                .map(|(index, failure)| (EvidenceRef::Failure(index), failure))
+                .filter(|(tried, failure)| failure.path == name && !evidence.contains(tried))
+                .map(|(tried, _)| tried)
+                .collect::<Vec<_>>(),
+        );
+        let endings: Vec<String> = endings().map(|ending| format!(".{ending}")).collect();
+        return Some(Finding {
+            cause: Cause::FileNotFound,
+            confidence,
+            summary: format!(
+                "{} did not find {object}{}, nor a file of that name with an ending behind it ({}), and ended with exit code {} {} later",
+                words::program(&last.comm),
+                context::on_volume(case, name),
+                words::one_line(&endings.join(", ")),
+                case.exit_code().unwrap_or_default(),
+                words::span(last.last_before_death_ms)
+            ),
+            remedy: remedy(case, name),
+            object,
+            evidence,
+        });
+    }
     Some(Finding {
         cause: Cause::FileNotFound,
-        confidence: if last.by_dying_thread { Confidence::Medium } else { Confidence::Low },
+        confidence,
         summary: format!(
             "{} found the module {object} {} and ended with exit code {} {} later",
             words::program(&last.comm),

@@ -5,8 +5,8 @@
 
 mod candidates;
 
-pub(super) use candidates::has_runtime_options;
 use candidates::{Candidate, Named, candidates, runs_a_script, unexpanded};
+pub(super) use candidates::{has_runtime_options, is_interpreter};
 
 use super::{Finding, before_the_end, call_and_exit};
 use crate::calls::Call;
@@ -42,7 +42,11 @@ pub(super) fn told(case: &Case<'_>) -> Option<Finding> {
     }
     if let Some((line, option)) = lines.iter().rev().find_map(|line| Some((*line, lacking_option(line)?))) {
         let what = format!("its log says that {option} is missing: {}", line.quoted());
-        return Some(finding(case, &startup, Confidence::High, option, "", &what, Some(line)));
+        let remedy = format!("add {option} to {0}.args (or {0}.command)", case.field());
+        return Some(Finding {
+            remedy,
+            ..finding(case, &startup, Confidence::High, option, "", &what, Some(line))
+        });
     }
     // `error parsing app.yml: …, see 'app --help'` is about the file.
     let read =

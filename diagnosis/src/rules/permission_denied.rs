@@ -1,6 +1,6 @@
 //! The program may not do what it tried: a file, a port, or something that takes a capability.
 
-use super::{Finding, before_the_end, call_and_exit};
+use super::{Finding, before_the_end, call_and_exit, temporary_folder};
 use crate::calls::Call;
 use crate::case::Case;
 use crate::evidence::{Failure, FileFacts, Seccomp};
@@ -11,6 +11,9 @@ pub(super) fn call(case: &Case<'_>, call: &Call<'_>) -> Option<Finding> {
     let failure = call.failure;
     if !matches!(failure.errno, errno::EACCES | errno::EPERM) || noise::executes(&failure.syscall) {
         return None;
+    }
+    if let Some(none_at_all) = temporary_folder::none(case, call, Cause::PermissionDenied) {
+        return Some(none_at_all);
     }
     let (object, what, remedy) = if !failure.address.is_empty() {
         port(case, failure)
@@ -61,10 +64,9 @@ fn file(case: &Case<'_>, failure: &Failure) -> (String, String, String) {
     );
     let field = case.field();
     let remedy = match (capability_for(&failure.syscall), failure.errno) {
-        (Some(capability), errno::EPERM) => format!(
-            "do this in the image instead, or add {} to {field}.securityContext.capabilities.add",
-            without_prefix(capability)
-        ),
+        (Some(capability), errno::EPERM) => {
+            format!("do this in the image instead, or {}", granted(case, failure, capability))
+        }
         _ => format!(
             "give uid {} access to {path} (chown or chmod it in the image; for a volume set spec.securityContext.fsGroup), or set {field}.securityContext.runAsUser to a user that has it",
             failure.uid
@@ -94,11 +96,13 @@ fn port(case: &Case<'_>, failure: &Failure) -> (String, String, String) {
     let binds = failure.syscall == "bind";
     let what =
         format!("may not {} {address}: {}", if binds { "listen on" } else { "use" }, words::failed(failure));
-    let remedy = if binds {
+    let remedy = if binds && gets_none(failure) {
         format!(
-            "listen on a port from 1024 up, or add NET_BIND_SERVICE to {}.securityContext.capabilities.add",
-            case.field()
+            "listen on a port from 1024 up, or set the sysctl net.ipv4.ip_unprivileged_port_start to 0 in spec.securityContext.sysctls; or {}",
+            granted(case, failure, "CAP_NET_BIND_SERVICE")
         )
+    } else if binds {
+        format!("listen on a port from 1024 up, or {}", granted(case, failure, "CAP_NET_BIND_SERVICE"))
     } else {
         "see whether a NetworkPolicy or a cgroup program forbids this address".to_owned()
     };
@@ -113,11 +117,7 @@ fn capability(case: &Case<'_>, failure: &Failure) -> (String, String, String) {
     match capability {
         Some(capability) => {
             let capability = words::one_line(capability);
-            let remedy = format!(
-                "add {} to {}.securityContext.capabilities.add, or make the program do without",
-                without_prefix(&capability),
-                case.field()
-            );
+            let remedy = format!("{}, or make the program do without", granted(case, failure, &capability));
             let on = if failure.path.is_empty() {
                 String::new()
             } else {
@@ -184,6 +184,27 @@ pub(super) fn is_refused_without_reason(failure: &Failure) -> bool {
         && failure.capability.is_empty()
         && (!names_something || NEVER_REFUSED.contains(&failure.syscall.as_str()))
         && capability_for(&failure.syscall).is_none()
+}
+
+/// What gives it a capability: `add SYS_TIME to spec.containers[0].securityContext.capabilities.add`, and for a user that this gives
+/// nothing, to be root besides.
+fn granted(case: &Case<'_>, failure: &Failure, capability: &str) -> String {
+    let field = case.field();
+    let capability = without_prefix(capability);
+    if gets_none(failure) {
+        format!(
+            "run it as root (runAsUser 0) with {capability} in {field}.securityContext.capabilities.add, which alone gives uid {} nothing",
+            failure.uid
+        )
+    } else {
+        format!("add {capability} to {field}.securityContext.capabilities.add")
+    }
+}
+
+/// True for a user other than root: Kubernetes sets no ambient capabilities, so that what the pod adds is lost to it when its program is
+/// executed. One that holds some is root of a user namespace, or has them from the program's file.
+fn gets_none(failure: &Failure) -> bool {
+    failure.uid != 0 && failure.capabilities.is_empty()
 }
 
 /// A pod spec names capabilities without their prefix.

@@ -1,6 +1,7 @@
 //! The program ended itself: by a fault, by a signal it raised, or with an exit code and nothing failed before it.
 
 mod heap;
+mod v8;
 
 pub(super) use heap::full as heap_full;
 
@@ -70,12 +71,16 @@ pub(super) fn fatal_signal(case: &Case<'_>) -> Option<Finding> {
             signals::name(fatal)
         ));
     }
+    let comm = case.evidence.process.as_ref().map_or("", |process| process.comm.as_str());
+    let heap = v8::heap_limit(case, comm, true, number);
+    summary.push_str(heap.as_ref().map_or("", |heap| &heap.why));
+    evidence.extend(heap.as_ref().and_then(|heap| heap.evidence));
     Some(Finding {
         cause: Cause::ProgramError,
         confidence: if unseen { Confidence::Medium } else { Confidence::High },
         summary,
         object,
-        remedy: remedy(number),
+        remedy: heap.map_or_else(|| remedy(number), |heap| heap.remedy),
         evidence,
     })
 }
@@ -96,18 +101,21 @@ pub(super) fn child_fault(case: &Case<'_>) -> Option<Finding> {
     evidence.extend(sent.map(|(index, _)| EvidenceRef::Signal(index)));
     evidence.push(EvidenceRef::Exit);
     evidence.extend(place.map(|_| EvidenceRef::Fault));
+    let heap = v8::heap_limit(case, &child.comm, false, child.signal);
+    evidence.extend(heap.as_ref().and_then(|heap| heap.evidence));
     Some(Finding {
         cause: Cause::ProgramError,
         confidence: Confidence::High,
         summary: format!(
-            "{} crashed with {object}{}, and {} passed that on as exit code {}",
+            "{} crashed with {object}{}, and {} passed that on as exit code {}{}",
             words::process(&child.comm, child.pid),
             place.map_or_else(String::new, |place| fault::more(place, child.pid)),
             case.main_name(),
-            case.exit_code().unwrap_or_default()
+            case.exit_code().unwrap_or_default(),
+            heap.as_ref().map_or("", |heap| &heap.why)
         ),
         object,
-        remedy: remedy(child.signal),
+        remedy: heap.map_or_else(|| remedy(child.signal), |heap| heap.remedy),
         evidence,
     })
 }

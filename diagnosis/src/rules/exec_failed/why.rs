@@ -1,8 +1,9 @@
 //! What kept a program from being executed, from the error and from what its first bytes name, and what to change.
 
-use crate::case::Case;
+use super::super::invalid_arguments::is_interpreter;
+use crate::case::{Case, is_named};
 use crate::evidence::{Failure, FileFacts};
-use crate::{errno, words};
+use crate::{context, errno, words};
 
 /// A carriage return as the agent shows it.
 const CARRIAGE_RETURN: &str = "\\x0d";
@@ -174,10 +175,49 @@ pub(super) fn remedy(case: &Case<'_>, failure: &Failure, object: &str) -> String
         Why::TooLarge => {
             format!("shorten {field}.args and {field}.env (Service links count too: spec.enableServiceLinks)")
         }
-        Why::Missing | Why::MissingOrIts | Why::Else => {
-            format!("correct {field}.command (or {field}.args), or put {object} into the image")
-        }
+        Why::Missing | Why::MissingOrIts | Why::Else => match starter(case, failure, object) {
+            Some(starter) => format!(
+                "put {object} into the image, or correct its name where {starter} starts it{}",
+                context::or_variable(case, failure)
+            ),
+            None => format!("correct {field}.command (or {field}.args), or put {object} into the image"),
+        },
     }
+}
+
+/// Who was to start a program that the container's command line does not name: the script, or the program, that has its name. `None` where
+/// that command line names it, or may.
+pub(super) fn starter(case: &Case<'_>, failure: &Failure, object: &str) -> Option<String> {
+    let process = case.evidence.process.as_ref().filter(|process| !process.args_truncated)?;
+    if case.never_executed() {
+        return None;
+    }
+    // `sh -c "exec /app/server"` names it too.
+    let part_of_a_path = |c: char| c.is_alphanumeric() || matches!(c, '/' | '.' | '_' | '-' | '+' | ':');
+    let has = |argument: &str| {
+        argument.split(|c: char| !part_of_a_path(c)).any(|word| {
+            word == object || words::base_name(word) == words::base_name(object) && !word.is_empty()
+        })
+    };
+    if failure.comm.is_empty() || process.args.iter().any(|argument| has(argument)) {
+        return None;
+    }
+    let name = words::one_line(&failure.comm);
+    let Some(at) =
+        process.args.iter().position(|argument| is_named(&failure.comm, words::base_name(argument)))
+    else {
+        return Some(name);
+    };
+    // `sh /entry.sh`: of an interpreter it is the script that names what is started.
+    let of_interpreter = is_interpreter(&failure.comm);
+    let is_script = |argument: &str| {
+        argument.contains(['/', '.'])
+            && !argument.starts_with('-')
+            && !argument.contains(' ')
+            && !is_interpreter(argument)
+    };
+    let script = process.args.iter().skip(at).find(|argument| !of_interpreter || is_script(argument));
+    Some(script.map_or(name, |script| words::one_line(script)))
 }
 
 /// A machine as images and nodes are labelled.

@@ -257,8 +257,9 @@ fn came_to_its_program(case: &Case<'_>) -> bool {
 }
 
 /// `python3.11`, `node22`: the name with a version behind it.
-fn is_interpreter(program: &str) -> bool {
-    INTERPRETERS.contains(&program.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.'))
+pub(in crate::rules) fn is_interpreter(program: &str) -> bool {
+    INTERPRETERS
+        .contains(&words::base_name(program).trim_end_matches(|c: char| c.is_ascii_digit() || c == '.'))
 }
 
 /// An argument with a `$(NAME)` that Kubernetes left as it was, because the pod has no variable of that name.
