@@ -72,7 +72,7 @@ pub(crate) fn named(case: &Case<'_>, failure: &Failure, name: &str) -> Option<St
         Some(value) if value.contains(&format!(":{port}")) => address,
         Some(_) => format!("the host {host} of {address}"),
         None if of_a_port => format!("the port {port} of {address}"),
-        None => format!("{address}, or a part of it"),
+        None => address,
     })
 }
 

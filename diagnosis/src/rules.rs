@@ -26,7 +26,6 @@ mod permission_denied;
 mod seccomp_denied;
 // 10. A read-only file system.
 mod read_only_filesystem;
-mod temporary_folder;
 // 11. Connection trouble.
 mod connection_failed;
 mod dns_failed;

@@ -116,7 +116,7 @@ fn look(query: &Query, root: &RootHandle) -> Option<Vec<String>> {
         file.take(SCRIPT_BYTES).read_to_end(&mut script).ok()?;
         let known = getopts::letters(&script)?;
         let is_unknown =
-            |option: &&String| option.bytes().nth(1).is_some_and(|letter| !known.contains(&letter));
+            |option: &&String| option.as_bytes().get(1).is_some_and(|letter| !known.contains(letter));
         return Some(query.options.iter().filter(is_unknown).cloned().collect());
     }
     let absent = absent(&file, &query.options).ok()?;

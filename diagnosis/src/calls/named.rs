@@ -11,8 +11,12 @@ pub(super) fn named(case: &Case<'_>, failure: &Failure) -> bool {
     if thing.len() < 2 {
         return false;
     }
-    let process_args = case.evidence.process.iter().flat_map(|process| &process.args);
-    let exec_args = case.evidence.execs.iter().flat_map(|exec| &exec.args);
+    // The program itself has the name of many a folder that is its own (`redis` and `/root/.config/redis`).
+    let names_itself = |first: &String| !first.contains('/') && !noise::executes(&failure.syscall);
+    let given = |args: &'_ [String]| usize::from(args.first().is_some_and(names_itself));
+    let process_args =
+        case.evidence.process.iter().flat_map(|process| process.args.iter().skip(given(&process.args)));
+    let exec_args = case.evidence.execs.iter().flat_map(|exec| exec.args.iter().skip(given(&exec.args)));
     let mut is_script = false;
     let in_arguments = process_args.chain(exec_args).any(|argument| {
         let named = argument_names(argument, failure)

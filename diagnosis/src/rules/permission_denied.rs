@@ -1,6 +1,7 @@
 //! The program may not do what it tried: a file, a port, or something that takes a capability.
 
-use super::{Finding, before_the_end, call_and_exit, temporary_folder};
+use super::read_only_filesystem::no_temporary_folder;
+use super::{Finding, before_the_end, call_and_exit};
 use crate::calls::Call;
 use crate::case::Case;
 use crate::evidence::{Failure, FileFacts, Seccomp};
@@ -12,7 +13,7 @@ pub(super) fn call(case: &Case<'_>, call: &Call<'_>) -> Option<Finding> {
     if !matches!(failure.errno, errno::EACCES | errno::EPERM) || noise::executes(&failure.syscall) {
         return None;
     }
-    if let Some(none_at_all) = temporary_folder::none(case, call, Cause::PermissionDenied) {
+    if let Some(none_at_all) = no_temporary_folder(case, call, Cause::PermissionDenied) {
         return Some(none_at_all);
     }
     let (object, what, remedy) = if !failure.address.is_empty() {

@@ -1,6 +1,10 @@
 //! The program writes where nothing may be written.
 
-use super::{Finding, before_the_end, call_and_exit, temporary_folder};
+mod temporary_folder;
+
+pub(super) use temporary_folder::none as no_temporary_folder;
+
+use super::{Finding, before_the_end, call_and_exit};
 use crate::calls::Call;
 use crate::case::Case;
 use crate::evidence::Failure;
@@ -13,7 +17,7 @@ pub(super) fn call(case: &Case<'_>, call: &Call<'_>) -> Option<Finding> {
     if failure.errno != errno::EROFS {
         return None;
     }
-    if let Some(none_at_all) = temporary_folder::none(case, call, Cause::ReadOnlyFilesystem) {
+    if let Some(none_at_all) = no_temporary_folder(case, call, Cause::ReadOnlyFilesystem) {
         return Some(none_at_all);
     }
     let path = words::one_line(&failure.path);

@@ -3,7 +3,7 @@
 //! It makes a file with a name of chance in one folder after the other, the last of them its working directory (python's `tempfile`). That
 //! last name says nothing, and a volume mounted there would hide the program: what is missing is a folder for temporary files.
 
-use super::{Finding, before_the_end, call_and_exit};
+use super::super::{Finding, before_the_end, call_and_exit};
 use crate::calls::Call;
 use crate::case::Case;
 use crate::evidence::Failure;
@@ -20,7 +20,7 @@ const LENGTH: usize = 6;
 const SEARCH_MS: f64 = 50.0;
 
 /// The call was the last of such a search, and no folder would do. `cause` is what the call alone would tell.
-pub(super) fn none(case: &Case<'_>, call: &Call<'_>, cause: Cause) -> Option<Finding> {
+pub(in crate::rules) fn none(case: &Case<'_>, call: &Call<'_>, cause: Cause) -> Option<Finding> {
     let last = call.failure;
     let (_, name) = split(&last.path)?;
     let is_try = |failure: &Failure| {
