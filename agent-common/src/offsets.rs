@@ -26,6 +26,7 @@ macro_rules! for_each_kernel_field {
             TASK_FILES: required "task_struct.files";
             TASK_SECCOMP_MODE: optional "task_struct.seccomp.mode";
             TASK_RUN_DELAY: optional "task_struct.sched_info.run_delay";
+            TASK_WRITES: optional "task_struct.ioac.syscw";
             FILE_MNT: required "file.f_path|__f_path.mnt";
             FILE_DENTRY: required "file.f_path|__f_path.dentry";
             CRED_CAPABILITIES: required "cred.cap_effective";

@@ -59,7 +59,7 @@ pub struct Header {
 }
 
 /// How long a thread has been ready to run since it was made while no processor was free for it, or its group had used up its share
-/// (`sched_info.run_delay`), in nanoseconds: not known.
+/// (`sched_info.run_delay`), in nanoseconds, or how often it has written (`ioac.syscw`): not known.
 pub const NOT_KNOWN: u64 = u64::MAX;
 
 /// [`Header::recorder`] of a container without one.
@@ -148,6 +148,8 @@ pub struct Exited {
     pub padding: u32,
     /// What the thread that began the end had waited for a processor, see [`NOT_KNOWN`].
     pub waited: u64,
+    /// How often its leader had written, see [`NOT_KNOWN`].
+    pub writes: u64,
     /// Its soft limits RLIMIT_NPROC and RLIMIT_NOFILE; all ones without one.
     pub limits: [u64; 2],
     /// Name of the thread group's leader.
@@ -420,7 +422,7 @@ const _: () = {
     assert!(size_of::<CgroupMade>() == 24 + 512);
     assert!(size_of::<WorkingDirectory>() == 8 + 12 * 48);
     assert!(size_of::<Executed>() == 24 + 32 + 16 + 256 + 512 + 584);
-    assert!(size_of::<Exited>() == 24 + 24 + 8 + 16 + 16 + 584);
+    assert!(size_of::<Exited>() == 24 + 24 + 16 + 16 + 16 + 584);
     assert!(size_of::<MemoryLevel>() == 136);
     assert!(size_of::<OomVictim>() == 24 + 16 + 32 + 40 + 8 + 16 + 6 * 136);
     assert!(size_of::<Refused>() == 24 + 16 + 16 + 128 + 8 + 200 + 256);
@@ -441,7 +443,7 @@ const _: () = {
                 + 24
                 + 48 * 384
                 + 16 * 120
-                + 8 * 72
+                + 8 * 88
                 + 8 * 88
                 + 8
                 + 4 * 160

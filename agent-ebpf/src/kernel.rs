@@ -303,6 +303,15 @@ pub fn waited(task: Address) -> u64 {
     }
 }
 
+/// How often a task has written by write(2) and its like, see [`NOT_KNOWN`].
+#[inline(always)]
+pub fn writes(task: Address) -> u64 {
+    match offset::TASK_WRITES.load() {
+        ABSENT => NOT_KNOWN,
+        _ => read(task, &offset::TASK_WRITES),
+    }
+}
+
 /// `task->comm` to `destination`.
 #[inline(always)]
 pub fn read_comm(destination: *mut [u8; 16], task: Address) {

@@ -256,9 +256,29 @@ fn child_exits(death: &Death, recording: &Recording) -> Vec<ChildExit> {
             let Status { code, signal, .. } = child.status;
             let before_death_ms = milliseconds_before(death.time, child.time);
             let comm = text(&child.comm);
-            ChildExit { pid: child.tgid, comm, code, signal, before_death_ms, detached: child.detached }
+            ChildExit {
+                pid: child.tgid,
+                comm,
+                code,
+                signal,
+                before_death_ms,
+                detached: child.detached,
+                parent_pid: child.parent,
+                parent_wrote: parent_wrote(death, recording, child),
+            }
         })
         .collect()
+}
+
+/// How often the parent of this child wrote from the child's end to its own; None when that is not known.
+fn parent_wrote(death: &Death, recording: &Recording, child: &crate::decode::ChildExit) -> Option<u64> {
+    let main = match &death.end {
+        End::Exited(exited) if exited.tgid == child.parent => exited.writes,
+        _ => None,
+    };
+    let mut later = recording.child_exits.iter().filter(|parent| parent.time >= child.time);
+    let in_all = main.or_else(|| later.find(|parent| parent.tgid == child.parent)?.writes[0])?;
+    Some(in_all.saturating_sub(child.writes[1]?))
 }
 
 /// What a container chose, as text that is safe to show.

@@ -98,6 +98,8 @@ pub struct Exited {
     pub first_tid: u32,
     /// What that thread had waited for a processor, in nanoseconds; None when that is not known.
     pub waited: Option<u64>,
+    /// How often its leader had written; None when that is not known.
+    pub writes: Option<u64>,
     /// How it ended.
     pub status: Status,
     /// Real user id.
@@ -304,7 +306,8 @@ fn exited(raw: &record::Exited) -> Exited {
     Exited {
         tgid: raw.tgid,
         first_tid: raw.first_tid,
-        waited: waited(raw.waited),
+        waited: if_known(raw.waited),
+        writes: if_known(raw.writes),
         status: Status::from_wait(raw.status),
         uid: raw.uid,
         gid: raw.gid,
@@ -315,8 +318,8 @@ fn exited(raw: &record::Exited) -> Exited {
     }
 }
 
-/// Nanoseconds, see [`record::NOT_KNOWN`].
-fn waited(raw: u64) -> Option<u64> {
+/// See [`record::NOT_KNOWN`].
+fn if_known(raw: u64) -> Option<u64> {
     (raw != record::NOT_KNOWN).then_some(raw)
 }
 

@@ -307,6 +307,10 @@ pub struct ChildExit {
     pub signal: i32,
     pub before_death_ms: f64,
     pub detached: bool,
+    /// Its parent; 0 when that is not known.
+    pub parent_pid: u32,
+    /// How often its parent wrote from then to its own end; None when that is not known.
+    pub parent_wrote: Option<u64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

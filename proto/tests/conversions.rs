@@ -150,6 +150,8 @@ fn full() -> Evidence {
             signal: 3,
             before_death_ms: 4.0,
             detached: true,
+            parent_wrote: Some(2),
+            parent_pid: 70,
         }],
         memory: vec![MemorySample { time, bytes: 11 }],
         log_tail: Some(LogTail { lines: vec!["bye".into()], bytes: 4, source: "0.log".into() }),

@@ -293,8 +293,12 @@ fn child_exit(child: &ChildExit) -> String {
     } else {
         lastwords_diagnosis::signals::name(child.signal)
     };
+    let then = match child.parent_wrote() {
+        0 => "",
+        _ => "; its parent wrote something afterwards",
+    };
     format!(
-        "{} {} ended with {how}, {} before the end",
+        "{} {} ended with {how}, {} before the end{then}",
         if child.detached { "detached process" } else { "child" },
         who(&child.comm, child.pid),
         span(child.before_death_ms)

@@ -116,10 +116,12 @@ pub struct ChildExitEntry {
     pub detached: u64,
     /// Its last thread.
     pub tid: u32,
-    /// Zero.
-    pub padding: u32,
+    /// Its parent.
+    pub parent: u32,
     /// What that thread had waited for a processor, see [`super::NOT_KNOWN`].
     pub waited: u64,
+    /// How often its leader had written, and its parent's by then, see [`super::NOT_KNOWN`].
+    pub writes: [u64; 2],
     /// As `begin`, written last.
     pub end: u64,
 }
@@ -129,5 +131,5 @@ const _: () = {
     assert!(size_of::<FaultEntry>() == 24 + 16 + 16 + 16 * (8 + 32 + 552) + 8);
     assert!(size_of::<BuildIdEntry>() == 32);
     assert!(size_of::<MappingEntry>() == 40 + 8 * 64);
-    assert!(size_of::<ChildExitEntry>() == 16 + 8 + 16 + 8 + 16 + 8);
+    assert!(size_of::<ChildExitEntry>() == 16 + 8 + 16 + 8 + 16 + 16 + 8);
 };

@@ -16,7 +16,7 @@ use crate::{
     container::Container,
     emit::emit_for,
     hook,
-    kernel::{Address, follow, now, offset, pointer, read, read_comm, waited},
+    kernel::{Address, follow, now, offset, pointer, read, read_comm, waited, writes},
     probe::signal::{SIGSYS, ended_by_filter},
     process,
     recorder::{child_exit_slot, mark},
@@ -98,6 +98,7 @@ fn fill(record: *mut Exited, task: Address, leader: Address, status: u32, tgid: 
         (*record).tgid = tgid;
         (*record).first_tid = first.0;
         (*record).waited = first.1;
+        (*record).writes = writes(leader);
         (*record).status = status;
         (*record).uid = read(credentials, &offset::CRED_UID);
         (*record).gid = read(credentials, &offset::CRED_GID);
@@ -123,6 +124,7 @@ fn record_child(container: Container, task: Address, leader: Address, status: u3
     };
     let time = now();
     let detached = is_detached(container.main_tgid(), leader);
+    let parent = follow(follow(leader, &offset::TASK_REAL_PARENT), &offset::TASK_GROUP_LEADER);
     let slot = child_exit_slot(recorder);
     let tgid = (process >> 32) as u32;
     // SAFETY: a slot of the container's recorder.
@@ -134,8 +136,9 @@ fn record_child(container: Container, task: Address, leader: Address, status: u3
         read_comm(&raw mut (*slot).comm, leader);
         (*slot).detached = detached;
         (*slot).tid = process as u32;
-        (*slot).padding = 0;
+        (*slot).parent = read(parent, &offset::TASK_TGID);
         (*slot).waited = waited(task);
+        (*slot).writes = [writes(leader), writes(parent)];
         (*slot).end = mark(time, tgid);
     }
 }

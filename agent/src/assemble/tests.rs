@@ -1,6 +1,7 @@
 mod connections;
 mod locks;
 mod options;
+mod parents;
 mod waited;
 
 use lastwords_agent_common::rules::object;
@@ -40,6 +41,7 @@ fn exited(status: Status) -> Exited {
         tgid: MAIN,
         first_tid: MAIN,
         waited: None,
+        writes: None,
         status,
         uid: 4242,
         gid: 4242,
@@ -418,6 +420,8 @@ fn a_set_up_that_failed_has_no_process() {
             detached: false,
             tid: 0,
             waited: None,
+            parent: 0,
+            writes: [None; 2],
         }],
         ..Recording::default()
     });

@@ -213,6 +213,10 @@ pub struct ChildExit {
     pub tid: u32,
     /// What that thread had waited for a processor, in nanoseconds; None when that is not known.
     pub waited: Option<u64>,
+    /// Its parent.
+    pub parent: u32,
+    /// How often its leader had written, and its parent's by then; None when that is not known.
+    pub writes: [Option<u64>; 2],
 }
 
 /// Reads a recorder.

@@ -224,6 +224,7 @@ fn death() -> Death {
             tgid: 1,
             first_tid: 1,
             waited: None,
+            writes: None,
             status: Status::default(),
             uid: 0,
             gid: 0,

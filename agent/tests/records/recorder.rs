@@ -366,8 +366,10 @@ fn opened(written: bool) -> impl Strategy<Value = Entry<OpenedEntry, Opened>> {
 
 fn child_exit() -> impl Strategy<Value = Entry<ChildExitEntry, ChildExit>> {
     let ids = (any::<u32>(), any::<u32>());
+    let ids = (ids, any::<u32>(), [waited(), waited()]);
     let all = (marks(), ids, status(), comm(), any::<bool>(), waited());
-    all.prop_map(|((begin, end), (tgid, tid), (raw, status), comm, detached, waited)| {
+    all.prop_map(|((begin, end), ids, (raw, status), comm, detached, waited)| {
+        let ((tgid, tid), parent, writes) = ids;
         let entry = ChildExitEntry {
             begin,
             time: 0,
@@ -376,10 +378,24 @@ fn child_exit() -> impl Strategy<Value = Entry<ChildExitEntry, ChildExit>> {
             comm: put(&comm),
             detached: u64::from(detached),
             tid,
-            padding: 0,
+            parent,
             waited: waited.unwrap_or(NOT_KNOWN),
+            writes: writes.map(|writes| writes.unwrap_or(NOT_KNOWN)),
             end,
         };
-        (entry, (begin == end).then_some(ChildExit { time: 0, tgid, comm, status, detached, tid, waited }))
+        (
+            entry,
+            (begin == end).then_some(ChildExit {
+                time: 0,
+                tgid,
+                comm,
+                status,
+                detached,
+                tid,
+                waited,
+                parent,
+                writes,
+            }),
+        )
     })
 }

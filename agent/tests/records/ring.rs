@@ -96,7 +96,7 @@ pub(super) fn status() -> impl Strategy<Value = (u32, Status)> {
 pub(super) fn exited() -> BoxedStrategy<Sent> {
     let identity = (any::<u32>(), any::<u32>(), any::<u32>(), any::<u32>());
     let limit = || proptest::option::of(0..u64::MAX);
-    (header(kind::EXITED), identity, status(), comm(), directory(), [limit(), limit(), limit()])
+    (header(kind::EXITED), identity, status(), comm(), directory(), [limit(), limit(), limit(), limit()])
         .prop_map(
             |(
                 header,
@@ -104,7 +104,7 @@ pub(super) fn exited() -> BoxedStrategy<Sent> {
                 (raw_status, status),
                 comm,
                 (raw_cwd, cwd),
-                [processes, open_files, waited],
+                [processes, open_files, waited, writes],
             )| {
                 let raw = record::Exited {
                     header,
@@ -115,12 +115,24 @@ pub(super) fn exited() -> BoxedStrategy<Sent> {
                     gid,
                     padding: 0,
                     waited: waited.unwrap_or(record::NOT_KNOWN),
+                    writes: writes.unwrap_or(record::NOT_KNOWN),
                     limits: [processes, open_files].map(|limit| limit.unwrap_or(u64::MAX)),
                     comm: put(&comm),
                     cwd: raw_cwd,
                 };
-                let exited =
-                    Exited { tgid, first_tid, waited, status, uid, gid, processes, open_files, comm, cwd };
+                let exited = Exited {
+                    tgid,
+                    first_tid,
+                    waited,
+                    writes,
+                    status,
+                    uid,
+                    gid,
+                    processes,
+                    open_files,
+                    comm,
+                    cwd,
+                };
                 sent(&raw, header, Event::Exited(exited))
             },
         )

@@ -100,7 +100,7 @@ pub fn by_stranger(failure: Failure) -> Failure {
 }
 
 pub fn child_exit(comm: &str, code: i32, signal: i32, before_death_ms: f64) -> ChildExit {
-    ChildExit { pid: CHILD, comm: comm.to_owned(), code, signal, before_death_ms, detached: false }
+    ChildExit { pid: CHILD, comm: comm.to_owned(), code, signal, before_death_ms, ..ChildExit::default() }
 }
 
 pub fn oom(

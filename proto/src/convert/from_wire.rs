@@ -227,7 +227,8 @@ fn exec(exec: &v1::Exec) -> Exec {
 }
 
 fn child_exit(child: &v1::ChildExit) -> ChildExit {
-    let v1::ChildExit { pid, comm, code, signal, before_death_ms, detached } = child;
+    let v1::ChildExit { pid, comm, code, signal, before_death_ms, detached, parent_wrote, parent_pid } =
+        child;
     ChildExit {
         pid: *pid,
         comm: comm.clone(),
@@ -235,6 +236,8 @@ fn child_exit(child: &v1::ChildExit) -> ChildExit {
         signal: *signal,
         before_death_ms: *before_death_ms,
         detached: *detached,
+        parent_wrote: *parent_wrote,
+        parent_pid: *parent_pid,
     }
 }
 

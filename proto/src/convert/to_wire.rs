@@ -256,7 +256,7 @@ fn exec(exec: &Exec) -> v1::Exec {
 }
 
 fn child_exit(child: &ChildExit) -> v1::ChildExit {
-    let ChildExit { pid, comm, code, signal, before_death_ms, detached } = child;
+    let ChildExit { pid, comm, code, signal, before_death_ms, detached, parent_wrote, parent_pid } = child;
     v1::ChildExit {
         pid: *pid,
         comm: comm.clone(),
@@ -264,6 +264,8 @@ fn child_exit(child: &ChildExit) -> v1::ChildExit {
         signal: *signal,
         before_death_ms: *before_death_ms,
         detached: *detached,
+        parent_wrote: *parent_wrote,
+        parent_pid: *parent_pid,
     }
 }
 

@@ -60,6 +60,8 @@ fn of_another_process_it_is_that_of_its_last_thread() {
         detached: false,
         tid: CHILD,
         waited: Some(260 * MILLISECOND),
+        parent: MAIN,
+        writes: [Some(3), Some(4)],
     });
     assert!((waited_ms(&death) - 250.0).abs() < 0.001);
     if let Some(recording) = &mut death.recording {

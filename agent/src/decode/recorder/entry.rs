@@ -8,7 +8,7 @@ use lastwords_diagnosis::evidence::Seccomp;
 use nix::libc::AT_FDCWD;
 
 use super::{ChildExit, Failure, Object, Opened, Signal};
-use crate::decode::{Status, Transport, socket_address, until_zero, waited};
+use crate::decode::{Status, Transport, if_known, socket_address, until_zero};
 
 /// Protocol numbers (include/uapi/linux/in.h).
 const TCP: u32 = 6;
@@ -66,7 +66,7 @@ pub(super) fn failure(entry: &FailureEntry, at: Option<&record::Place>) -> Optio
         directory: start,
         capabilities: entry.capabilities,
         refused_capability: entry.refused_capability.checked_sub(1),
-        waited: waited(entry.waited),
+        waited: if_known(entry.waited),
         seccomp: match entry.seccomp {
             seccomp::NO_FILTER => Seccomp::NoFilter,
             seccomp::UNDECIDED => Seccomp::Undecided,
@@ -141,7 +141,9 @@ pub(super) fn child_exit(entry: &ChildExitEntry) -> Option<ChildExit> {
         status: Status::from_wait(entry.status),
         detached: entry.detached != 0,
         tid: entry.tid,
-        waited: waited(entry.waited),
+        waited: if_known(entry.waited),
+        parent: entry.parent,
+        writes: entry.writes.map(if_known),
     })
 }
 
