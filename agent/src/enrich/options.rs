@@ -132,21 +132,58 @@ fn absent(file: &File, options: &[String]) -> io::Result<Vec<String>> {
     }
     let spellings: Vec<(String, Vec<String>)> =
         options.iter().map(|option| (option.clone(), spellings(name(option)))).collect();
-    let mut left: Vec<(&str, Vec<Finder<'_>>)> = spellings
+    let mut left: Vec<(&str, Vec<Finder<'_>>, Seen)> = spellings
         .iter()
-        .map(|(option, names)| (option.as_str(), names.iter().map(Finder::new).collect()))
+        .map(|(option, names)| (option.as_str(), names.iter().map(Finder::new).collect(), Seen::Nowhere))
         .collect();
     let mut chunk = vec![0; CHUNK_BYTES + LONGEST];
     let mut at = 0;
     while at < bytes && !left.is_empty() {
         let read = file.read_at(&mut chunk, at)?;
         let part = chunk.get(..read).unwrap_or_default();
-        left.retain(|(_, names)| !names.iter().any(|name| name.find(part).is_some()));
-        // A name may lie across the border.
-        let Some(next) = read.checked_sub(LONGEST).filter(|step| *step > 0) else { break };
+        // A name may lie across the border, and is looked at once.
+        let next = read.checked_sub(LONGEST).filter(|step| *step > 0);
+        let border = next.filter(|_| read == chunk.len()).unwrap_or(read);
+        left.retain_mut(|(_, names, seen)| {
+            for name in names.iter() {
+                for found in name.find_iter(part).filter(|found| *found < border) {
+                    *seen = seen.and(part.get(found + name.needle().len()).copied());
+                }
+            }
+            *seen != Seen::Known
+        });
+        let Some(next) = next else { break };
         at += next as u64;
     }
-    Ok(left.into_iter().map(|(option, _)| option.to_owned()).collect())
+    let is_known = |seen: &Seen| matches!(seen, Seen::Known | Seen::Once(_));
+    let unknown = left.into_iter().filter(|(_, _, seen)| !is_known(seen));
+    Ok(unknown.map(|(option, ..)| option.to_owned()).collect())
+}
+
+/// Where the name of an option was found. Go's strings stand end to end, so that what follows one says nothing; but where the same letter
+/// follows each time it is a part of a longer name, `listen-client-url` of `listen-client-urls`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Seen {
+    Nowhere,
+    /// Once, with this letter behind it.
+    Once(u8),
+    /// Several times, always with this letter behind it.
+    WithinAnother(u8),
+    Known,
+}
+
+impl Seen {
+    /// And once more, with this byte behind it.
+    fn and(self, next: Option<u8>) -> Self {
+        let goes_on = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(*byte, b'-' | b'_');
+        match (self, next.filter(goes_on)) {
+            (Self::Nowhere, Some(next)) => Self::Once(next),
+            (Self::Once(before) | Self::WithinAnother(before), Some(next)) if before == next => {
+                Self::WithinAnother(next)
+            }
+            _ => Self::Known,
+        }
+    }
 }
 
 fn name(option: &str) -> &str {
@@ -206,6 +243,16 @@ mod tests {
         assert_eq!(of(&["--data-dir", "--listen-clients-urls"]), ["--listen-clients-urls"]);
         assert!(of(&["--max-old-space-size", "--no-color", "--listen-client-urls"]).is_empty());
         assert_eq!(of(&["--no-colour"]), ["--no-colour"]);
+    }
+
+    #[test]
+    fn a_name_that_is_only_a_part_of_another_is_unknown() {
+        let of = |program: &[u8]| absent_from(program, &["--listen-client-url", "--name"]);
+        let unknown = ["--listen-client-url"];
+        assert_eq!(of(b"name\0listen-client-urlslisten-client-urls\0"), unknown);
+        assert!(of(b"name\0listen-client-urlslisten-client-url\0").is_empty());
+        assert!(of(b"name\0listen-client-urlslisten-client-urlmax").is_empty());
+        assert!(of(b"name\0listen-client-urls\0").is_empty(), "once it may be another string that follows");
     }
 
     #[test]
