@@ -176,7 +176,8 @@ fn run(processes: &HostProc, groups: &ControlGroups, jobs: &Receiver<Job>, progr
                         let layer = WritableLayer::of_container(processes, &process.mounts);
                         seen.looked.writable = layer.map(Arc::new);
                     }
-                    seen.looked.limits = Limits::of(groups, &group, &process.limits);
+                    seen.looked.limits =
+                        Limits::of(groups, &group, &process.limits).after(&seen.looked.limits);
                     seen.looked.mounts = process.mounts.clone();
                     (seen.pid, seen.process) = (pid, process);
                 } else if let pids @ Some(_) = Limits::of_group(groups, &group).pids {

@@ -16,6 +16,8 @@ pub struct Limits {
     pub address_space: Option<u64>,
     /// The lowest `pids.max` of the container's group and those above it.
     pub pids: Option<u64>,
+    /// The group was gone before `pids.max` was read: that there is none is not known.
+    pub group_gone: bool,
     /// Processes and threads of the whole node when the container had ended.
     pub tasks_of_node: Option<u64>,
 }
@@ -24,9 +26,19 @@ impl Limits {
     /// Of the container in the group at `path`, whose main process has these resource limits.
     #[must_use]
     pub fn of(groups: &ControlGroups, path: &str, resources: &ResourceLimits) -> Self {
-        let pids = Self::of_group(groups, path).pids;
+        let Self { pids, group_gone, .. } = Self::of_group(groups, path);
         let ResourceLimits { open_files, processes, address_space, .. } = *resources;
-        Self { open_files, processes, address_space, pids, tasks_of_node: None }
+        Self { open_files, processes, address_space, pids, group_gone, tasks_of_node: None }
+    }
+
+    /// These, in place of what an earlier look showed, of which the group's part stays when the group is gone meanwhile.
+    #[must_use]
+    pub fn after(self, earlier: &Self) -> Self {
+        if self.group_gone && earlier.pids.is_some() {
+            Self { pids: earlier.pids, group_gone: false, ..self }
+        } else {
+            self
+        }
     }
 
     /// Of the group alone, for a process that is gone already.
@@ -34,7 +46,7 @@ impl Limits {
     pub fn of_group(groups: &ControlGroups, path: &str) -> Self {
         let levels = path.match_indices('/').skip(1).map(|(end, _)| end).chain([path.len()]);
         let pids = levels.filter_map(|end| groups.processes(path.get(..end)?).limit).min();
-        Self { pids, ..Self::default() }
+        Self { pids, group_gone: groups.id(path).is_none(), ..Self::default() }
     }
 
     /// With the resource limits that the main process had at last: it may have set them itself, and an earlier look may have come late.
@@ -61,6 +73,9 @@ impl Limits {
     /// RLIMIT_NPROC counts all processes of the user on the node, so it may be reached first though it is the higher one, and where both are
     /// set both are named: unless the whole node has fewer, also with as many as the container may have.
     fn of_processes(&self, uid: u32) -> Option<String> {
+        if self.pids.is_none() && self.group_gone {
+            return None;
+        }
         let most =
             self.tasks_of_node.zip(self.pids).map_or(u64::MAX, |(others, own)| others.saturating_add(own));
         let processes = self.processes.filter(|limit| uid != 0 && *limit <= most);
@@ -92,6 +107,7 @@ mod tests {
             processes: Some(500),
             address_space: Some(1 << 30),
             pids: Some(100),
+            group_gone: false,
             tasks_of_node: None,
         };
         assert_eq!(named(limits, "mmap", errno::ENOMEM, 0), "RLIMIT_AS 1073741824");
@@ -99,6 +115,11 @@ mod tests {
         assert_eq!(named(limits, "clone", errno::EAGAIN, 0), "pids.max 100");
         assert_eq!(named(limits, "clone", errno::EAGAIN, 7), "pids.max 100 or RLIMIT_NPROC 500");
         assert_eq!(named(Limits { pids: None, ..limits }, "clone3", errno::EAGAIN, 7), "RLIMIT_NPROC 500");
+        // Whether there was another is not known.
+        let gone = Limits { pids: None, group_gone: true, ..limits };
+        assert_eq!(named(gone, "clone3", errno::EAGAIN, 7), "");
+        assert_eq!(named(gone.after(&limits), "clone", errno::EAGAIN, 0), "pids.max 100");
+        assert_eq!(gone.after(&Limits { pids: None, ..limits }), gone);
         // 380 others and 100 of its own are not 500.
         let few = Limits { tasks_of_node: Some(380), ..limits };
         assert_eq!(named(few, "clone", errno::EAGAIN, 7), "pids.max 100");
@@ -118,6 +139,8 @@ mod tests {
         }
         let groups = ControlGroups::open(root.path()).unwrap();
         let limits = Limits::of(&groups, "/kubepods/pod1/c", &ResourceLimits::default());
-        assert_eq!(limits.pids, Some(50));
+        assert_eq!((limits.pids, limits.group_gone), (Some(50), false));
+        let gone = Limits::of(&groups, "/kubepods/pod2/c", &ResourceLimits::default());
+        assert_eq!((gone.pids, gone.group_gone), (None, true));
     }
 }
