@@ -17,7 +17,7 @@ use caps::{CapSet, Capability, CapsHashSet};
 use nix::{
     sched::{CloneFlags, unshare},
     sys::{prctl, signal::Signal},
-    unistd::{Gid, Uid, User, dup2_stdin, execve, setgroups, setresgid, setresuid},
+    unistd::{Gid, Uid, User, dup2_stdin, execve, setgroups, setresgid, setresuid, setsid},
 };
 use serde::{Deserialize, Serialize};
 
@@ -119,6 +119,8 @@ fn set_up(parent: &mut UnixStream) -> Result<(), String> {
         .collect::<Result<_, _>>()?;
 
     prctl::set_pdeathsig(Signal::SIGKILL).map_err(cannot("ask to end with its parent"))?;
+    // As a runtime does: `kill 0` in a script ends the container, and not who watches it.
+    setsid().map_err(cannot("make a session of its own"))?;
     // Opened before the new mount namespace: a mount with a file open for writing cannot be made read-only.
     let joins = open_joins(&spec.joins)?;
     unshare(CloneFlags::CLONE_NEWNS).map_err(cannot("make a mount namespace"))?;
