@@ -9,6 +9,7 @@ mod done_without;
 mod judgement;
 mod list;
 mod named;
+mod tolerated;
 mod weight;
 
 pub(crate) use done_without::between_tries_ms;
@@ -48,9 +49,16 @@ pub(crate) struct Call<'a> {
     followed: bool,
     /// One child after another failed with it, until the main process left instead of starting the next.
     tried_by_children: bool,
+    /// It fits, and may have been done without all the same.
+    may_be_tolerated: bool,
 }
 
 impl Call<'_> {
+    /// True when it fits the end and may have been done without all the same.
+    pub(crate) fn may_be_tolerated(&self) -> bool {
+        self.may_be_tolerated
+    }
+
     /// True when the thread that ended the process, or a child whose end was passed on, made the call.
     pub(crate) fn by_dying(&self) -> bool {
         self.weight.caller >= Caller::PassedOn

@@ -140,6 +140,15 @@ impl<'a> Case<'a> {
             .filter(|child| child.before_death_ms <= RIGHT_AFTER_MS)
     }
 
+    /// True when a process other than this one ended abnormally within a second before that moment (milliseconds before the end).
+    pub(crate) fn failed_before(&self, pid: u32, moment_ms: f64) -> bool {
+        const RIGHT_BEFORE_MS: f64 = 1_000.0;
+        self.evidence.child_exits.iter().any(|child| {
+            let before_ms = child.before_death_ms - moment_ms;
+            child.pid != pid && !child.detached && (0.0..=RIGHT_BEFORE_MS).contains(&before_ms)
+        })
+    }
+
     /// True when this process ended abnormally just before the main one.
     pub(crate) fn ended_just_before(&self, pid: u32) -> Option<&'a ChildExit> {
         self.just_before().rfind(|(_, child)| child.pid == pid).map(|(_, child)| child)
@@ -260,10 +269,25 @@ impl<'a> Case<'a> {
                 && listener.before_death_ms < failure.last_before_death_ms
         });
         let gave_up = failure.by_dying_thread && failure.at_work_before_death_ms() <= GIVES_UP_MS;
-        (absent && opened && !failure.path.is_empty())
+        (absent && !failure.path.is_empty() && (opened || self.found_by_another_ending(failure)))
             || self.wrote_elsewhere(failure)
             || (failure.errno == errno::EADDRINUSE
                 && (listened || (self.has_it_by_ipv6(failure) && !gave_up)))
+    }
+
+    /// True for `config.yml` when the program then read `config.yaml` in its place.
+    fn found_by_another_ending(&self, failure: &Failure) -> bool {
+        let stem = |path: &'_ str| {
+            let (stem, ending) = path.rsplit_once('.')?;
+            (!stem.ends_with('/') && !ending.contains('/')).then(|| stem.to_owned())
+        };
+        let Some(wanted) = stem(&failure.path) else { return false };
+        self.evidence.opened_files.iter().any(|file| {
+            file.before_death_ms <= failure.last_before_death_ms
+                && (file.pid == 0 || file.pid == failure.pid)
+                && file.path != failure.path
+                && stem(&file.path).as_deref() == Some(wanted.as_str())
+        })
     }
 
     /// True when the process that could not write this file then wrote one of the same name in another folder.

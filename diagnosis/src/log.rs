@@ -75,7 +75,7 @@ const LACKING: [&str; 26] = [
 ];
 
 /// Words for trouble of any kind.
-const FAILING: [&str; 13] = [
+const FAILING: [&str; 15] = [
     "error",
     "fail",
     "emerg",
@@ -86,13 +86,50 @@ const FAILING: [&str; 13] = [
     "couldn't",
     "unable",
     "syntax",
-    "pars",
+    "parsing",
+    "parser",
+    "parse error",
     "exception",
     "wrong",
 ];
 
+/// Where these words stand, others of trouble tell of none.
+const OF_NO_TROUBLE: [&str; 7] = [
+    "syntax is ok",
+    "log level error",
+    "log level: error",
+    "log level=error",
+    "log_level=error",
+    "loglevel=error",
+    "no error",
+];
+
+/// Words that a line has which tells why a program leaves, and one that only remarks upon something does not.
+const FATAL: [&str; 20] = [
+    "error",
+    "fatal",
+    "panic",
+    "exception",
+    "traceback",
+    "must",
+    "requir",
+    "mandatory",
+    "missing",
+    "need",
+    "please",
+    "cannot",
+    "can't",
+    "could not",
+    "fail",
+    "abort",
+    "exit",
+    "parameter not set",
+    "parameter null or not set",
+    "unbound variable",
+];
+
 /// Words by which a program says that it goes on all the same.
-const GOING_ON: [&str; 14] = [
+const GOING_ON: [&str; 25] = [
     "warn",
     "deprecat",
     "ignoring",
@@ -107,6 +144,17 @@ const GOING_ON: [&str; 14] = [
     "assuming",
     "continuing",
     "disabled",
+    "fallback",
+    "proceeding",
+    "starting with the",
+    "starting without",
+    "going on without",
+    "running without",
+    "not enabled",
+    ", using ",
+    "; using ",
+    ": using ",
+    " - using ",
 ];
 
 /// One of a log's last lines.
@@ -135,7 +183,18 @@ impl<'a> Line<'a> {
 
     /// Tells of trouble.
     pub(crate) fn complains(&self) -> bool {
-        (self.refuses() || self.lacks() || self.has(&FAILING)) && !self.goes_on()
+        let trouble = self.refuses() || self.lacks() || self.has(&FAILING);
+        trouble && !self.goes_on() && !informs(self.text) && !self.has(&OF_NO_TROUBLE)
+    }
+
+    /// Tells why the program leaves, and does not only remark upon something (`SENTRY_DSN is not set, errors are not reported`).
+    pub(crate) fn is_fatal(&self) -> bool {
+        // What is said behind a comma, or in brackets, is what follows from it.
+        let said = self.text.split([',', ';', '(']).next().unwrap_or_default();
+        let alone = self.text.trim_end_matches(['.', '!', ' ']).to_ascii_lowercase();
+        let bare = ["not set", "unset", "not specified", "not provided", "is empty", "not defined"];
+        let says_why = has(said, &FATAL) || bare.iter().any(|words| alone.ends_with(words));
+        says_why && !self.goes_on() && !informs(self.text)
     }
 
     /// Tells of what the program did without, as a warning or with what it does instead.
@@ -197,9 +256,43 @@ pub(crate) fn goes_on(text: &str) -> bool {
     has(text, &GOING_ON) && !has(text, &LEAVING)
 }
 
+/// True for a line that tells of trouble of any kind, also in the words of the system.
+pub(crate) fn tells_of_trouble(text: &str) -> bool {
+    const OF_SYSTEM: [&str; 16] = [
+        "no such",
+        "not found",
+        "not exist",
+        "n't exist",
+        "denied",
+        "not permitted",
+        "refused",
+        "reset",
+        "broken",
+        "closed",
+        "timed out",
+        "timeout",
+        "unreachable",
+        "in use",
+        "read-only",
+        "panic",
+    ];
+    let named = |word: &str| {
+        word.len() > 3 && (crate::errno::is_name(word) || word == "ENOTFOUND" || word == "EAI_AGAIN")
+    };
+    let by_name = || text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').any(named);
+    let trouble = [REFUSING.as_slice(), &LACKING, &FAILING, &OF_SYSTEM].iter().any(|words| has(text, words));
+    (trouble || by_name()) && !goes_on(text) && !informs(text)
+}
+
 /// True for a line that tells of what is well, by the level that it is written at.
 pub(crate) fn informs(text: &str) -> bool {
-    has(text, &["[note]", "[info]", " info ", "level=info", "\"level\":\"info\"", "[debug]", " debug "])
+    let starts = ["info ", "info:", "debug ", "debug:"];
+    let lower = text.trim_start().to_ascii_lowercase();
+    starts.iter().any(|level| lower.starts_with(level))
+        || has(
+            text,
+            &["[note]", "[info]", " info ", "level=info", "\"level\":\"info\"", "[debug]", " debug "],
+        )
 }
 
 fn has(text: &str, words: &[&str]) -> bool {

@@ -10,7 +10,7 @@ pub(crate) use paths::{
     is_of_a_runtime, is_private,
 };
 use paths::{is_home, is_local, is_optional};
-use tables::{BEST_EFFORT, LOOKING};
+use tables::{BEST_EFFORT, CACHES, COLLECTORS, LOOKING, NAMES_OF_COLLECTORS};
 
 use crate::evidence::{DnsOutcome, DnsQuery, Failure};
 use crate::{errno, words};
@@ -100,12 +100,15 @@ pub(crate) fn locks(syscall: &str) -> bool {
     matches!(syscall, "flock" | "fcntl")
 }
 
+/// True for the file that a JVM shows its counters in: it is called as the process's id, and the JVM does without it where the file system
+/// is read-only, or where another one of that id has it, as both are PID 1 of containers that share /tmp.
+fn is_of_counters(path: &str) -> bool {
+    path.contains("/hsperfdata_")
+}
+
 /// True for a try to lock a file that somebody else has locked, or a wait for that which a signal (an alarm) ended.
 pub(crate) fn is_refused_lock(failure: &Failure) -> bool {
-    // A JVM shows its counters in a file that is called as its process id, and does without where another JVM of that id has it: both are
-    // PID 1 of containers that share /tmp.
-    let counters = failure.path.contains("/hsperfdata_");
-    !counters
+    !is_of_counters(&failure.path)
         && locks(&failure.syscall)
         && matches!(failure.errno, errno::EAGAIN | errno::EDEADLK | errno::EINTR)
 }
@@ -203,8 +206,8 @@ fn refused(failure: &Failure) -> Standing {
     let path = failure.path.as_str();
     let syscall = failure.syscall.as_str();
     let kernel_file = path.starts_with("/proc/") || path.starts_with("/sys/");
-    if path.contains("/__pycache__") || path.ends_with(".pyc") || (syscall == "connect" && is_optional(path))
-    {
+    let done_without = path.contains("/__pycache__") || path.ends_with(".pyc") || is_of_counters(path);
+    if done_without || (syscall == "connect" && is_optional(path)) {
         return Standing::Noise;
     }
     if failure.errno == errno::EROFS && path.starts_with("/proc/sys/") {
@@ -233,6 +236,23 @@ pub(crate) fn is_lost_connection(failure: &Failure) -> bool {
         && failure.syscall != "connect"
         && failure.dns.is_none()
         && !is_name_server(&failure.address)
+}
+
+/// True for an address at which logs, metrics or traces are collected, and for a cache.
+pub(crate) fn is_of_a_helper(failure: &Failure) -> bool {
+    let port = failure.address.split('/').next().and_then(|address| address.rsplit_once(':'));
+    let is_one = |port: u16| COLLECTORS.contains(&port) || CACHES.contains(&port);
+    let asked = failure.dns.is_some().then(|| failure.name.to_ascii_lowercase());
+    if asked.is_some_and(|name| NAMES_OF_COLLECTORS.iter().any(|part| name.contains(part))) {
+        return true;
+    }
+    port.is_some_and(|(_, port)| port.parse().is_ok_and(is_one))
+        && !matches!(failure.syscall.as_str(), "bind" | "listen")
+}
+
+/// True for what programs do for the better, and scripts in front of them with `|| true`.
+pub(crate) fn is_for_the_better(failure: &Failure) -> bool {
+    BEST_EFFORT.contains(&failure.syscall.as_str()) || failure.path.ends_with(".pid")
 }
 
 /// A connection that was not made.

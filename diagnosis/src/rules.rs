@@ -101,6 +101,7 @@ const PRECEDENCE: &[Step] = &[
     Step::Whole(completed::told),
     Step::Whole(killed::stopped),
     Step::Whole(killed::child),
+    Step::Whole(killed::by_timeout),
     Step::Whole(program_error::child_fault),
     Step::Whole(exec_failed::command_not_found),
     Step::Whole(exec_failed::library),

@@ -66,13 +66,13 @@ fn how_soon_the_end_followed() {
 #[test]
 fn a_program_that_connected_to_somebody_else_had_not_given_up() {
     let refused = |next: &str| {
-        let failure = failed_at("connect", errno::ECONNREFUSED, "10.0.0.9:4317/tcp", 20.0);
+        let failure = failed_at("connect", errno::ECONNREFUSED, "10.0.0.9:4400/tcp", 20.0);
         let failure = Failure { later_connected: next.to_owned(), ..failure };
         with(exited(&["app"], 900, 1), vec![failure])
     };
     check(vec![
-        ("nobody else", refused(""), "CONNECTION_FAILED HIGH 10.0.0.9:4317/tcp"),
-        ("its database", refused("10.0.0.7:5432/tcp"), "CONNECTION_FAILED MEDIUM 10.0.0.9:4317/tcp"),
+        ("nobody else", refused(""), "CONNECTION_FAILED HIGH 10.0.0.9:4400/tcp"),
+        ("its database", refused("10.0.0.7:5432/tcp"), "CONNECTION_FAILED MEDIUM 10.0.0.9:4400/tcp"),
     ]);
 }
 
@@ -136,12 +136,12 @@ fn a_configuration_that_the_log_names() {
 
 #[test]
 fn what_failed_afterwards() {
-    let refused = |ms| failed_at("connect", errno::ECONNREFUSED, "127.0.0.1:8125/tcp", ms);
+    let refused = |ms| failed_at("connect", errno::ECONNREFUSED, "127.0.0.1:8500/tcp", ms);
     let missing = |ms| failed("openat", errno::ENOENT, "/data/rates.csv", ms);
     let app = |failures| with(exited(&["app"], 200, 3), failures);
     check(vec![
-        ("nothing", app(vec![missing(21.0), refused(20.0)]), "CONNECTION_FAILED HIGH 127.0.0.1:8125/tcp"),
-        ("something", app(vec![refused(20.0), missing(19.0)]), "CONNECTION_FAILED MEDIUM 127.0.0.1:8125/tcp"),
+        ("nothing", app(vec![missing(21.0), refused(20.0)]), "CONNECTION_FAILED HIGH 127.0.0.1:8500/tcp"),
+        ("something", app(vec![refused(20.0), missing(19.0)]), "CONNECTION_FAILED MEDIUM 127.0.0.1:8500/tcp"),
         (
             "what it left with",
             app(vec![refused(20.0), missing(0.2)]),
@@ -156,7 +156,7 @@ fn who_serves_while_it_tries() {
         let tried = Failure {
             count,
             first_before_death_ms: 9_000.0,
-            ..failed_at("connect", errno::ECONNREFUSED, "10.0.0.7:6379/tcp", last_before_death_ms)
+            ..failed_at("connect", errno::ECONNREFUSED, "10.0.0.7:5672/tcp", last_before_death_ms)
         };
         with(exited(&["node", "/app/main.js"], 9_500, 1), vec![tried])
     };
@@ -170,11 +170,11 @@ fn who_serves_while_it_tries() {
     };
     serves.listeners = vec![listener(8_900.0)];
     check(vec![
-        ("it waits for it", waits, "CONNECTION_FAILED HIGH 10.0.0.7:6379/tcp"),
-        ("in the middle of the wait", tried(9, 600.0), "CONNECTION_FAILED MEDIUM 10.0.0.7:6379/tcp"),
-        ("the last one right before", tried(90, 99.0), "CONNECTION_FAILED HIGH 10.0.0.7:6379/tcp"),
-        ("many, beside its work", tried(30, 290.0), "CONNECTION_FAILED MEDIUM 10.0.0.7:6379/tcp"),
-        ("it serves without it", serves, "CONNECTION_FAILED MEDIUM 10.0.0.7:6379/tcp"),
+        ("it waits for it", waits, "CONNECTION_FAILED HIGH 10.0.0.7:5672/tcp"),
+        ("in the middle of the wait", tried(9, 600.0), "CONNECTION_FAILED MEDIUM 10.0.0.7:5672/tcp"),
+        ("the last one right before", tried(90, 99.0), "CONNECTION_FAILED HIGH 10.0.0.7:5672/tcp"),
+        ("many, beside its work", tried(30, 290.0), "CONNECTION_FAILED MEDIUM 10.0.0.7:5672/tcp"),
+        ("it serves without it", serves, "CONNECTION_FAILED MEDIUM 10.0.0.7:5672/tcp"),
     ]);
 }
 

@@ -13,12 +13,12 @@ fn no_identity() {
         (
             "the metadata service",
             with(app(), vec![failed_at("connect", errno::ETIMEDOUT, "169.254.169.254:80/tcp", 3.0)]),
-            "IDENTITY_UNAVAILABLE HIGH 169.254.169.254:80/tcp",
+            "IDENTITY_UNAVAILABLE MEDIUM 169.254.169.254:80/tcp",
         ),
         (
             "by IPv6",
             with(app(), vec![failed_at("connect", errno::ENETUNREACH, "[fd00:ec2::254]:80/tcp", 3.0)]),
-            "IDENTITY_UNAVAILABLE HIGH [fd00:ec2::254]:80/tcp",
+            "IDENTITY_UNAVAILABLE MEDIUM [fd00:ec2::254]:80/tcp",
         ),
         (
             "a token",

@@ -94,8 +94,8 @@ fn verdicts() {
             with(exited(&["app"], 400, 0), vec![refused(0.4)]),
             "COMPLETED HIGH exit code 0",
         ),
-        ("a lock file", with(app(), vec![exclusive("/run/app.lock")]), "FILE_LOCKED HIGH /run/app.lock"),
-        ("a pid file", with(app(), vec![exclusive("/run/app.pid")]), "FILE_LOCKED HIGH /run/app.pid"),
+        ("a lock file", with(app(), vec![exclusive("/run/app.lock")]), "FILE_LOCKED MEDIUM /run/app.lock"),
+        ("a pid file", with(app(), vec![exclusive("/run/app.pid")]), "FILE_LOCKED MEDIUM /run/app.pid"),
         (
             "a temporary name that was taken",
             with(app(), vec![exclusive("/tmp/tmp.aX31k")]),

@@ -238,3 +238,46 @@ fn an_option_that_was_not_given_is_added() {
     assert_eq!(short(&it), "INVALID_ARGUMENTS HIGH --queue");
     assert_eq!(it.remedy, "add --queue to spec.containers[0].args (or spec.containers[0].command)");
 }
+
+#[test]
+fn a_program_that_a_first_line_names() {
+    let mut evidence = exited(&["/usr/bin/env", "node18", "/app/cli.js"], 5, 127);
+    evidence.execs[0].path = "/app/cli.js".into();
+    evidence.failures =
+        vec![Failure { comm: "env".into(), ..failed("execve", errno::ENOENT, "/usr/bin/node18", 0.1) }];
+    let remedy = diagnose(&evidence, None).remedy;
+    assert!(remedy.contains("correct its name where the first line of /app/cli.js starts it"), "{remedy}");
+    assert!(remedy.contains("a line end of Windows"), "which of the two is missing was not seen: {remedy}");
+}
+
+#[test]
+fn a_victim_that_held_little_of_the_limit() {
+    let remedy = |limit| {
+        let mut evidence = signalled(&["dd"], 900, signals::SIGKILL, by(SenderKind::OomKiller, "", 0));
+        evidence.oom = vec![oom(OomScope::Container, limit, true, 1, evidence.observed_at)];
+        diagnose(&evidence, None).remedy
+    };
+    assert!(remedy(200 << 20).contains("files in memory (/dev/shm"), "{}", remedy(200 << 20));
+    assert!(!remedy(20 << 20).contains("files in memory"));
+}
+
+#[test]
+fn a_lacking_capability_leaves_no_doubt_who_refused() {
+    let failure = Failure { capability: "CAP_NET_ADMIN".into(), ..failed("sendmsg", errno::EPERM, "", 0.4) };
+    let said = diagnose(&with(exited(&["ip"], 40, 2), vec![failure]), None);
+    assert!(!said.summary.contains("security module"), "{}", said.summary);
+}
+
+#[test]
+fn nobody_answers_at_the_pods_own_address() {
+    let refused = |address| {
+        let failure = failed_at("connect", errno::ETIMEDOUT, address, 3.0);
+        diagnose(&with(exited(&["app"], 9_000, 1), vec![failure]), None).remedy
+    };
+    assert!(
+        refused("127.0.0.1:9000/tcp").contains("one whose queue is full"),
+        "{}",
+        refused("127.0.0.1:9000/tcp")
+    );
+    assert!(refused("10.0.0.9:9000/tcp").contains("NetworkPolicy"));
+}

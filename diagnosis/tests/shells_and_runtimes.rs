@@ -60,7 +60,7 @@ fn a_lock_folder_that_a_script_cannot_make() {
     };
     check(vec![
         ("a code of its own", script(75), "FILE_LOCKED MEDIUM /run/sync.lock"),
-        ("the code of mkdir", script(1), "FILE_LOCKED HIGH /run/sync.lock"),
+        ("the code of mkdir", script(1), "FILE_LOCKED MEDIUM /run/sync.lock"),
     ]);
 }
 

@@ -136,7 +136,7 @@ fn ends_by_signals_that_nobody_sent() {
 fn folders_as_locks() {
     let mkdir = |path| with(exited(&["backup"], 20, 1), vec![failed("mkdir", errno::EEXIST, path, 0.3)]);
     check(vec![
-        ("named for it", mkdir("/data/backup.lock"), "FILE_LOCKED HIGH /data/backup.lock"),
+        ("named for it", mkdir("/data/backup.lock"), "FILE_LOCKED MEDIUM /data/backup.lock"),
         ("where locks lie", mkdir("/run/lock"), "PROGRAM_ERROR LOW exit code 1"),
     ]);
 }

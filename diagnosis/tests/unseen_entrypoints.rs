@@ -119,3 +119,10 @@ fn a_request_to_stop_that_was_done_as_it_was_asked() {
         said.remedy
     );
 }
+
+#[test]
+fn an_init_program_that_does_not_know_its_own_option() {
+    let args = ["dumb-init", "--rewriet=15:3", "app", "--port=80"];
+    let said = "dumb-init: unrecognized option '--rewriet=15:3'";
+    assert_eq!(verdict(&logged(exited(&args, 3, 1), &[said]), None), "INVALID_ARGUMENTS HIGH --rewriet=15:3");
+}

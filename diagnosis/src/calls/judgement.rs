@@ -88,6 +88,12 @@ impl Call<'_> {
 
     /// How far this call carries the cause.
     pub(crate) fn confidence(&self) -> Confidence {
+        let shown = self.shown();
+        if self.may_be_tolerated { shown.min(Confidence::Medium) } else { shown }
+    }
+
+    /// The same by what is recorded of it alone.
+    fn shown(&self) -> Confidence {
         let fresh = self.weight.freshness >= Freshness::Fresh;
         let own = self.weight.caller >= Caller::SameProcess;
         let near = self.weight.caller >= Caller::ChildJustBefore;
@@ -161,8 +167,6 @@ impl Call<'_> {
     fn plain(&self) -> Confidence {
         match (self.named, self.at_once, self.rivals) {
             (true, ..) if self.gap_ms <= CERTAIN_UNNAMED_MS => Confidence::High,
-            // A lock file that is there already is rarely done without.
-            (_, true, 0) if self.failure.errno == errno::EEXIST => Confidence::High,
             (true, ..) | (_, _, 0) | (_, true, 1..=2) => Confidence::Medium,
             _ => Confidence::Low,
         }
@@ -170,9 +174,7 @@ impl Call<'_> {
 
     /// True when its tries are few and it left when the next one was due. One that runs beside the work fails at any moment of it.
     fn waited_out(&self) -> bool {
-        let connects = self.failure.syscall == "connect";
-        !connects
-            || (self.failure.count <= MOST_TRIES && self.by_clock_ms >= between_tries_ms(self.failure) * 0.7)
+        self.failure.count <= MOST_TRIES && self.by_clock_ms >= between_tries_ms(self.failure) * 0.7
     }
 
     /// True when it was tried again and again, and the end came before, or when, the next try would have been due.

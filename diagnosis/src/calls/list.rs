@@ -4,6 +4,7 @@ use super::beside::{came_to, followed, rivals, tells_of_another};
 use super::children::was_last_of_several;
 use super::done_without::worked_on;
 use super::named::{error_told, named, said_aside};
+use super::tolerated::may_be_tolerated;
 use super::weight::{Caller, Freshness, Weight, caller};
 use super::{AT_ONCE_MS, Call};
 use crate::case::Case;
@@ -135,6 +136,7 @@ fn call<'a>(case: &Case<'a>, index: usize, failure: &'a Failure, standing: Stand
         rivals: 0,
         followed,
         tried_by_children,
+        may_be_tolerated: may_be_tolerated(case, failure, caller, named),
     })
 }
 

@@ -25,9 +25,7 @@ pub(super) fn named(case: &Case<'_>, failure: &Failure) -> bool {
         is_script = matches!(argument.as_str(), "-c" | "-e" | "-r" | "-ec" | "-lc" | "--eval");
         named
     });
-    in_arguments
-        || is_main_class(case, failure)
-        || lines_about(case, thing).any(|line| !log::goes_on(line) && !log::informs(line))
+    in_arguments || is_main_class(case, failure) || lines_about(case, thing).any(log::tells_of_trouble)
 }
 
 /// True when the log tells the error of a call on something whose path is gone: `no space left on device` is said of nothing else.
@@ -92,7 +90,7 @@ fn argument_names(argument: &str, failure: &Failure) -> bool {
         let path = failure.path.as_str();
         let relative = !word.starts_with('/') && !word.is_empty();
         word == path
-            || (failure.dns.is_some() && word.contains(failure.name.as_str()))
+            || (failure.dns.is_some() && log::names(word, &failure.name))
             || (relative && path.strip_suffix(word).is_some_and(|folder| folder.ends_with('/')))
             || ((noise::changes_ownership(&failure.syscall) || looks_in_vain)
                 && path.strip_prefix(word.trim_end_matches('/')).is_some_and(|rest| rest.starts_with('/')))

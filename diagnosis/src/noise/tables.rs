@@ -43,6 +43,7 @@ pub(super) const OPTIONAL_PREFIXES: &[&str] = &[
     "/proc/",
     "/run/.containerenv",
     "/run/host",
+    "/run/avahi-daemon/",
     "/run/nscd",
     "/run/systemd/",
     "/run/udev",
@@ -68,6 +69,8 @@ pub(super) const OPTIONAL_PREFIXES: &[&str] = &[
     "/var/db/nscd",
     "/var/db/timezone",
     "/var/lib/dbus/machine-id",
+    "/var/lib/sss/",
+    "/var/run/avahi-daemon/",
     "/var/run/nscd",
     "/usr/share/nodejs",
 ];
@@ -134,6 +137,9 @@ pub(super) const LOOKING: &[&str] = &[
 
 /// Calls that programs make for the better and do without.
 pub(super) const BEST_EFFORT: &[&str] = &[
+    // The first process of a container leads its session and its group already, and is told EPERM.
+    "setsid",
+    "setpgid",
     // Newer calls, in whose place an older one is taken where a filter knows them not.
     "close_range",
     "copy_file_range",
@@ -144,6 +150,10 @@ pub(super) const BEST_EFFORT: &[&str] = &[
     "openat2",
     "pidfd_open",
     "rseq",
+    "chmod",
+    "fchmod",
+    "fchmodat",
+    "fchmodat2",
     "chown",
     "fchown",
     "lchown",
@@ -191,3 +201,52 @@ pub(super) const OF_RUNTIMES: &[&str] = &["/cli/conf.d/", "/php/conf.d/"];
 /// Words in a file's name that say that it adds to another one, which is enough without it: `application-local.yml`,
 /// `postgresql.auto.conf`, `docker-compose.override.yml`.
 pub(super) const OPTIONAL_NAMES: &[&str] = &["auto", "local", "override", "overrides"];
+
+/// Parts of the names of those who collect logs, metrics and traces.
+pub(super) const NAMES_OF_COLLECTORS: &[&str] = &[
+    "collector",
+    "datadog",
+    "fluent",
+    "graphite",
+    "jaeger",
+    "logstash",
+    "loki",
+    "opentelemetry",
+    "otel",
+    "pushgateway",
+    "sentry",
+    "statsd",
+    "telegraf",
+    "zipkin",
+];
+
+/// Where caches listen, without which a program is slower. (Redis may be a queue as well, and is not always to be done without.)
+pub(super) const CACHES: &[u16] = &[
+    6379,  // Redis, Valkey
+    11211, // memcached
+];
+
+/// Where collectors of logs, metrics and traces listen, and the proxies that a container tells of its end: who sends them something does so
+/// besides its work, and often on its way out. By their documentation.
+pub(super) const COLLECTORS: &[u16] = &[
+    514,   // syslog
+    601,   // syslog
+    2000,  // X-Ray
+    4191,  // Linkerd's proxy
+    4317,  // OTLP
+    4318,  // OTLP
+    5044,  // Beats
+    6831,  // Jaeger
+    6832,  // Jaeger
+    8125,  // StatsD
+    8126,  // Datadog
+    9091,  // Pushgateway
+    9411,  // Zipkin
+    12201, // GELF
+    14250, // Jaeger
+    14268, // Jaeger
+    15000, // Istio's proxy
+    15020, // Istio's agent
+    15021, // Istio's proxy
+    24224, // Fluentd
+];

@@ -133,6 +133,9 @@ fn remedy(case: &Case<'_>, call: &Call<'_>, object: &str) -> String {
         errno::ECONNREFUSED => format!(
             "see that the server behind {object} runs and listens there (kubectl get endpointslices, kubectl get pods), and {again}"
         ),
+        errno::ETIMEDOUT if is_own(&failure.address) => format!(
+            "see whether what listens on {object}, in this pod itself, takes its connections at all: one whose queue is full answers nobody; {again}"
+        ),
         errno::ENOENT => format!(
             "start what serves {object} first, or mount the folder its socket lies in into this container"
         ),

@@ -8,8 +8,10 @@ use crate::{context, errno, log, words};
 
 pub(super) fn call(case: &Case<'_>, call: &Call<'_>) -> Option<Finding> {
     let failure = call.failure;
-    // inotify says ENOSPC when the user's watches are used up: no disk is full.
-    if !matches!(failure.errno, errno::ENOSPC | errno::EDQUOT) || failure.syscall == "inotify_add_watch" {
+    // inotify says ENOSPC when the user's watches are used up, a device or a control group when something else is: no disk is full.
+    let is_no_disk = failure.syscall.starts_with("inotify_")
+        || ["/dev/ptmx", "/dev/pts/", "/proc/", "/sys/"].iter().any(|it| failure.path.starts_with(it));
+    if !matches!(failure.errno, errno::ENOSPC | errno::EDQUOT) || is_no_disk {
         return None;
     }
     let mount = failure.file.as_ref().map_or("", |file| file.mount_point.as_str());

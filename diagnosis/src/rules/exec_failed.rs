@@ -36,6 +36,7 @@ pub(super) fn call(case: &Case<'_>, call: &Call<'_>) -> Option<Finding> {
     // A child that exists only to execute something and ends when that fails.
     let child_ended = call.weight.caller == Caller::ChildJustBefore && call.gap_ms <= CHILD_GONE_MS;
     let confidence = match (agrees && call.by_dying(), child_ended) {
+        (true, _) if call.may_be_tolerated() => Confidence::Medium,
         (true, _) => Confidence::High,
         (false, true) => Confidence::Medium.max(call.confidence()),
         (false, false) => call.confidence(),
@@ -105,7 +106,11 @@ pub(super) fn command_not_found(case: &Case<'_>) -> Option<Finding> {
     let object = words::one_line(name);
     Some(Finding {
         cause: Cause::ExecFailed,
-        confidence: if code == NOT_FOUND { Confidence::High } else { Confidence::Medium },
+        confidence: if code == NOT_FOUND && !may_have_asked(case, last) {
+            Confidence::High
+        } else {
+            Confidence::Medium
+        },
         summary: format!(
             "{} found the command {object} in none of {tried} folders of its PATH and left with exit code {code}",
             words::program(&last.comm)
@@ -122,6 +127,18 @@ pub(super) fn command_not_found(case: &Case<'_>) -> Option<Finding> {
         object,
         evidence,
     })
+}
+
+/// True when bash may only have asked for the command (`command -v`): for one that it is to run it makes a child first, which leaves with
+/// 127; and it leaves with 127 itself for a variable that a script needs (`${KEY:?}`, with `-c`).
+fn may_have_asked(case: &Case<'_>, last: &Failure) -> bool {
+    let Some(process) = &case.evidence.process else { return false };
+    let is_bash = [&process.exe, &process.comm].iter().any(|name| words::base_name(name) == "bash");
+    let children = || case.evidence.child_exits.iter();
+    let ran_it = children().any(|child| {
+        child.code == NOT_FOUND && child.before_death_ms <= last.last_before_death_ms && !child.detached
+    });
+    is_bash && last.pid == process.pid && !ran_it
 }
 
 /// The path, or the bare name when it was looked for in several folders.

@@ -166,7 +166,11 @@ impl Waiting<'_> {
 /// Programs try a lock and do something else when they cannot have it: with other failures beside it, it may have been one of those.
 fn confidence(call: &Call<'_>) -> Confidence {
     let confidence = call.confidence();
-    if call.rivals > 0 && !call.named { confidence.min(Confidence::Medium) } else { confidence }
+    if (call.rivals > 0 && !call.named) || call.failure.path.is_empty() {
+        confidence.min(Confidence::Medium)
+    } else {
+        confidence
+    }
 }
 
 fn left_behind(object: &str) -> String {

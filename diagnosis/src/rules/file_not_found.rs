@@ -30,9 +30,11 @@ pub(super) fn call(case: &Case<'_>, call: &Call<'_>) -> Option<Finding> {
     }
     let source = of_ruby(case, call);
     let path = words::one_line(source.map_or_else(|| whole(case, failure), |source| &source.path));
+    let is_link = failure.errno == errno::ELOOP;
     let mut summary = format!(
-        "{} did not find {path}{}: {} {}",
+        "{} {} {path}{}: {} {}",
         words::program(&failure.comm),
+        if is_link { "may not follow the symbolic links of" } else { "did not find" },
         context::on_volume(case, &failure.path),
         words::failed(failure),
         before_the_end(case, call)
@@ -48,10 +50,17 @@ pub(super) fn call(case: &Case<'_>, call: &Call<'_>) -> Option<Finding> {
         cause: Cause::FileNotFound,
         confidence: match source {
             Some(_) if call.by_dying() => call.confidence().max(Confidence::Medium),
+            _ if is_link => call.confidence().min(Confidence::Medium),
             _ => call.confidence(),
         },
         summary,
-        remedy: remedy(case, source.map_or(&failure.path, |source| &source.path)),
+        remedy: if is_link {
+            format!(
+                "see whether the links of {path} go in a circle, or the program wants a file that is none (O_NOFOLLOW): each file of a ConfigMap or Secret is a link, except one that is mounted by subPath"
+            )
+        } else {
+            remedy(case, source.map_or(&failure.path, |source| &source.path))
+        },
         object: path,
         evidence: call_and_exit(case, call),
     })

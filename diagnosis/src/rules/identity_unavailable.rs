@@ -6,7 +6,7 @@ use super::{Finding, before_the_end, call_and_exit};
 use crate::calls::Call;
 use crate::case::Case;
 use crate::evidence::{DnsOutcome, Failure};
-use crate::verdict::Cause;
+use crate::verdict::{Cause, Confidence};
 use crate::{context, errno, words};
 
 /// Where clouds answer for a machine's or a pod's identity: AWS, Azure and Google (also by IPv6), EKS Pod Identity and ECS, Alibaba.
@@ -43,7 +43,12 @@ pub(super) fn call(case: &Case<'_>, call: &Call<'_>) -> Option<Finding> {
     let object = words::one_line(object);
     Some(Finding {
         cause: Cause::IdentityUnavailable,
-        confidence: call.confidence(),
+        // Every kit for a cloud asks the metadata service which region it is in, and most do without an answer.
+        confidence: if call.named || failure.address.is_empty() {
+            call.confidence()
+        } else {
+            call.confidence().min(Confidence::Medium)
+        },
         summary: format!(
             "{} got no identity: {what} {object}: {}{} {}",
             words::program(&failure.comm),

@@ -5,7 +5,7 @@
 
 mod candidates;
 
-use candidates::{Candidate, Named, candidates, runs_a_script, unexpanded};
+use candidates::{Candidate, Named, candidates, of_init, runs_a_script, unexpanded};
 pub(super) use candidates::{has_runtime_options, is_interpreter};
 
 use super::{Finding, before_the_end, call_and_exit};
@@ -28,7 +28,7 @@ const AT_ONCE_MS: f64 = 600.0;
 /// A log's last lines say so: they name the argument, or show how the program is to be called.
 pub(super) fn told(case: &Case<'_>) -> Option<Finding> {
     let startup = startup::told(case)?;
-    let candidates = candidates(case);
+    let candidates: Vec<Candidate> = of_init(case).into_iter().chain(candidates(case)).collect();
     let lines: Vec<Line<'_>> = log::last_lines(case).collect();
     // Clearly named before named by a word, and the oldest such line: a usage text that follows may name all.
     let named = lines.iter().flat_map(|line| {
@@ -43,9 +43,10 @@ pub(super) fn told(case: &Case<'_>) -> Option<Finding> {
     if let Some((line, option)) = lines.iter().rev().find_map(|line| Some((*line, lacking_option(line)?))) {
         let what = format!("its log says that {option} is missing: {}", line.quoted());
         let remedy = format!("add {option} to {0}.args (or {0}.command)", case.field());
+        let confidence = if line.is_fatal() { Confidence::High } else { Confidence::Medium };
         return Some(Finding {
             remedy,
-            ..finding(case, &startup, Confidence::High, option, "", &what, Some(line))
+            ..finding(case, &startup, confidence, option, "", &what, Some(line))
         });
     }
     // `error parsing app.yml: …, see 'app --help'` is about the file.

@@ -32,7 +32,8 @@ pub(super) fn told(case: &Case<'_>) -> Option<Finding> {
         let at = lines.iter().position(|line| names_file(line, &file.path))?;
         let around = lines.get(at.saturating_sub(AROUND)..(at + AROUND + 1).min(lines.len()))?;
         // The line that names it, else the nearest one that says what is wrong.
-        let line = lines.get(at).filter(|line| line.complains() || has_a_line_number(line, &file.path));
+        let at_a_line = |line: &Line<'_>| has_a_line_number(line, &file.path) && !log::informs(line.text);
+        let line = lines.get(at).filter(|line| line.complains() || at_a_line(line));
         // What stands beside it may be about something else.
         let named = line.is_some();
         let line = line.or_else(|| around.iter().find(|line| line.complains()))?;

@@ -154,7 +154,7 @@ pub(super) fn told(case: &Case<'_>) -> Option<Finding> {
         (_, true) => Confidence::Medium,
         _ if !last_word || !is_of_environment(case, &line, name) => Confidence::Medium,
         _ if !name.contains('_') && !set && !is_called_one(&line, name) => Confidence::Medium,
-        (Complaint::Missing, false) if set => Confidence::Medium,
+        (Complaint::Missing, false) if set || !line.is_fatal() => Confidence::Medium,
         (Complaint::Missing, false) => Confidence::High,
         (Complaint::Wrong, false) if set => Confidence::High,
         (Complaint::Wrong, false) => return None,
@@ -201,6 +201,7 @@ fn is_of_environment(case: &Case<'_>, line: &Line<'_>, name: &str) -> bool {
     is_set
         || in_spec(case, name)
         || of_shells.iter().any(|form| line.text.contains(form))
+        || refused_by_a_shell(case, line).is_some()
         || line.text.to_ascii_lowercase().contains("variable")
         || says_so(&line.text.to_ascii_lowercase())
         || in_trace()
@@ -290,6 +291,9 @@ fn named_in<'a>(case: &Case<'_>, line: &Line<'a>) -> Option<(&'a str, Complaint)
         || lower.contains("keyerror:")
         // Ruby's ENV.fetch: `key not found: "DB_HOST" (KeyError)`.
         || lower.contains("(keyerror)");
+    if let Some(name) = refused_by_a_shell(case, line) {
+        return Some((name, Complaint::Missing));
+    }
     let complaint = if line.lacks() || by_form {
         Complaint::Missing
     } else if line.refuses() {
@@ -311,6 +315,24 @@ fn named_in<'a>(case: &Case<'_>, line: &Line<'a>) -> Option<(&'a str, Complaint)
         |name: &&&str| name.contains('_') || is_set(name) || in_spec(case, name) || is_called_one(line, name);
     let name = names.iter().find(sure).or(names.first())?;
     Some((name, complaint))
+}
+
+/// The variable of `entry.sh: 3: DB_HOST: where the database is` and of bash's `entry.sh: line 3: …`: what a shell says for `${DB_HOST:?…}`, in
+/// the script's own words. A command that it does not find, and a file, have words of the shell's.
+fn refused_by_a_shell<'a>(case: &Case<'_>, line: &Line<'a>) -> Option<&'a str> {
+    const OF_OTHERS: [&str; 6] =
+        ["not found", "No such file", "Permission denied", "directory", "read only", "readonly"];
+    let mut parts = line.text.splitn(4, ": ");
+    let (_, number) = (parts.next()?, parts.next()?);
+    let (name, text) = (parts.next()?, parts.next()?);
+    let number = number.strip_prefix("line ").unwrap_or(number);
+    let is_number = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+    let is_set = || {
+        let mut processes = case.evidence.process.iter();
+        processes.any(|process| process.environment_names.iter().any(|set| set == name))
+    };
+    let of_others = OF_OTHERS.iter().any(|words| text.contains(words));
+    (is_number && is_name(name) && !of_others && !is_set()).then_some(name)
 }
 
 /// `environment variable PORT`, `$PORT`, `PORT environment variable`, `'PORT'`.

@@ -10,6 +10,8 @@ use crate::{planned, signals, words};
 const LONGEST_STOP_MS: f64 = 600_000.0;
 /// The API's times are whole seconds of another clock than the node's.
 const CLOCKS_APART_NANOS: i64 = 5_000_000_000;
+/// SIGHUP asks most programs to read their configuration anew: one that leaves for it does so within this (milliseconds).
+const HANGS_UP_MS: f64 = 1_000.0;
 /// Signals by which programs are asked to stop.
 const STOPPING: [i32; 4] = [signals::SIGTERM, signals::SIGINT, signals::SIGHUP, signals::SIGQUIT];
 
@@ -135,6 +137,39 @@ fn explained_by_plan(case: &Case<'_>, forced: bool, finding: Finding) -> Finding
     }
 }
 
+/// `timeout` ended the program that it was to run, and left with the code by which it says so.
+pub(super) fn by_timeout(case: &Case<'_>) -> Option<Finding> {
+    /// What coreutils' and busybox' `timeout` leave with.
+    const TIMED_OUT: i32 = 124;
+    /// And how soon after the signal, where the program does not ignore it (milliseconds).
+    const RIGHT_AFTER_MS: f64 = 1_000.0;
+    let process = case.evidence.process.as_ref().filter(|process| process.comm == "timeout")?;
+    let (index, signal) = case.evidence.signals.iter().enumerate().rfind(|(_, signal)| {
+        signal.target_pid != process.pid
+            && signal.before_death_ms <= RIGHT_AFTER_MS
+            && signal.sender.as_ref().is_some_and(|by| by.pid == process.pid)
+    })?;
+    if case.exit_code() != Some(TIMED_OUT) {
+        return None;
+    }
+    let name = signals::name(signal.signal);
+    let sender = words::sender(signal.sender.as_ref());
+    Some(Finding {
+        cause: Cause::Killed,
+        confidence: Confidence::Medium,
+        summary: format!(
+            "the time that timeout was given was used up{}: it sent {name} to the program that it ran, and left with exit code {TIMED_OUT}",
+            case.life_ms().map_or_else(String::new, |life| format!(" after {}", words::span(life)))
+        ),
+        object: format!("{name} from {sender}"),
+        remedy: format!(
+            "give timeout more time in {0}.command (or {0}.args), or see what the program waited for",
+            case.field()
+        ),
+        evidence: vec![EvidenceRef::Signal(index), EvidenceRef::Exit],
+    })
+}
+
 /// A child was killed by somebody, and the main process passed that on as exit code 128 + signal.
 pub(super) fn child(case: &Case<'_>) -> Option<Finding> {
     let (index, child) = case.passed_on().filter(|(_, child)| child.signal != 0)?;
@@ -145,6 +180,12 @@ pub(super) fn child(case: &Case<'_>) -> Option<Finding> {
         && sender.is_some_and(|by| by.pid != child.pid && by.kind != SenderKind::Unknown);
     // Nobody sends that one: it wrote into a pipe whose reader had left.
     if child.signal == signals::SIGPIPE || (signals::is_fault(child.signal) && !by_another) {
+        return None;
+    }
+    // Who stops the others when one of them has ended is not the reason: that one is.
+    let by_main = sender.is_some_and(|by| by.pid == case.main_pid());
+    let stopped_ms = sent.map_or(0.0, |(_, signal)| signal.before_death_ms);
+    if by_main && case.failed_before(child.pid, stopped_ms) {
         return None;
     }
     let name = signals::name(child.signal);
@@ -263,7 +304,8 @@ pub(crate) fn asked_to_stop<'a>(case: &Case<'a>) -> Option<(usize, &'a Signal)> 
         signal.to_main
             && STOPPING.contains(&signal.signal)
             && from_another
-            && signal.before_death_ms <= LONGEST_STOP_MS
+            && signal.before_death_ms
+                <= if signal.signal == signals::SIGHUP { HANGS_UP_MS } else { LONGEST_STOP_MS }
     })
 }
 

@@ -86,10 +86,38 @@ fn child_confidence(case: &Case<'_>, oom: &OomKill) -> Option<Confidence> {
     if exit.signal != 0 && !collateral {
         return None;
     }
+    // It survived that one, and another process's end, which somebody else made, was passed on.
+    let another = case.passed_on().is_some_and(|(_, child)| {
+        let killer =
+            case.last_signal_to(child.pid, child.signal).and_then(|(_, signal)| signal.sender.as_ref());
+        child.signal == signals::SIGKILL
+            && child.pid != oom.victim_pid
+            && killer.is_some_and(|by| {
+                !matches!(by.kind, SenderKind::OomKiller | SenderKind::Kernel | SenderKind::Unknown)
+            })
+    });
+    // A program that was executed afterwards has nothing to do with it.
+    let became_another = case.evidence.execs.last().is_some_and(|exec| exec.time.0 > oom.time.0);
+    if another {
+        return None;
+    }
     // Long after it, what failed right before the end weighs more.
     let other = |least| case.calls.iter().any(|call| call.by_dying() && call.confidence() >= least);
+    // What the main process itself failed with since.
+    let own_afterwards = |ms: f64| {
+        case.calls.iter().any(|call| {
+            call.failure.by_dying_thread
+                && call.failure.last_before_death_ms < ms
+                && call.confidence() >= Confidence::High
+        })
+    };
     match (exit.code, before_end) {
+        (code, _) if code != CODE_OF_SIGKILL && became_another && other(Confidence::Medium) => None,
+        (code, ms) if code != CODE_OF_SIGKILL && became_another && ms <= RELATED_MS => {
+            Some(Confidence::Medium)
+        }
         (code, ms) if code != CODE_OF_SIGKILL && ms > AT_ONCE_MS && other(Confidence::High) => None,
+        (code, ms) if code != CODE_OF_SIGKILL && own_afterwards(ms) => None,
         (code, ms) if code != CODE_OF_SIGKILL && ms > OVERCOME_MS && other(Confidence::Medium) => None,
         (CODE_OF_SIGKILL, ms) if ms <= RELATED_MS => Some(Confidence::High),
         (0, ms) if ms <= RELATED_MS => Some(Confidence::Medium),
@@ -135,7 +163,18 @@ fn finding(
     } else {
         remedy
     };
+    let remedy = format!("{remedy}{}", others(oom));
     Finding { cause: Cause::OutOfMemory, confidence, summary, object, remedy, evidence }
+}
+
+/// What to look at when the victim held little: it is the largest process that the kernel takes, and files in memory belong to none.
+fn others(oom: &OomKill) -> &'static str {
+    let little = oom.limit_bytes > 0 && own(oom) < oom.limit_bytes / 2 && !oom.group_kill;
+    if little && oom.scope != OomScope::Node {
+        "; most of it was held by other processes, or by files in memory (/dev/shm, an emptyDir with medium Memory), which count as well"
+    } else {
+        ""
+    }
 }
 
 /// Kernel or Kubernetes say that it was an OOM kill, but the record of the kill itself is missing.

@@ -32,7 +32,7 @@ pub(super) fn call(case: &Case<'_>, call: &Call<'_>) -> Option<Finding> {
         && capability_for(&failure.syscall).is_none()
         && !is_held_to_the_owner(&failure.syscall);
     let doubt = match failure.seccomp {
-        _ if !undecided => "",
+        _ if !undecided || !failure.capability.is_empty() => "",
         Seccomp::NoFilter | Seccomp::NotByFilter | Seccomp::Denied => {
             "; a file's permissions would have answered EACCES, and no seccomp filter did, so look for a security module or an immutable file"
         }
@@ -104,6 +104,8 @@ fn port(case: &Case<'_>, failure: &Failure) -> (String, String, String) {
         )
     } else if binds {
         format!("listen on a port from 1024 up, or {}", granted(case, failure, "CAP_NET_BIND_SERVICE"))
+    } else if failure.errno == errno::EACCES {
+        "see whether it is a broadcast address, which a program sends to with SO_BROADCAST set only, or one that a route of the node prohibits".to_owned()
     } else {
         "see whether a NetworkPolicy or a cgroup program forbids this address".to_owned()
     };

@@ -9,7 +9,10 @@ use crate::{context, errno, words};
 
 pub(super) fn call(case: &Case<'_>, call: &Call<'_>) -> Option<Finding> {
     let failure = call.failure;
-    if failure.errno != errno::EADDRINUSE {
+    // Who asks for any port is told so when there is none left.
+    if failure.errno != errno::EADDRINUSE
+        || failure.address.split('/').next().is_some_and(|it| it.ends_with(":0"))
+    {
         return None;
     }
     let object = if failure.address.is_empty() { &failure.path } else { &failure.address };

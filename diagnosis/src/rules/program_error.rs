@@ -245,6 +245,9 @@ fn remedy(number: i32) -> String {
         }
         signals::SIGSYS => "a system call was forbidden: see securityContext.seccompProfile",
         signals::SIGPIPE => "let the program handle a closed pipe, or find out why the reader left",
+        signals::SIGBUS => {
+            return "a mapped file could not be read or filled: see whether /dev/shm (64Mi unless an emptyDir with medium Memory is mounted there) or the volume of that file is full, or the file was cut while it was mapped; else it is a bug in the program".to_owned();
+        }
         _ => "this is a bug in the program or in a library it uses",
     };
     format!(

@@ -3,7 +3,7 @@
 use super::{Finding, before_the_end, call_and_exit};
 use crate::calls::Call;
 use crate::case::Case;
-use crate::evidence::{Seccomp, SenderKind};
+use crate::evidence::{Failure, Seccomp, SenderKind};
 use crate::verdict::{Cause, Confidence, EvidenceRef};
 use crate::{errno, log, noise, signals, words};
 
@@ -14,7 +14,30 @@ const LEAVES_MS: f64 = 20.0;
 pub(super) fn call(case: &Case<'_>, call: &Call<'_>) -> Option<Finding> {
     let failure = call.failure;
     let forks = matches!(failure.syscall.as_str(), "clone" | "clone3" | "fork" | "vfork");
+    let inotify = failure.syscall.starts_with("inotify_");
     let (limit, remedy) = match failure.errno {
+        // Not a matter of the process's files: each user may have so many on the node, and the node's agents are root, too.
+        errno::EMFILE if inotify => (
+            "fs.inotify.max_user_instances",
+            "raise the node's sysctl fs.inotify.max_user_instances (128 by default, for all processes of one user), or find who holds so many",
+        ),
+        errno::ENOSPC if inotify => (
+            "fs.inotify.max_user_watches",
+            "raise the node's sysctl fs.inotify.max_user_watches, or let the program watch fewer files",
+        ),
+        errno::EMFILE if failure.syscall == "fanotify_init" => (
+            "fs.fanotify.max_user_groups",
+            "raise the node's sysctl fs.fanotify.max_user_groups, or find who holds so many",
+        ),
+        errno::ENOSPC if failure.path.ends_with("/ptmx") => (
+            "kernel.pty.max",
+            "close terminals that are no longer used, or raise the node's sysctl kernel.pty.max (or the max= of the devpts that the container has)",
+        ),
+        // Any free port was asked for.
+        errno::EADDRINUSE if is_any_port(failure) => (
+            "net.ipv4.ip_local_port_range",
+            "close sockets that are no longer used, or widen net.ipv4.ip_local_port_range in spec.securityContext.sysctls",
+        ),
         errno::EMFILE => (
             "RLIMIT_NOFILE",
             "raise the limit on open files that the container runtime sets (LimitNOFILE of its service), or close files that are no longer used",
@@ -23,13 +46,21 @@ pub(super) fn call(case: &Case<'_>, call: &Call<'_>) -> Option<Finding> {
             ("fs.file-max", "raise the node's fs.file-max, or find what holds so many files open")
         }
         // SIGXFSZ, which comes with it, was ignored.
-        errno::EFBIG => (
+        errno::EFBIG if was_signalled(case) => (
             "RLIMIT_FSIZE",
             "raise RLIMIT_FSIZE where it is set: a ulimit line in the entrypoint, or the container runtime's default",
+        ),
+        errno::EFBIG => (
+            "RLIMIT_FSIZE or the file system's largest file",
+            "see whether the size that it asked for is meant (a file system has a largest file, ext4 16 TiB), and whether RLIMIT_FSIZE is set: a ulimit line in the entrypoint, or the container runtime's default",
         ),
         errno::EAGAIN if forks => (
             "pids.max or RLIMIT_NPROC",
             "raise the kubelet's podPidsLimit (pids.max of the pod's group) or the user's RLIMIT_NPROC, or start fewer processes and threads",
+        ),
+        errno::ENOMEM if forks => (
+            "RLIMIT_AS or memory overcommit",
+            "see whether the first process of its PID namespace is gone (unshare --pid without --fork), then at the program's RLIMIT_AS and at the node's vm.overcommit_memory: no memory limit of a container answers ENOMEM",
         ),
         errno::ENOMEM => (
             "RLIMIT_AS or memory overcommit",
@@ -37,11 +68,18 @@ pub(super) fn call(case: &Case<'_>, call: &Call<'_>) -> Option<Finding> {
         ),
         _ => return None,
     };
-    let object = if failure.name.is_empty() { limit.to_owned() } else { words::one_line(&failure.name) };
+    // The agent names the limit of open files for EMFILE, whichever call it was.
+    let own = failure.name.starts_with("RLIMIT_NOFILE") && limit != "RLIMIT_NOFILE";
+    let object =
+        if failure.name.is_empty() || own { limit.to_owned() } else { words::one_line(&failure.name) };
+    // Several limits answer the same, or the program does without.
+    let is_one_of_several = (failure.errno == errno::ENOMEM && forks)
+        || (failure.errno == errno::EFBIG && !was_signalled(case))
+        || (failure.errno == errno::ENOSPC && inotify);
     Some(Finding {
         cause: Cause::ResourceLimit,
         // The same error answers who asks for huge pages, and does without.
-        confidence: if noise::asks_for_memory(failure) && call.gap_ms > LEAVES_MS {
+        confidence: if is_one_of_several || (noise::asks_for_memory(failure) && call.gap_ms > LEAVES_MS) {
             call.confidence().min(Confidence::Medium)
         } else {
             call.confidence()
@@ -56,6 +94,17 @@ pub(super) fn call(case: &Case<'_>, call: &Call<'_>) -> Option<Finding> {
         remedy: remedy.to_owned(),
         evidence: call_and_exit(case, call),
     })
+}
+
+/// True for a bind to port 0.
+fn is_any_port(failure: &Failure) -> bool {
+    failure.syscall == "bind"
+        && failure.address.split('/').next().is_some_and(|address| address.ends_with(":0"))
+}
+
+/// True when the kernel sent the signal that comes with RLIMIT_FSIZE, and with no file system's own limit.
+fn was_signalled(case: &Case<'_>) -> bool {
+    case.evidence.signals.iter().any(|signal| signal.signal == signals::SIGXFSZ)
 }
 
 /// It may not raise its hard limit on open files, and its log says that it was about these: which limit a call asks for is not recorded.

@@ -10,6 +10,12 @@ use crate::{errno, noise, words};
 const LOADER_FAILED: i32 = 127;
 /// The loader leaves at once; a slow node may make that this long (milliseconds).
 const LOADER_GONE_MS: f64 = 250.0;
+/// For sure it was the loader within this (milliseconds), of work.
+const LOADER_SURE_MS: f64 = 25.0;
+/// A program that came to anything at all has these.
+const ALWAYS_THERE: [&str; 6] = ["libc.so", "libc.musl-", "ld-linux", "ld-musl-", "libpthread.so", "libm.so"];
+/// The variable that names libraries to be loaded first: the loader does without one that is not there.
+const PRELOAD: &str = "LD_PRELOAD";
 /// The loader is the first thing that runs; a node that gives the container little time may make that this long (milliseconds).
 /// What is looked for later is a plug-in, which its program can do without.
 const LOADER_RUNS_MS: f64 = 2_000.0;
@@ -25,6 +31,7 @@ pub(in crate::rules) fn library(case: &Case<'_>) -> Option<Finding> {
         .filter(|(_, failure)| !noise::only_looks(&failure.syscall) && !failure.later_succeeded)
         .filter(|(_, failure)| failure.by_dying_thread || (child != 0 && failure.pid == child))
         .filter(|(_, failure)| failure.at_work_before_death_ms() <= LOADER_GONE_MS)
+        .filter(|(_, failure)| !failure.variables.iter().any(|variable| variable == PRELOAD))
         .collect();
     // What it looked for last is what it gave up on: earlier ones were found in another folder.
     let (_, last) = *tried.last()?;
@@ -32,6 +39,9 @@ pub(in crate::rules) fn library(case: &Case<'_>) -> Option<Finding> {
         return None;
     }
     let name = words::base_name(&last.path);
+    if ALWAYS_THERE.iter().any(|library| name.starts_with(library)) || came_further(case, last) {
+        return None;
+    }
     let mut evidence: Vec<EvidenceRef> = tried
         .iter()
         .rev()
@@ -45,7 +55,11 @@ pub(in crate::rules) fn library(case: &Case<'_>) -> Option<Finding> {
     Some(Finding {
         cause: Cause::ExecFailed,
         // Found in a later folder it would not have been looked for in the last one.
-        confidence: if is_last_folder(&last.path) { Confidence::High } else { Confidence::Medium },
+        confidence: if is_last_folder(&last.path) && last.at_work_before_death_ms() <= LOADER_SURE_MS {
+            Confidence::High
+        } else {
+            Confidence::Medium
+        },
         summary: format!(
             "the loader could not find {object} that {} needs: it looked in {places} place{plural} and left with exit code {LOADER_FAILED}",
             program(case, last)
@@ -55,6 +69,15 @@ pub(in crate::rules) fn library(case: &Case<'_>) -> Option<Finding> {
         ),
         object,
         evidence,
+    })
+}
+
+/// Whether the same process failed with something else afterwards: the loader leaves when it does not find a library.
+fn came_further(case: &Case<'_>, last: &Failure) -> bool {
+    case.failures().any(|(_, failure)| {
+        failure.pid == last.pid
+            && failure.last_before_death_ms < last.last_before_death_ms
+            && !noise::is_library(&failure.path)
     })
 }
 

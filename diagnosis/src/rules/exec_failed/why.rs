@@ -175,13 +175,26 @@ pub(super) fn remedy(case: &Case<'_>, failure: &Failure, object: &str) -> String
         Why::TooLarge => {
             format!("shorten {field}.args and {field}.env (Service links count too: spec.enableServiceLinks)")
         }
-        Why::Missing | Why::MissingOrIts | Why::Else => match starter(case, failure, object) {
-            Some(starter) => format!(
-                "put {object} into the image, or correct its name where {starter} starts it{}",
-                context::or_variable(case, failure)
-            ),
-            None => format!("correct {field}.command (or {field}.args), or put {object} into the image"),
-        },
+        kind @ (Why::Missing | Why::MissingOrIts | Why::Else) => {
+            // Which of the two it is was not seen.
+            let first_line = match kind {
+                Why::MissingOrIts => {
+                    "; if it is there, look at its first line: the interpreter behind #! is not, which a line end of Windows alone brings about"
+                }
+                _ => "",
+            };
+            match starter(case, failure, object) {
+                Some(starter) => format!(
+                    "put {object} into the image, or correct its name where {starter} starts it{}{first_line}",
+                    context::or_variable(case, failure)
+                ),
+                None => {
+                    format!(
+                        "correct {field}.command (or {field}.args), or put {object} into the image{first_line}"
+                    )
+                }
+            }
+        }
     }
 }
 
@@ -199,6 +212,9 @@ pub(super) fn starter(case: &Case<'_>, failure: &Failure, object: &str) -> Optio
             word == object || words::base_name(word) == words::base_name(object) && !word.is_empty()
         })
     };
+    if let Some(script) = by_first_line(case).filter(|_| failure.pid == process.pid) {
+        return Some(format!("the first line of {script}"));
+    }
     if failure.comm.is_empty() || process.args.iter().any(|argument| has(argument)) {
         return None;
     }
@@ -218,6 +234,16 @@ pub(super) fn starter(case: &Case<'_>, failure: &Failure, object: &str) -> Optio
     };
     let script = process.args.iter().skip(at).find(|argument| !of_interpreter || is_script(argument));
     Some(script.map_or(name, |script| words::one_line(script)))
+}
+
+/// The script whose first line (`#!/usr/bin/env node18`) the kernel made the command line of: it was executed by its own path, which is an
+/// argument of its interpreter's then.
+fn by_first_line(case: &Case<'_>) -> Option<String> {
+    let exec = case.evidence.execs.last()?;
+    let (interpreter, rest) = exec.args.split_first()?;
+    let is_script =
+        words::base_name(interpreter) != words::base_name(&exec.path) && rest.contains(&exec.path);
+    is_script.then(|| words::one_line(&exec.path))
 }
 
 /// A machine as images and nodes are labelled.

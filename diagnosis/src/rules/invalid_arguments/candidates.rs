@@ -1,6 +1,7 @@
 //! Which arguments may be the wrong one.
 
 use crate::case::Case;
+use crate::evidence::Process;
 use crate::log::{self, Line};
 use crate::{startup, words};
 
@@ -155,8 +156,21 @@ fn is_letter_named(line: &Line<'_>, letter: char) -> bool {
 /// The arguments after the program's name and its script, without what is a program's text itself. An interpreter's own options count
 /// when its script was given none.
 pub(super) fn candidates(case: &Case<'_>) -> Vec<Candidate> {
+    case.evidence
+        .process
+        .as_ref()
+        .map_or_else(Vec::new, |process| of(case, process, behind_init(&process.args)))
+}
+
+/// The options of an init program itself, which it tells of when it does not know one.
+pub(super) fn of_init(case: &Case<'_>) -> Vec<Candidate> {
     let Some(process) = &case.evidence.process else { return Vec::new() };
-    let command = behind_init(&process.args);
+    let own = process.args.len().saturating_sub(behind_init(&process.args).len());
+    let options = process.args.iter().take(own).skip(1).filter(|argument| *argument != "--");
+    options.map(|argument| Candidate { argument: argument.clone(), is_file: false }).collect()
+}
+
+fn of(case: &Case<'_>, process: &Process, command: &[String]) -> Vec<Candidate> {
     let mut arguments = command.iter().skip(1).take(MOST);
     let program = command.first().map_or("", |program| words::base_name(program));
     let mut before_script = is_interpreter(program) || is_interpreter(words::base_name(&process.exe));
