@@ -225,7 +225,6 @@ impl<'a> Line<'a> {
             "switch",
             "usage",
             "operand",
-            "operation",
         ])
     }
 

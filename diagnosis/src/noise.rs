@@ -252,7 +252,8 @@ pub(crate) fn is_of_a_helper(failure: &Failure) -> bool {
 
 /// True for what programs do for the better, and scripts in front of them with `|| true`.
 pub(crate) fn is_for_the_better(failure: &Failure) -> bool {
-    BEST_EFFORT.contains(&failure.syscall.as_str()) || failure.path.ends_with(".pid")
+    let of_the_bus = ["/run/dbus/", "/var/run/dbus/"].iter().any(|folder| failure.path.starts_with(folder));
+    BEST_EFFORT.contains(&failure.syscall.as_str()) || failure.path.ends_with(".pid") || of_the_bus
 }
 
 /// A connection that was not made.

@@ -86,3 +86,15 @@ fn a_mapped_file_that_could_not_be_filled() {
     let bus = signalled(&["app"], 300, lastwords_diagnosis::signals::SIGBUS, by(SenderKind::Kernel, "", 0));
     assert!(diagnose(&bus, None).remedy.contains("/dev/shm"));
 }
+
+#[test]
+fn a_key_of_the_data_beside_a_variable_that_is_read() {
+    let traced = |code: &str, name: &str| {
+        let lines = ["Traceback (most recent call last):", code, &format!("KeyError: '{name}'")];
+        let evidence = logged(exited(&["python3", "/app/main.py"], 300, 1), &lines);
+        verdict(&with_environment(evidence, &["HOME", "CURRENCY"]), None)
+    };
+    let code = "    price = table[sku] * rate(os.environ['CURRENCY'])";
+    assert_eq!(traced(code, "SKU_2"), "INVALID_ENVIRONMENT MEDIUM SKU_2");
+    assert_eq!(traced("    host = os.environ['DB_HOST']", "DB_HOST"), "INVALID_ENVIRONMENT HIGH DB_HOST");
+}

@@ -3,7 +3,7 @@
 mod support;
 
 use lastwords_diagnosis::evidence::*;
-use lastwords_diagnosis::{errno, signals};
+use lastwords_diagnosis::{diagnose, errno, signals};
 use support::*;
 
 const REFUSED: &str = "127.0.0.1:5432/tcp";
@@ -279,4 +279,27 @@ fn a_name_tells_who_collects() {
     let said = |name| verdict(&with(exited(&["app"], 300, 1), vec![unknown(name)]), None);
     assert_eq!(said("statsd.monitoring.svc"), "DNS_FAILED MEDIUM statsd.monitoring.svc");
     assert_eq!(said("orders.shop.svc"), "DNS_FAILED HIGH orders.shop.svc");
+}
+
+#[test]
+fn an_exception_that_nobody_catches_was_thrown_for_something() {
+    let aborted = |before_ms| {
+        let own = by(SenderKind::SameContainer, "app", MAIN);
+        let mut evidence = signalled(&["app"], 300, signals::SIGABRT, own);
+        evidence.signals[0].code = -6;
+        diagnose(&with(evidence, vec![failed_at("connect", errno::ECONNREFUSED, REFUSED, before_ms)]), None)
+    };
+    let thrown = aborted(0.6);
+    assert_eq!(short(&thrown), "PROGRAM_ERROR MEDIUM SIGABRT");
+    assert!(thrown.summary.contains("600 µs before, connect failed with ECONNREFUSED"), "{}", thrown.summary);
+    assert_eq!(short(&aborted(90.0)), "PROGRAM_ERROR HIGH SIGABRT");
+}
+
+#[test]
+fn the_bus_of_the_system_is_no_part_of_most_containers() {
+    let refused = failed("connect", errno::ENOENT, "/run/dbus/system_bus_socket", 1.0);
+    assert_eq!(
+        verdict(&with(exited(&["app"], 300, 1), vec![refused]), None),
+        "CONNECTION_FAILED MEDIUM /run/dbus/system_bus_socket"
+    );
 }

@@ -37,8 +37,9 @@ pub(super) fn told(case: &Case<'_>) -> Option<Finding> {
         // What stands beside it may be about something else.
         let named = line.is_some();
         let line = line.or_else(|| around.iter().find(|line| line.complains()))?;
+        let complains = named && line.complains();
         let confidence =
-            if named || line.is_about_settings() { Confidence::High } else { Confidence::Medium };
+            if complains || line.is_about_settings() { Confidence::High } else { Confidence::Medium };
         Some((*index, *file, *line, confidence))
     });
     let Some((index, file, line, confidence)) = known else {

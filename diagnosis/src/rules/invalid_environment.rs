@@ -196,8 +196,12 @@ fn is_of_environment(case: &Case<'_>, line: &Line<'_>, name: &str) -> bool {
     let says_so = |text: &str| SAYS_SO.iter().any(|word| text.contains(word));
     let known = &case.evidence.process.iter().flat_map(|process| &process.environment_names);
     let is_set = known.clone().any(|known| known == name);
-    let in_trace =
-        || log::last_lines(case).any(|other| other.evidence == line.evidence && says_so(other.text));
+    // A trace shows the environment being read for this name, or the function that reads it.
+    let of_name = |text: &str| text.contains(name) || text.contains("<frozen os>") || text.contains("/os.py");
+    let in_trace = || {
+        let mut same = log::last_lines(case).filter(|other| other.evidence == line.evidence);
+        same.any(|other| says_so(other.text) && of_name(other.text))
+    };
     is_set
         || in_spec(case, name)
         || of_shells.iter().any(|form| line.text.contains(form))

@@ -71,13 +71,25 @@ pub(super) fn fatal_signal(case: &Case<'_>) -> Option<Finding> {
             signals::name(fatal)
         ));
     }
+    // An exception that nobody catches ends in abort(), too: of C++, .NET and others.
+    let thrown = (number == signals::SIGABRT).then(|| threw_for(case)).flatten();
+    if let Some(call) = thrown {
+        let on = [&call.failure.path, &call.failure.address].into_iter().find(|thing| !thing.is_empty());
+        summary.push_str(&format!(
+            "; {} before, {}{}: that may be what it could not do without",
+            words::span(call.failure.last_before_death_ms),
+            words::failed(call.failure),
+            on.map_or_else(String::new, |thing| format!(" on {}", words::one_line(thing)))
+        ));
+        evidence.push(EvidenceRef::Failure(call.index));
+    }
     let comm = case.evidence.process.as_ref().map_or("", |process| process.comm.as_str());
     let heap = v8::heap_limit(case, comm, true, number);
     summary.push_str(heap.as_ref().map_or("", |heap| &heap.why));
     evidence.extend(heap.as_ref().and_then(|heap| heap.evidence));
     Some(Finding {
         cause: Cause::ProgramError,
-        confidence: if unseen { Confidence::Medium } else { Confidence::High },
+        confidence: if unseen || thrown.is_some() { Confidence::Medium } else { Confidence::High },
         summary,
         object,
         remedy: heap.map_or_else(|| remedy(number), |heap| heap.remedy),
@@ -89,6 +101,11 @@ pub(super) fn fatal_signal(case: &Case<'_>) -> Option<Finding> {
 fn broken_pipe(failure: &Failure) -> String {
     let object = if failure.address.is_empty() { &failure.path } else { &failure.address };
     format!(": its connection to {}, {}", words::one_line(object), words::failed(failure))
+}
+
+/// The call that failed right before the end, where one did that can be a reason.
+fn threw_for<'a>(case: &'a Case<'_>) -> Option<&'a Call<'a>> {
+    case.calls.iter().find(|call| call.failure.by_dying_thread && call.at_once && call.leaves_doubt())
 }
 
 /// The main process passed on that a child died of a fault: exit code 128 + signal.
