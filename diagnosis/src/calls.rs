@@ -49,16 +49,11 @@ pub(crate) struct Call<'a> {
     followed: bool,
     /// One child after another failed with it, until the main process left instead of starting the next.
     tried_by_children: bool,
-    /// It fits, and may have been done without all the same.
-    may_be_tolerated: bool,
+    /// It fits the end, and may have been done without all the same.
+    pub(crate) may_be_tolerated: bool,
 }
 
 impl Call<'_> {
-    /// True when it fits the end and may have been done without all the same.
-    pub(crate) fn may_be_tolerated(&self) -> bool {
-        self.may_be_tolerated
-    }
-
     /// True when the thread that ended the process, or a child whose end was passed on, made the call.
     pub(crate) fn by_dying(&self) -> bool {
         self.weight.caller >= Caller::PassedOn

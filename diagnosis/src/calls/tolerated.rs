@@ -2,7 +2,7 @@
 
 use super::Caller;
 use crate::case::Case;
-use crate::evidence::{ChildExit, Failure};
+use crate::evidence::{ChildExit, Failure, Process};
 use crate::{noise, words};
 
 /// True when the call is no more than a likely reason, however near to the end it failed: a cache or a collector of telemetry that did not answer,
@@ -25,16 +25,20 @@ pub(super) fn may_be_tolerated(case: &Case<'_>, failure: &Failure, caller: Calle
 
 /// True when the container was there for nothing else.
 fn is_its_only_work(case: &Case<'_>, failure: &Failure) -> bool {
-    let main = case.evidence.process.as_ref().filter(|process| process.pid == failure.pid);
-    main.is_some_and(|process| matches!(process.comm.as_str(), "chown" | "chgrp" | "chmod"))
+    made_by_main(case, failure)
+        .is_some_and(|process| matches!(process.comm.as_str(), "chown" | "chgrp" | "chmod"))
 }
 
 /// True when a shell only looked whether something is there (`[ -f "$1" ] && . "$1"`).
 fn is_asked_by_a_shell(case: &Case<'_>, failure: &Failure) -> bool {
-    let main = case.evidence.process.as_ref().filter(|process| process.pid == failure.pid);
     let is_shell = noise::is_shell(&failure.comm)
-        || main.is_some_and(|process| noise::is_shell(words::base_name(&process.exe)));
+        || made_by_main(case, failure).is_some_and(|process| noise::is_shell(words::base_name(&process.exe)));
     is_shell && noise::only_looks(&failure.syscall)
+}
+
+/// The main process, where the call is its own.
+fn made_by_main<'a>(case: &Case<'a>, failure: &Failure) -> Option<&'a Process> {
+    case.evidence.process.as_ref().filter(|process| process.pid == failure.pid)
 }
 
 /// True when an argument has the address.

@@ -36,7 +36,7 @@ pub(super) fn call(case: &Case<'_>, call: &Call<'_>) -> Option<Finding> {
     // A child that exists only to execute something and ends when that fails.
     let child_ended = call.weight.caller == Caller::ChildJustBefore && call.gap_ms <= CHILD_GONE_MS;
     let confidence = match (agrees && call.by_dying(), child_ended) {
-        (true, _) if call.may_be_tolerated() => Confidence::Medium,
+        (true, _) if call.may_be_tolerated => Confidence::Medium,
         (true, _) => Confidence::High,
         (false, true) => Confidence::Medium.max(call.confidence()),
         (false, false) => call.confidence(),

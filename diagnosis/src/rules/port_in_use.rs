@@ -1,5 +1,6 @@
 //! The address that the program wants to listen on is taken.
 
+use super::resource_limit::is_any_port;
 use super::{Finding, before_the_end, call_and_exit};
 use crate::calls::Call;
 use crate::case::Case;
@@ -10,9 +11,7 @@ use crate::{context, errno, words};
 pub(super) fn call(case: &Case<'_>, call: &Call<'_>) -> Option<Finding> {
     let failure = call.failure;
     // Who asks for any port is told so when there is none left.
-    if failure.errno != errno::EADDRINUSE
-        || failure.address.split('/').next().is_some_and(|it| it.ends_with(":0"))
-    {
+    if failure.errno != errno::EADDRINUSE || is_any_port(failure) {
         return None;
     }
     let object = if failure.address.is_empty() { &failure.path } else { &failure.address };

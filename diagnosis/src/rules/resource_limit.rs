@@ -34,7 +34,7 @@ pub(super) fn call(case: &Case<'_>, call: &Call<'_>) -> Option<Finding> {
             "close terminals that are no longer used, or raise the node's sysctl kernel.pty.max (or the max= of the devpts that the container has)",
         ),
         // Any free port was asked for.
-        errno::EADDRINUSE if is_any_port(failure) => (
+        errno::EADDRINUSE if failure.syscall == "bind" && is_any_port(failure) => (
             "net.ipv4.ip_local_port_range",
             "close sockets that are no longer used, or widen net.ipv4.ip_local_port_range in spec.securityContext.sysctls",
         ),
@@ -96,10 +96,9 @@ pub(super) fn call(case: &Case<'_>, call: &Call<'_>) -> Option<Finding> {
     })
 }
 
-/// True for a bind to port 0.
-fn is_any_port(failure: &Failure) -> bool {
-    failure.syscall == "bind"
-        && failure.address.split('/').next().is_some_and(|address| address.ends_with(":0"))
+/// True for port 0, for which the kernel chooses a free one.
+pub(super) fn is_any_port(failure: &Failure) -> bool {
+    failure.address.split('/').next().is_some_and(|address| address.ends_with(":0"))
 }
 
 /// True when the kernel sent the signal that comes with RLIMIT_FSIZE, and with no file system's own limit.
